@@ -1,0 +1,64 @@
+//! `isthmus`: the command line of the hub.
+//!
+//! `isthmus <noun> <verb>`, one file a noun. Tables for people; `--output json` prints one JSON object a line on
+//! standard output and nothing else there: progress and messages go to standard error. Exit codes: 0 done, 1 refused
+//! or failed, 2 usage, 3 done with quarantined or rejected items. An output that nobody reads any more (`| head`)
+//! ends the program quietly.
+
+mod args;
+mod cluster;
+mod failure;
+mod ingest;
+mod output;
+mod profile;
+mod quarantine;
+mod source;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser as _};
+use isthmus_client::Client;
+
+use args::{Args, Noun};
+use failure::{Done, Failure};
+use output::Output;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::Failed(format!("can't start: {error}")).report(),
+    };
+    let result = runtime.block_on(run(args));
+    // A thread that waits for standard input can't be stopped; it isn't waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(done) => done.code(),
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(args: Args) -> Result<Done, Failure> {
+    let mut output = Output::new(args.global.output);
+    if let Noun::Completions { shell } = args.noun {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "isthmus", &mut script);
+        io::stdout().write_all(&script)?;
+        return Ok(Done::Well);
+    }
+    let client =
+        Client::builder().endpoints(args.global.endpoint).deadline(args.global.timeout).connect_lazy()?;
+    let done = match args.noun {
+        Noun::Ingest(command) => ingest::run(command, client, &mut output).await?,
+        Noun::Profile { verb } => profile::run(verb, client, &mut output).await?,
+        Noun::Cluster { verb } => cluster::run(verb, client, &mut output).await?,
+        Noun::Source { verb } => source::run(verb, client, &mut output).await?,
+        Noun::Quarantine { verb } => quarantine::run(verb, client, &mut output).await?,
+        Noun::Completions { .. } => Done::Well,
+    };
+    output.flush()?;
+    Ok(done)
+}

@@ -1,0 +1,78 @@
+//! `Deliver`: messages from another shard, each exactly once and in the order of its stream.
+//!
+//! A message is never refused for its slot: what this shard doesn't own is sent on, in the same apply, to the shard
+//! that owns it by the map in force here. Maps differ for a while when slots move, so a message may travel more than
+//! once; since every shard's map grows newer only, it arrives.
+
+use isthmus_domain::{Slot, Stamp};
+use isthmus_proto::internal::v1::{CourierMessage, DeliverCommand, courier_message::Body};
+use isthmus_raft::Broken;
+
+use super::{Outcome, link_row};
+use crate::state::{Needs, State};
+
+/// Which rows the messages need.
+pub(super) fn needs(deliver: &DeliverCommand, needs: &mut Needs) {
+    for message in &deliver.messages {
+        if let Some(Body::LinkRow(link)) = &message.body {
+            needs.rows.extend(link_row::key(link));
+        }
+    }
+}
+
+/// Takes the messages that come next in their stream; those taken before change nothing, those after a gap wait.
+pub(super) fn apply(state: &mut State, stamp: u64, deliver: DeliverCommand) -> Result<Outcome, Broken> {
+    let brought = deliver.messages.iter().map(|message| message.stamp).max().unwrap_or(0);
+    let stamp = state.next_stamp(stamp, Stamp(brought));
+    let from = deliver.from_shard;
+    let mut through = state.streams.received(from);
+    let start = through;
+    for (sequence, message) in (deliver.first_sequence..).zip(deliver.messages) {
+        let repeated = sequence <= through && !off("shard::inbox::sequence");
+        if repeated {
+            continue;
+        }
+        if sequence > through + 1 && !off("shard::inbox::sequence") {
+            break;
+        }
+        dispatch(state, message, stamp)?;
+        through = through.max(sequence);
+    }
+    if through != start {
+        state.streams.set_received(from, through, &mut state.active, &mut state.meta.hash);
+    }
+    Ok(Outcome::Delivered(through, stamp))
+}
+
+/// Hands a message to its slot: here if this shard owns it, else by the outbox.
+///
+/// # Errors
+/// The map in force names no owner: nobody could ever take the message.
+pub(super) fn dispatch(state: &mut State, message: CourierMessage, stamp: Stamp) -> Result<(), Broken> {
+    let slot = u16::try_from(message.slot).ok().and_then(Slot::new);
+    let slot = slot.ok_or_else(|| Broken::new(format!("a message for slot {}", message.slot)))?;
+    if state.meta.owned.contains(slot) || off("shard::ownership::messages") {
+        return handle(state, message);
+    }
+    let owner = state.meta.owners.owner(slot);
+    let owner = owner.ok_or_else(|| Broken::new(format!("no shard owns slot {slot} in the map in force")))?;
+    let message = CourierMessage { stamp: stamp.0, ..message };
+    state.streams.emit(owner.0, &message, &mut state.active, &mut state.meta.hash);
+    Ok(())
+}
+
+fn handle(state: &mut State, message: CourierMessage) -> Result<(), Broken> {
+    state.meta.handled += 1;
+    match message.body {
+        Some(Body::LinkRow(link)) => link_row::apply(state, link),
+        // A newer version's message: it must not be lost, so this replica may not go past it.
+        None => Err(Broken::new("a message that this version does not know")),
+    }
+}
+
+/// Whether a test has switched a guard off. Always false in a build without fail points.
+pub(super) fn off(guard: &str) -> bool {
+    let _unused_without_fail_points = guard;
+    fail::fail_point!(guard, |_| true);
+    false
+}

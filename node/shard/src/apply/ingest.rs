@@ -1,0 +1,185 @@
+//! `Ingest`: events, each exactly once.
+
+use bytes::Bytes;
+use isthmus_domain::{EventRecord, FacetId, QuarantineEntry, Reason, Slot, Stamp};
+use isthmus_proto::{
+    internal::v1::{CommandItem, command_item::Body},
+    v1::ItemOutcome,
+};
+use isthmus_raft::Broken;
+use prost::Message as _;
+
+use super::{Ingested, deliver::off, link_row};
+use crate::{
+    error::broken,
+    keys,
+    memtable::{DedupEntry, DedupKey, EventRow},
+    state::{EventNeed, Needs, State},
+};
+
+/// A quarantined payload is kept in rows of at most this size: the control store holds small rows.
+const PART_BYTES: usize = 32 << 10;
+
+/// The outcome of an item whose slot the shard doesn't own: nothing was done, the router asks elsewhere.
+pub const STALE_SHARD_MAP: u8 = 100;
+
+/// An item of an ingest command, decoded.
+pub enum Item {
+    /// An event.
+    Event {
+        /// The attempt that it came with.
+        attempt: u64,
+        /// Its facet.
+        facet: FacetId,
+        /// Its deduplication key.
+        key: DedupKey,
+        /// The event.
+        record: Box<EventRecord>,
+    },
+    /// Something to be kept in quarantine.
+    Quarantine(QuarantineEntry),
+}
+
+impl Item {
+    /// Decodes an item.
+    pub(super) fn decode(item: CommandItem) -> Result<Self, Broken> {
+        match item.body {
+            Some(Body::Record(bytes)) => {
+                let record = EventRecord::from_bytes(bytes).map_err(broken)?;
+                let facet = record.facet_id();
+                let key = keys::in_slot(record.dedup_key(), facet.slot());
+                Ok(Self::Event { attempt: item.attempt, facet, key, record: Box::new(record) })
+            }
+            Some(Body::Quarantine(bytes)) => {
+                Ok(Self::Quarantine(QuarantineEntry::from_bytes(bytes).map_err(broken)?))
+            }
+            None => Err(broken("an item without a body")),
+        }
+    }
+
+    /// Which rows below the active memtable it may need.
+    pub(super) fn needs(&self, needs: &mut Needs) {
+        match self {
+            Self::Event { facet, key, record, .. } => {
+                let conflict = conflict_id(*key, record);
+                needs.events.push(EventNeed { key: *key, body_hash: record.body_hash(), conflict });
+                for link in &record.links {
+                    link_row::needs(facet, &link.facet_id(), &record.source, link.kind(), needs);
+                }
+            }
+            Self::Quarantine(entry) => needs.rows.push(keys::quarantine(&entry.id())),
+        }
+    }
+}
+
+/// The id under which a second body for a known message id is kept: the same for the same body.
+fn conflict_id(key: DedupKey, record: &EventRecord) -> [u8; 16] {
+    let mut id = key;
+    for (byte, hash) in id.iter_mut().zip(record.body_hash.iter()) {
+        *byte ^= *hash;
+    }
+    keys::in_slot(id, Slot::of_hash(&key))
+}
+
+/// Takes the items in, each for itself.
+pub(super) fn apply(state: &mut State, stamp: u64, items: Vec<Item>) -> Result<Ingested, Broken> {
+    let stamp = state.next_stamp(stamp, Stamp::ZERO);
+    let mut ingested = Ingested {
+        stamp,
+        outcomes: Vec::with_capacity(items.len()),
+        reasons: Vec::new(),
+        shard_map_version: state.meta.map.version,
+    };
+    for item in items {
+        let (outcome, reason) = match item {
+            Item::Event { attempt, facet, key, record } => event(state, stamp, attempt, facet, key, *record)?,
+            Item::Quarantine(entry) => quarantine(state, stamp, entry),
+        };
+        if let Some(reason) = reason {
+            ingested.reasons.push((u32::try_from(ingested.outcomes.len()).unwrap_or(u32::MAX), reason));
+        }
+        ingested.outcomes.push(outcome);
+    }
+    Ok(ingested)
+}
+
+type Answer = (u8, Option<String>);
+
+fn owns(state: &State, slot: Slot) -> bool {
+    state.meta.owned.contains(slot) || off("shard::ownership::items")
+}
+
+fn event(
+    state: &mut State,
+    stamp: Stamp,
+    attempt: u64,
+    facet: FacetId,
+    key: DedupKey,
+    record: EventRecord,
+) -> Result<Answer, Broken> {
+    if !owns(state, facet.slot()) {
+        return Ok((STALE_SHARD_MAP, None));
+    }
+    let body_hash = record.body_hash();
+    if let Some(known) = state.dedup(&key)
+        && !off("shard::dedup")
+    {
+        if known.body_hash != body_hash {
+            return Ok(quarantine(state, stamp, conflict(key, &record)));
+        }
+        // A retry of the attempt that was taken gets its answer; anybody else hears that it is known.
+        let outcome = if known.attempt == attempt { known.outcome } else { number(ItemOutcome::Duplicate) };
+        return Ok((outcome, None));
+    }
+    for (link, fact) in record.links.iter().zip(record.link_facts()) {
+        link_row::record(state, &facet, &link.facet_id(), fact.map_err(broken)?, stamp)?;
+    }
+    let outcome = number(ItemOutcome::Accepted);
+    let entry = DedupEntry { stamp, attempt, body_hash, outcome };
+    state.push_event(EventRow { facet, key, stamp, record }, entry);
+    Ok((outcome, None))
+}
+
+/// Keeps an item that can't be applied; once, however often it is sent.
+fn quarantine(state: &mut State, stamp: Stamp, mut entry: QuarantineEntry) -> Answer {
+    let id = entry.id();
+    if !owns(state, Slot::of_hash(&id)) {
+        return (STALE_SHARD_MAP, None);
+    }
+    let reason = entry.reason.clone();
+    let key = keys::quarantine(&id);
+    if state.row(&key).is_none() {
+        entry.received = stamp.0;
+        let mut payload = std::mem::take(&mut entry.payload);
+        state.put_row(key, None, entry.encode_to_vec().into());
+        for part in 0u16.. {
+            if payload.is_empty() {
+                break;
+            }
+            let bytes = payload.split_to(payload.len().min(PART_BYTES));
+            state.put_row(keys::quarantine_part(&id, part), None, bytes);
+        }
+    }
+    (number(ItemOutcome::Quarantined), Some(reason))
+}
+
+/// What is kept of an event whose message id came before with another body: the first one wins.
+fn conflict(key: DedupKey, record: &EventRecord) -> QuarantineEntry {
+    QuarantineEntry {
+        id: Bytes::copy_from_slice(&conflict_id(key, record)),
+        reason: Reason::MessageIdConflict.code().to_owned(),
+        message: "an event with this message id, source and primary identifier is stored already and says something \
+                  else; the first one counts: send this one with a message id of its own"
+            .to_owned(),
+        field: "messageId".to_owned(),
+        source: record.source.clone(),
+        payload: record.to_json().into(),
+        content_type: "application/json".to_owned(),
+        message_id: record.message_id.clone(),
+        ..QuarantineEntry::default()
+    }
+}
+
+const fn number(outcome: ItemOutcome) -> u8 {
+    outcome as i32 as u8
+}

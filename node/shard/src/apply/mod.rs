@@ -1,0 +1,106 @@
+//! Applying commands: one command, one file. Pure: state and command in, outcome out.
+//!
+//! Nothing here reads a clock, draws randomness, waits, or iterates over a hash table. A command that makes no sense
+//! has an outcome that says so; only storage that contradicts itself breaks a replica.
+
+mod deliver;
+mod ingest;
+mod link_row;
+mod set_config;
+mod trim;
+
+use isthmus_domain::Stamp;
+use isthmus_proto::internal::v1::{ShardCommand, shard_command::Command};
+use isthmus_raft::Broken;
+
+pub use ingest::{Item, STALE_SHARD_MAP};
+
+use crate::state::{Needs, State};
+
+/// A command, decoded once: the parts that fetching and applying both need.
+pub enum Decoded {
+    /// Take events in.
+    Ingest {
+        /// The leader's proposal for the stamp.
+        stamp: u64,
+        /// The items.
+        items: Vec<Item>,
+    },
+    /// Set what apply depends on.
+    SetConfig(u64, isthmus_proto::internal::v1::SetConfigCommand),
+    /// Receive messages.
+    Deliver(u64, isthmus_proto::internal::v1::DeliverCommand),
+    /// Forget messages.
+    Trim(u64, isthmus_proto::internal::v1::TrimCommand),
+    /// No command that this version knows.
+    Unknown,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Of `Ingest`.
+    Ingested(Ingested),
+    /// Of `SetConfig`: the version in force.
+    Configured(u64),
+    /// Of `Deliver`: how far the stream has been received, and the stamp.
+    Delivered(u64, Stamp),
+    /// Of `Trim`.
+    Trimmed,
+    /// The command made no sense; the state is as it was.
+    Refused(&'static str),
+}
+
+/// What came of the items of an ingest command.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ingested {
+    /// The command's stamp.
+    pub stamp: Stamp,
+    /// One for each item: the number of `isthmus.v1.ItemOutcome`, or [`STALE_SHARD_MAP`].
+    pub outcomes: Vec<u8>,
+    /// Reasons of the items that have one, by index.
+    pub reasons: Vec<(u32, String)>,
+    /// Version of the shard map in force.
+    pub shard_map_version: u64,
+}
+
+/// Decodes a command's content, so that fetching and applying share the work.
+///
+/// # Errors
+/// An item that can't be read: the log is damaged, since gateways encode what they propose.
+pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
+    let stamp = command.stamp;
+    Ok(match command.command {
+        Some(Command::Ingest(ingest)) => {
+            let items = ingest.items.into_iter().map(Item::decode).collect::<Result<_, _>>()?;
+            Decoded::Ingest { stamp, items }
+        }
+        Some(Command::SetConfig(set)) => Decoded::SetConfig(stamp, set),
+        Some(Command::Deliver(deliver)) => Decoded::Deliver(stamp, deliver),
+        Some(Command::Trim(trim)) => Decoded::Trim(stamp, trim),
+        None => Decoded::Unknown,
+    })
+}
+
+/// Says which rows below the active memtable a command may need.
+pub fn needs(command: &Decoded, needs: &mut Needs) {
+    match command {
+        Decoded::Ingest { items, .. } => items.iter().for_each(|item| item.needs(needs)),
+        Decoded::Deliver(_, deliver) => deliver::needs(deliver, needs),
+        Decoded::SetConfig(..) | Decoded::Trim(..) | Decoded::Unknown => {}
+    }
+}
+
+/// Applies a command.
+///
+/// # Errors
+/// A state that contradicts itself: the replica must stop.
+pub fn apply(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
+    match command {
+        Decoded::Ingest { stamp, items } => ingest::apply(state, stamp, items).map(Outcome::Ingested),
+        Decoded::SetConfig(stamp, set) => set_config::apply(state, stamp, &set),
+        Decoded::Deliver(stamp, deliver) => deliver::apply(state, stamp, deliver),
+        Decoded::Trim(stamp, trim) => Ok(trim::apply(state, stamp, &trim)),
+        Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
+    }
+}

@@ -1,0 +1,21 @@
+//! `SetConfig`: the only way in for what apply depends on.
+
+use isthmus_domain::{ShardMap, Stamp};
+use isthmus_proto::internal::v1::SetConfigCommand;
+use isthmus_raft::Broken;
+
+use super::Outcome;
+use crate::state::State;
+
+/// Puts a newer configuration in force; an older or equal one changes nothing.
+pub(super) fn apply(state: &mut State, stamp: u64, set: &SetConfigCommand) -> Result<Outcome, Broken> {
+    state.next_stamp(stamp, Stamp::ZERO);
+    if set.version > state.meta.config_version {
+        let Ok(map) = ShardMap::decode(&set.shard_map) else {
+            return Ok(Outcome::Refused("the shard map can't be read"));
+        };
+        state.meta.config_version = set.version;
+        state.meta.set_map(state.shard, map);
+    }
+    Ok(Outcome::Configured(state.meta.config_version))
+}

@@ -1,0 +1,207 @@
+//! The way of items into the log: what waits goes into one command, with no timer.
+//!
+//! A few commands are in flight at a time; while they are, callers' items gather, and the next command takes them
+//! all, up to its size. So a single caller waits for no one, and many callers share the cost of a command.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use isthmus_proto::internal::v1::{
+    CommandItem, IngestCommand, IngestReply, ItemReason, ShardCommand, shard_command::Command,
+};
+use isthmus_raft::GroupHandle;
+use prost::Message as _;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Clock, Error,
+    apply::{Ingested, Outcome},
+};
+
+/// Bytes of items in one command: large enough to pay for a round, small enough for rounds to stay short.
+pub(crate) const COMMAND_BYTES: usize = 256 << 10;
+/// Items in one command.
+const COMMAND_ITEMS: usize = 2_500;
+/// Commands in flight: one being synced, one being replicated, and the next ones on their way.
+const IN_FLIGHT: usize = 4;
+/// Bytes of items that may wait in front of a shard.
+const WAITING_BYTES: usize = 16 << 20;
+/// Callers that may wait in front of a shard.
+const WAITING_CALLS: usize = 8_192;
+/// When a caller that was refused should come back.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+struct Waiting {
+    items: Vec<CommandItem>,
+    bytes: usize,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<IngestReply, Error>>,
+}
+
+/// A handle to a shard's queue.
+#[derive(Clone)]
+pub(crate) struct IngestQueue {
+    mail: mpsc::Sender<Waiting>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl IngestQueue {
+    /// Starts the queue in front of a group.
+    pub fn start(
+        group: GroupHandle<Outcome>,
+        clock: Arc<dyn Clock>,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (mail, waiting) = mpsc::channel(WAITING_CALLS);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        tracker.spawn(run(group, clock, waiting, bytes.clone(), stop));
+        Self { mail, bytes }
+    }
+
+    /// Proposes items, at most [`COMMAND_BYTES`] unless it is one. Answered when they are applied.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when too much waits; else as a proposal.
+    pub async fn propose(&self, items: Vec<CommandItem>, deadline: Instant) -> Result<IngestReply, Error> {
+        let bytes: usize = items.iter().map(prost::Message::encoded_len).sum();
+        if self.bytes.fetch_add(bytes, Relaxed) > WAITING_BYTES {
+            self.bytes.fetch_sub(bytes, Relaxed);
+            return Err(Error::Overloaded { retry_after: RETRY_AFTER });
+        }
+        let (reply, answer) = oneshot::channel();
+        if let Err(refused) = self.mail.try_send(Waiting { items, bytes, deadline, reply }) {
+            self.bytes.fetch_sub(bytes, Relaxed);
+            return Err(match refused {
+                mpsc::error::TrySendError::Full(_) => Error::Overloaded { retry_after: RETRY_AFTER },
+                mpsc::error::TrySendError::Closed(_) => Error::Unavailable("the replica is stopping".into()),
+            });
+        }
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Error::OutcomeUnknown),
+        }
+    }
+}
+
+async fn run(
+    group: GroupHandle<Outcome>,
+    clock: Arc<dyn Clock>,
+    mut mail: mpsc::Receiver<Waiting>,
+    bytes: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) {
+    let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut held: Option<Waiting> = None;
+    loop {
+        let first = match held.take().filter(|_| in_flight.len() < IN_FLIGHT) {
+            Some(first) => first,
+            None => tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(()) = in_flight.next(), if !in_flight.is_empty() => continue,
+                first = mail.recv(), if in_flight.len() < IN_FLIGHT => match first {
+                    Some(first) => first,
+                    None => break,
+                },
+            },
+        };
+        let (mut size, mut items) = (first.bytes, first.items.len());
+        let mut batch = vec![first];
+        while let Ok(next) = mail.try_recv() {
+            if size + next.bytes > COMMAND_BYTES || items + next.items.len() > COMMAND_ITEMS {
+                held = Some(next);
+                break;
+            }
+            size += next.bytes;
+            items += next.items.len();
+            batch.push(next);
+        }
+        bytes.fetch_sub(size, Relaxed);
+        let stamp = clock.now_micros().max(0).cast_unsigned();
+        in_flight.push(Box::pin(propose(group.clone(), stamp, batch)));
+    }
+    // What is in flight is answered by the group, which stops too; what waits was not proposed.
+    while in_flight.next().await.is_some() {}
+    mail.close();
+    while let Ok(waiting) = mail.try_recv() {
+        let _gone = waiting.reply.send(Err(Error::Unavailable("the replica is stopping".into())));
+    }
+}
+
+async fn propose(group: GroupHandle<Outcome>, stamp: u64, batch: Vec<Waiting>) {
+    let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).max() else { return };
+    let mut items = Vec::with_capacity(batch.iter().map(|waiting| waiting.items.len()).sum());
+    let mut callers = Vec::with_capacity(batch.len());
+    for waiting in batch {
+        callers.push((waiting.items.len(), waiting.reply));
+        items.extend(waiting.items);
+    }
+    let command = ShardCommand { stamp, command: Some(Command::Ingest(IngestCommand { items })) };
+    let data = Bytes::from(command.encode_to_vec());
+    match group.propose(data, deadline).await.map(|proposed| proposed.outcome) {
+        Ok(Outcome::Ingested(ingested)) => answer(&ingested, callers),
+        Ok(_) => callers.into_iter().for_each(|(_, reply)| {
+            let _gone =
+                reply.send(Err(Error::Invalid("the log answered an ingest command with something else")));
+        }),
+        Err(error) => {
+            let error = Error::from(error);
+            for (_, reply) in callers {
+                let _gone = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Gives each caller the part of the outcome that is of its items.
+fn answer(ingested: &Ingested, callers: Vec<(usize, oneshot::Sender<Result<IngestReply, Error>>)>) {
+    let mut from = 0;
+    let mut reasons = ingested.reasons.iter().peekable();
+    for (count, reply) in callers {
+        let to = from + count;
+        let mut own = Vec::new();
+        while let Some((index, reason)) = reasons.next_if(|(index, _)| (*index as usize) < to) {
+            let index = u32::try_from(*index as usize - from).unwrap_or(u32::MAX);
+            own.push(ItemReason { index, reason: reason.clone() });
+        }
+        let outcomes = ingested.outcomes.get(from..to).unwrap_or_default();
+        let _gone = reply.send(Ok(IngestReply {
+            stamp: ingested.stamp.0,
+            outcomes: Bytes::copy_from_slice(outcomes),
+            reasons: own,
+            shard_map_version: ingested.shard_map_version,
+        }));
+        from = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_caller_gets_the_outcomes_and_reasons_of_its_own_items() {
+        let ingested = Ingested {
+            outcomes: vec![1, 3, 2, 3, 1],
+            reasons: vec![(1, "A".into()), (3, "B".into())],
+            ..Ingested::default()
+        };
+        let (first, mut one) = oneshot::channel();
+        let (second, mut two) = oneshot::channel();
+        answer(&ingested, vec![(2, first), (3, second)]);
+        let (one, two) = (one.try_recv().unwrap().unwrap(), two.try_recv().unwrap().unwrap());
+        assert_eq!((&one.outcomes[..], &two.outcomes[..]), (&[1, 3][..], &[2, 3, 1][..]));
+        assert_eq!((one.reasons[0].index, one.reasons[0].reason.as_str()), (1, "A"));
+        assert_eq!((two.reasons[0].index, two.reasons[0].reason.as_str()), (1, "B"));
+    }
+}

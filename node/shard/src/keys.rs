@@ -1,0 +1,129 @@
+//! Keys of a shard's control rows, as ordered bytes: `table (1) | slot (2) | id …`. Stored; never changed.
+//!
+//! The store's number is put in front by the storage. Tables without slots (streams between shards) stay with a shard
+//! that is split; those with slots go with their slot.
+
+use isthmus_domain::{FacetId, Slot};
+
+/// Tables of control rows.
+pub mod table {
+    /// What an identifier's own slot keeps of link facts from it: `slot | primary | counterpart | source and kind`.
+    pub const LINK_ROW: u8 = 0x10;
+    /// The other end's copy: `slot | counterpart | primary | source and kind`.
+    pub const HALF_ROW: u8 = 0x11;
+    /// Quarantined items: `slot | id`.
+    pub const QUARANTINE: u8 = 0x20;
+    /// What a quarantined item said, in parts: `slot | id | part (2)`.
+    pub const QUARANTINE_PART: u8 = 0x21;
+    /// Messages not yet known to be received: `receiver (8) | sequence (8)`.
+    pub const OUTBOX: u8 = 0x80;
+    /// The last sequence number given out in a stream: `receiver (8)`.
+    pub const OUTBOX_LAST: u8 = 0x81;
+    /// The last sequence number received in a stream: `sender (8)`.
+    pub const INBOX: u8 = 0x82;
+}
+
+fn slotted(table: u8, slot: Slot, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(3 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.push(table);
+    key.extend_from_slice(&slot.number().to_be_bytes());
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+/// The row of a link fact at its primary.
+pub fn link_row(primary: &FacetId, counterpart: &FacetId, source_and_kind: &[u8; 16]) -> Vec<u8> {
+    slotted(table::LINK_ROW, primary.slot(), &[primary.as_bytes(), counterpart.as_bytes(), source_and_kind])
+}
+
+/// The row of a link fact at its counterpart.
+pub fn half_row(counterpart: &FacetId, primary: &FacetId, source_and_kind: &[u8; 16]) -> Vec<u8> {
+    slotted(
+        table::HALF_ROW,
+        counterpart.slot(),
+        &[counterpart.as_bytes(), primary.as_bytes(), source_and_kind],
+    )
+}
+
+/// A quarantined item: its id's top 14 bits are its slot.
+pub fn quarantine(id: &[u8; 16]) -> Vec<u8> {
+    slotted(table::QUARANTINE, Slot::of_hash(id), &[id])
+}
+
+/// A part of what a quarantined item said.
+pub fn quarantine_part(id: &[u8; 16], part: u16) -> Vec<u8> {
+    slotted(table::QUARANTINE_PART, Slot::of_hash(id), &[id, &part.to_be_bytes()])
+}
+
+/// The id of a quarantined item from its key.
+pub fn quarantine_id(key: &[u8]) -> Option<[u8; 16]> {
+    key.get(3..)?.try_into().ok()
+}
+
+/// A message in the outbox.
+pub fn outbox(receiver: u64, sequence: u64) -> Vec<u8> {
+    let mut key = numbered(table::OUTBOX, receiver);
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// Receiver and sequence number from an outbox key.
+pub fn outbox_parts(key: &[u8]) -> Option<(u64, u64)> {
+    let receiver = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    Some((receiver, u64::from_be_bytes(key.get(9..)?.try_into().ok()?)))
+}
+
+/// The last number given out to a receiver.
+pub fn outbox_last(receiver: u64) -> Vec<u8> {
+    numbered(table::OUTBOX_LAST, receiver)
+}
+
+/// The last number received from a sender.
+pub fn inbox(sender: u64) -> Vec<u8> {
+    numbered(table::INBOX, sender)
+}
+
+/// The shard that an inbox or outbox-last key names.
+pub fn numbered_part(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(1..)?.try_into().ok()?))
+}
+
+fn numbered(table: u8, number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(17);
+    key.push(table);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// A hash with its top 14 bits replaced by a slot's, so that rows of a slot lie together and the rest stays uniform.
+pub fn in_slot(mut hash: [u8; 16], slot: Slot) -> [u8; 16] {
+    let bits = slot.number() << 2;
+    hash[0] = (bits >> 8) as u8;
+    hash[1] = (bits & 0xfc) as u8 | (hash[1] & 0x03);
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_put_into_a_slot_is_of_that_slot_and_keeps_its_other_bits() {
+        for number in [0, 1, 8191, 16_383] {
+            let slot = Slot::new(number).unwrap();
+            let moved = in_slot([0xab; 16], slot);
+            assert_eq!(Slot::of_hash(&moved), slot);
+            assert_eq!(moved[2..], [0xab; 14]);
+            assert_eq!(moved[1] & 3, 0xab & 3);
+        }
+    }
+
+    #[test]
+    fn keys_give_back_what_they_were_made_of() {
+        assert_eq!(outbox_parts(&outbox(7, 9)), Some((7, 9)));
+        assert_eq!(numbered_part(&inbox(u64::MAX)), Some(u64::MAX));
+        assert_eq!(quarantine_id(&quarantine(&[3; 16])), Some([3; 16]));
+    }
+}

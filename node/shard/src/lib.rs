@@ -1,0 +1,53 @@
+//! A shard: the deterministic actor that owns a slice of all customers, and what stands around it on a node.
+//!
+//! **What it promises.** A shard's log is its mailbox: what a command does follows from the state and the command
+//! alone, so replicas that applied the same index hold the same state, and [`StateHash`] tells. An event is applied
+//! exactly once, however often it is sent and whoever leads. Messages between shards arrive exactly once and are
+//! handled by whoever owns the slot. Readers see whole entries only, never half of one.
+//!
+//! **How.** [`State`] applies commands ([`apply`]: one command, one file) to an *active* [`memtable`]. What apply may
+//! need from disk is fetched before ([`prepare`](state::prepare)), so apply waits for nothing. When the node's
+//! [`Keeper`] says so, the active memtable is *frozen* at an index, written out in the background as sorted runs and
+//! control rows, all at once or not at all, and the log may then be compacted up to that index. Readers merge active,
+//! frozen and runs ([`read`]). [`Machine`] plugs this into a Raft group; [`ShardHandle`] is what the rest of the node
+//! holds; the [`courier`] ships the outbox.
+//!
+//! **Invariants.**
+//! 1. Apply reads nothing but the active memtable, the fetched rows and the resident part of the state.
+//! 2. Whether the shard owns a slot is decided in apply, by the shard map that a command put there.
+//! 3. An item's deduplication entry, its event row, its facet and its link rows are of one command: all or none.
+//! 4. A stamp rises strictly with every command and is above all stamps that were received.
+//! 5. A message's number in a stream is one above the one before it; the inbox takes each number once, in order.
+//! 6. What is frozen changes no more; there is at most one frozen memtable.
+//!
+//! **What it leaves out.** A profile is one facet here: link facts are recorded at both ends, and resolution comes on
+//! top of them. Nothing is aged out yet: deduplication is exact for ever.
+
+pub mod apply;
+mod clock;
+pub mod courier;
+mod error;
+mod handle;
+mod hash;
+mod ingest_queue;
+mod keeper;
+pub mod keys;
+mod machine;
+pub mod memtable;
+mod meta;
+mod outbox;
+pub mod read;
+pub mod state;
+mod tables;
+mod write_out;
+
+pub use clock::{Clock, SystemClock};
+pub use courier::Deliver;
+pub use error::Error;
+pub use handle::{FACETS_MAX, Open, PAGE_MAX, ReplicaView, ShardConfig, ShardHandle, open};
+pub use hash::StateHash;
+pub use keeper::{Keeper, KeeperOptions, Load};
+pub use machine::{Freezer, Machine, Shared};
+pub use meta::ShardMeta;
+pub use state::State;
+pub use tables::{DEDUP, EVENTS, FACETS, tables};

@@ -1,0 +1,416 @@
+//! The shard as a Raft group's state machine, and how it is frozen and written out.
+//!
+//! Three parties touch a replica's memory: apply (one task, of the group), readers, and the write-out. [`Shared`] is
+//! what they share. Apply alone changes [`State`], but for a freeze, which takes the active memtable away between two
+//! batches: it holds the batch lock meanwhile, so a batch finds what it fetched for.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use isthmus_raft::{
+    Broken, Committed, ConfState, Position, SnapshotFile, SnapshotSource, StagedSnapshot, StateMachine,
+};
+use isthmus_storage::{
+    StoreId,
+    keeper::{Exported, GroupMeta},
+};
+use parking_lot::RwLock;
+use prost::Message as _;
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Keeper, Load,
+    apply::{self, Decoded, Outcome},
+    error::broken,
+    memtable::Memtable,
+    read::BaseCache,
+    state::{self, Fetched, Lower, Needs, State},
+    write_out,
+};
+
+/// What apply, readers and the write-out share of a replica.
+pub struct Shared {
+    /// The shard.
+    pub shard: u64,
+    /// This replica's peer id.
+    pub replica: u64,
+    /// What was applied.
+    pub state: RwLock<State>,
+    /// What lies below the active memtable. Taken after `state` where both are needed.
+    pub lower: RwLock<Lower>,
+    /// Facets as they lie in runs.
+    pub cache: BaseCache,
+    /// Rung when messages wait in the outbox.
+    pub outbox: Notify,
+    pub(crate) keeper: Keeper,
+    pub(crate) load: Arc<Load>,
+    durable: AtomicU64,
+    failed: AtomicBool,
+    /// Held from fetching to the batch's end, and by a freeze.
+    batch: Arc<Mutex<()>>,
+    /// One write-out at a time.
+    writing: Mutex<()>,
+    snapshots: PathBuf,
+    tracker: TaskTracker,
+}
+
+/// Writes a shard out; held by the keeper.
+#[derive(Clone)]
+pub struct Freezer(Arc<Shared>);
+
+/// The state machine of one replica.
+pub struct Machine {
+    shared: Arc<Shared>,
+    decoded: VecDeque<(u64, Decoded)>,
+    batch: Option<OwnedMutexGuard<()>>,
+    position: Position,
+}
+
+impl Machine {
+    /// Loads a replica from storage. `snapshots` is a directory for snapshots to be sent, on the file system of the
+    /// runs, so that they are hard links.
+    ///
+    /// # Errors
+    /// Storage that fails or holds what can't be read.
+    pub fn load(
+        keeper: &Keeper,
+        meta: &GroupMeta,
+        snapshots: PathBuf,
+        tracker: TaskTracker,
+        cache_bytes: u64,
+    ) -> Result<Self, Broken> {
+        let storage = keeper.storage();
+        let state = State::load(storage, meta)?;
+        let runs = storage.runs(StoreId(meta.store)).map_err(broken)?;
+        let load = Arc::new(Load::default());
+        let position =
+            Position { index: meta.applied_index, term: meta.applied_term, conf: state.conf.clone() };
+        let shared = Arc::new(Shared {
+            shard: meta.group,
+            replica: meta.replica,
+            state: RwLock::new(state),
+            lower: RwLock::new(Lower { frozen: None, runs, generation: 0 }),
+            cache: BaseCache::new(cache_bytes),
+            outbox: Notify::new(),
+            keeper: keeper.clone(),
+            load: load.clone(),
+            durable: AtomicU64::new(meta.applied_index),
+            failed: AtomicBool::new(false),
+            batch: Arc::new(Mutex::new(())),
+            writing: Mutex::new(()),
+            snapshots,
+            tracker,
+        });
+        keeper.register(meta.group, load, Freezer(shared.clone()));
+        Ok(Self { shared, decoded: VecDeque::new(), batch: None, position })
+    }
+
+    /// What readers hold.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+}
+
+impl Shared {
+    /// Counts the hash of all rows again, from the memtables and what lies on disk: it must be the one that apply kept.
+    /// Nothing may be applied meanwhile. Waits for a disk, for long.
+    ///
+    /// # Errors
+    /// Storage that fails or is damaged.
+    pub fn count_hash(&self) -> Result<crate::StateHash, Broken> {
+        crate::read::count_hash(self)
+    }
+
+    /// The store that holds what was written out.
+    pub(crate) fn store(&self) -> StoreId {
+        self.state.read().store
+    }
+
+    fn publish_load(&self) {
+        let (active, waiting) = {
+            let state = self.state.read();
+            (state.active.bytes(), state.streams.waiting())
+        };
+        self.load.active_bytes.store(active, Relaxed);
+        if waiting > 0 {
+            self.outbox.notify_one();
+        }
+        self.keeper.look();
+    }
+}
+
+impl StateMachine for Machine {
+    type Outcome = Outcome;
+
+    fn position(&self) -> Position {
+        self.position.clone()
+    }
+
+    async fn prepare(&mut self, entries: &[Committed]) -> Result<(), Broken> {
+        if self.shared.failed.load(Relaxed) {
+            return Err(Broken::new("an earlier write-out failed"));
+        }
+        self.shared.keeper.room().await;
+        if self.batch.is_none() {
+            self.batch = Some(self.shared.batch.clone().lock_owned().await);
+        }
+        let mut needs = Needs::default();
+        for entry in entries {
+            let command = apply::decode(state::decode(entry.data.clone())?)?;
+            apply::needs(&command, &mut needs);
+            self.decoded.push_back((entry.index, command));
+            self.shared.load.replay_bytes.fetch_add(entry.data.len() as u64, Relaxed);
+        }
+        let fetched = fetch(&self.shared, needs).await?;
+        self.shared.state.write().fetched = fetched;
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: Committed) -> Result<Outcome, Broken> {
+        let Some((index, command)) = self.decoded.pop_front() else {
+            return Err(Broken::new(format!("entry {} was not prepared", entry.index)));
+        };
+        if index != entry.index {
+            return Err(Broken::new(format!(
+                "entry {} was prepared, {} is to be applied",
+                index, entry.index
+            )));
+        }
+        let mut state = self.shared.state.write();
+        let outcome = apply::apply(&mut state, command)?;
+        (state.applied, state.term) = (entry.index, entry.term);
+        Ok(outcome)
+    }
+
+    fn reconfigured(&mut self, index: u64, term: u64, conf: ConfState) {
+        let mut state = self.shared.state.write();
+        (state.applied, state.term, state.conf) = (index, term, conf);
+    }
+
+    fn empty(&mut self, index: u64, term: u64) {
+        let mut state = self.shared.state.write();
+        (state.applied, state.term) = (index, term);
+    }
+
+    fn batch_end(&mut self) {
+        self.shared.state.write().fetched = Fetched::default();
+        self.batch = None;
+        self.shared.publish_load();
+    }
+
+    fn durable_index(&self) -> u64 {
+        self.shared.durable.load(Relaxed)
+    }
+
+    async fn snapshot(&mut self) -> Result<SnapshotSource, Broken> {
+        let shared = self.shared.clone();
+        let _writing = shared.writing.lock().await;
+        Freezer(shared.clone()).write_out_locked().await?;
+        let dir = shared.snapshots.join(format!("{}-{}", shared.shard, shared.durable.load(Relaxed)));
+        let (storage, group, into) = (shared.keeper.storage().clone(), shared.shard, dir.clone());
+        let exported = blocking(move || {
+            remove_leftover(&into)?;
+            storage.export(group, &into).map_err(broken)
+        })
+        .await?;
+        let files =
+            exported.files.iter().map(|f| SnapshotFile { name: f.name.clone(), bytes: f.bytes }).collect();
+        let conf = isthmus_raft::decode_conf(&exported.meta.conf_state).map_err(broken)?;
+        let position =
+            Position { index: exported.meta.applied_index, term: exported.meta.applied_term, conf };
+        Ok(SnapshotSource { position, manifest: exported.encode_to_vec().into(), dir, files })
+    }
+
+    async fn install(&mut self, staged: StagedSnapshot) -> Result<Position, Broken> {
+        let shared = self.shared.clone();
+        let _writing = shared.writing.lock().await;
+        let _batch = shared.batch.clone().lock_owned().await;
+        let exported = Exported::decode(staged.manifest.clone()).map_err(broken)?;
+        let (storage, group, replica) = (shared.keeper.storage().clone(), shared.shard, shared.replica);
+        let (meta, state, runs) = blocking(move || {
+            let meta = storage.install(group, replica, &staged.dir, &exported).map_err(broken)?;
+            let state = State::load(&storage, &meta)?;
+            let runs = storage.runs(StoreId(meta.store)).map_err(broken)?;
+            Ok((meta, state, runs))
+        })
+        .await?;
+        let position =
+            Position { index: meta.applied_index, term: meta.applied_term, conf: state.conf.clone() };
+        {
+            let mut current = shared.state.write();
+            let mut lower = shared.lower.write();
+            *current = state;
+            *lower = Lower { frozen: None, runs, generation: lower.generation + 1 };
+            shared.cache.clear();
+        }
+        shared.durable.store(meta.applied_index, Relaxed);
+        shared.load.frozen_bytes.store(0, Relaxed);
+        shared.load.replay_bytes.store(0, Relaxed);
+        self.decoded.clear();
+        shared.publish_load();
+        Ok(position)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.shared.keeper.unregister(self.shared.shard);
+    }
+}
+
+/// Fetches in two rounds: deduplication entries first, since only they tell whether a conflict's row is needed.
+async fn fetch(shared: &Arc<Shared>, mut needs: Needs) -> Result<Fetched, Broken> {
+    let lower = shared.lower.read().clone();
+    let wanted = state::on_disk(&lower, &needs);
+    let entries = if wanted.is_empty() {
+        BTreeMap::new()
+    } else {
+        let lower = lower.clone();
+        blocking(move || state::read_dedup(&lower, wanted)).await?
+    };
+    let mut fetched = Fetched::default();
+    let store = {
+        let state = shared.state.read();
+        fetched.set_dedup(&lower, &needs, entries);
+        state::conflicts(&state, &fetched, &mut needs);
+        state.store
+    };
+    if !needs.rows.is_empty() {
+        let storage = shared.keeper.storage().clone();
+        fetched.set_rows(blocking(move || state::read_rows(&storage, store, &lower, needs.rows)).await?);
+    }
+    Ok(fetched)
+}
+
+impl Freezer {
+    /// Of a replica.
+    pub fn of(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// The shard.
+    pub(crate) fn shard(&self) -> u64 {
+        self.0.shard
+    }
+
+    /// Freezes what is active, writes it out and starts merging.
+    ///
+    /// # Errors
+    /// Storage that fails: the replica stops.
+    pub async fn write_out(&self) -> Result<(), Broken> {
+        let shared = self.0.clone();
+        let _writing = shared.writing.lock().await;
+        self.write_out_locked().await
+    }
+
+    async fn write_out_locked(&self) -> Result<(), Broken> {
+        let done = self.try_write_out().await;
+        if let Err(error) = &done {
+            self.0.failed.store(true, Relaxed);
+            tracing::error!(shard = self.0.shard, %error, "writing a shard out failed; the replica stops");
+        }
+        done
+    }
+
+    async fn try_write_out(&self) -> Result<(), Broken> {
+        let shared = &self.0;
+        let Some((frozen, meta)) = self.freeze().await else { return Ok(()) };
+        let index = meta.applied_index;
+        let (storage, table) = (shared.keeper.storage().clone(), frozen.clone());
+        let runs = blocking(move || {
+            let rows = write_out::write_out(&table, meta).map_err(Broken::new)?;
+            storage.write_out(rows).map_err(broken)
+        })
+        .await?;
+        {
+            let mut lower = shared.lower.write();
+            lower.runs = runs;
+            lower.frozen = None;
+            lower.generation += 1;
+            for facet in frozen.facets.keys() {
+                shared.cache.remove(facet);
+            }
+        }
+        shared.durable.store(index, Relaxed);
+        shared.load.frozen_bytes.store(0, Relaxed);
+        shared.keeper.relieved();
+        self.merge();
+        Ok(())
+    }
+
+    /// Takes the active memtable away, if there is anything that was not written out.
+    async fn freeze(&self) -> Option<(Arc<Memtable>, GroupMeta)> {
+        let shared = &self.0;
+        let _batch = shared.batch.lock().await;
+        let mut state = shared.state.write();
+        if state.applied == shared.durable.load(Relaxed) {
+            return None;
+        }
+        let frozen = Arc::new(std::mem::take(&mut state.active));
+        let mut lower = shared.lower.write();
+        lower.frozen = Some(frozen.clone());
+        shared.load.active_bytes.store(0, Relaxed);
+        shared.load.frozen_bytes.store(frozen.bytes(), Relaxed);
+        shared.load.replay_bytes.store(0, Relaxed);
+        let meta = GroupMeta {
+            group: shared.shard,
+            replica: shared.replica,
+            store: state.store.0,
+            applied_index: state.applied,
+            applied_term: state.term,
+            conf_state: isthmus_raft::encode_conf(&state.conf),
+            state: state.meta.encode(),
+            write_outs: 0,
+        };
+        Some((frozen, meta))
+    }
+
+    /// Merges in the background for as long as the storage wants it.
+    fn merge(&self) {
+        let shared = self.0.clone();
+        if !shared.keeper.storage().wants_merge(shared.store()) {
+            return;
+        }
+        self.0.tracker.spawn(async move {
+            while let Some(_permit) = shared.keeper.merge_permit().await {
+                let store = shared.store();
+                let storage = shared.keeper.storage().clone();
+                match blocking(move || storage.merge_once(store).map_err(broken)).await {
+                    Ok(Some(runs)) => {
+                        // A snapshot may have put another store in place meanwhile.
+                        let state = shared.state.read();
+                        if state.store == store {
+                            shared.lower.write().runs = runs;
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::error!(shard = shared.shard, %error, "merging a shard's runs failed");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn remove_leftover(dir: &std::path::Path) -> Result<(), Broken> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(broken(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Runs what may wait for a disk where it blocks nobody.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Broken> + Send + 'static,
+) -> Result<T, Broken> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(broken(error)))
+}

@@ -1,0 +1,53 @@
+//! Counting the state's hash again, from all that is kept: finds rows that were lost, doubled or damaged.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use isthmus_raft::Broken;
+
+use crate::{
+    StateHash, error::broken, hash::Kind, keys::table, machine::Shared, memtable::Memtable,
+    state::table_rows, tables::DEDUP,
+};
+
+const TABLES: [u8; 7] = [
+    table::LINK_ROW,
+    table::HALF_ROW,
+    table::QUARANTINE,
+    table::QUARANTINE_PART,
+    table::OUTBOX,
+    table::OUTBOX_LAST,
+    table::INBOX,
+];
+
+/// The hash of all rows of the active and the frozen memtable, the runs and the control store.
+pub(crate) fn count_hash(shared: &Shared) -> Result<StateHash, Broken> {
+    let view = shared.view(|state| (state.active.clone(), state.store));
+    let (active, store) = view.active;
+    let mut hash = StateHash::default();
+    let mut rows: BTreeMap<Vec<u8>, Option<Bytes>> = BTreeMap::new();
+    for table in TABLES {
+        let found = table_rows(shared.keeper.storage(), store, table)?;
+        rows.extend(found.into_iter().map(|(key, value)| (key.to_vec(), Some(value))));
+    }
+    let mut add = |memtable: &Memtable| {
+        for (key, entry) in &memtable.dedup {
+            hash.add(Kind::Event, key, &entry.to_bytes());
+        }
+        rows.extend(memtable.rows.iter().map(|(key, value)| (key.clone(), value.clone())));
+    };
+    if let Some(frozen) = &view.lower.frozen {
+        add(frozen);
+    }
+    add(&active);
+    for (key, value) in &rows {
+        if let Some(value) = value {
+            hash.add(Kind::Row, key, value);
+        }
+    }
+    for row in view.lower.runs.flat_scan(DEDUP, None, None).map_err(broken)? {
+        let row = row.map_err(broken)?;
+        hash.add(Kind::Event, &row.key, &row.value);
+    }
+    Ok(hash)
+}

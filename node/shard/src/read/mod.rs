@@ -1,0 +1,41 @@
+//! Reads: what the active and the frozen memtable and the runs say together.
+//!
+//! A read takes a [`View`]: the parts of the active memtable that it asks for, copied, and a hold on what lies below,
+//! both of one moment. The rest, which may wait for a disk, happens without any lock. The caller has waited for the
+//! read barrier before.
+
+mod cache;
+mod count;
+mod events;
+mod facets;
+mod quarantine;
+
+pub use cache::BaseCache;
+pub(crate) use count::count_hash;
+pub use events::{EventPosition, EventsPage, events};
+pub use facets::{FacetsPage, facet, facets, is_resident, scan};
+pub use quarantine::{QuarantinePage, QuarantineQuery, entry, page};
+
+use isthmus_domain::Stamp;
+
+use crate::{machine::Shared, state::Lower};
+
+/// A hold on a replica's state at one moment.
+pub struct View<T> {
+    /// What was taken from the active memtable.
+    pub active: T,
+    /// What lies below.
+    pub lower: Lower,
+    /// The stamp of the last command in it.
+    pub stamp: Stamp,
+}
+
+impl Shared {
+    /// Takes what `of` picks from the state, and a hold on what lies below, of the same moment.
+    pub(crate) fn view<T>(&self, of: impl FnOnce(&crate::State) -> T) -> View<T> {
+        let state = self.state.read();
+        // Under the state's lock: a freeze changes both under it.
+        let lower = self.lower.read().clone();
+        View { active: of(&state), lower, stamp: state.meta.stamp }
+    }
+}

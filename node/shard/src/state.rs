@@ -1,0 +1,262 @@
+//! The replicated state of a shard, as apply sees it.
+//!
+//! Apply sees the active memtable, what was fetched for the batch, and the resident part (streams, meta). *Fetched*
+//! are the rows below the active memtable (frozen, runs, control store) that a batch's commands name: [`prepare`]
+//! finds out which, [`fetch`] reads them before the first is applied. From there to the batch's end nothing may be
+//! frozen, so a key is either in the active memtable, or fetched, or nowhere.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use isthmus_domain::Stamp;
+use isthmus_raft::{Broken, ConfState};
+use isthmus_storage::{
+    StoreId,
+    control::{Order, PAGE_ROWS_MAX, keys::KeyRange},
+    keeper::{GroupMeta, Keeper as Storage},
+    runs::RunSet,
+};
+use prost::Message as _;
+
+use crate::{
+    ShardMeta,
+    error::broken,
+    hash::Kind,
+    keys,
+    memtable::{DedupEntry, DedupKey, EventRow, Memtable},
+    outbox::{Streams, put},
+    tables::DEDUP,
+};
+
+/// What lies below the active memtable. Replaced as a whole; who holds one reads on from it.
+#[derive(Clone)]
+pub struct Lower {
+    /// What is being written out.
+    pub frozen: Option<Arc<Memtable>>,
+    /// What was written out.
+    pub runs: Arc<RunSet>,
+    /// Rises when a write-out moves rows from `frozen` into `runs`.
+    pub generation: u64,
+}
+
+/// Rows below the active memtable that a batch of commands needs.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    dedup: BTreeMap<DedupKey, DedupEntry>,
+    rows: BTreeMap<Vec<u8>, Bytes>,
+}
+
+/// What a batch of commands may need.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Events that may have been taken in before.
+    pub events: Vec<EventNeed>,
+    /// Keys of control rows.
+    pub rows: Vec<Vec<u8>>,
+}
+
+/// An event that may have been taken in before.
+#[derive(Clone, Copy, Debug)]
+pub struct EventNeed {
+    /// Its deduplication key.
+    pub key: DedupKey,
+    /// Hash of what it says.
+    pub body_hash: [u8; 16],
+    /// The id of the quarantine row that it gets if its key is known with another body.
+    pub conflict: [u8; 16],
+}
+
+/// The state of a shard.
+pub struct State {
+    /// The shard.
+    pub shard: u64,
+    /// The store that holds what was written out.
+    pub store: StoreId,
+    /// The last applied entry's index.
+    pub applied: u64,
+    /// Its term.
+    pub term: u64,
+    /// The group's members as of that entry.
+    pub conf: ConfState,
+    /// Stamp, configuration, ownership, hash.
+    pub meta: ShardMeta,
+    /// What has been applied since the last freeze.
+    pub active: Memtable,
+    /// Messages to and from other shards.
+    pub streams: Streams,
+    /// Rows fetched for the batch under way.
+    pub fetched: Fetched,
+}
+
+impl State {
+    /// Loads a shard's resident state from storage.
+    ///
+    /// # Errors
+    /// Storage that fails or holds what can't be read: the replica must not be opened.
+    pub fn load(storage: &Storage, meta: &GroupMeta) -> Result<Self, Broken> {
+        let store = StoreId(meta.store);
+        let mut rows = Vec::new();
+        for table in [keys::table::OUTBOX, keys::table::OUTBOX_LAST, keys::table::INBOX] {
+            rows.extend(table_rows(storage, store, table)?);
+        }
+        Ok(Self {
+            shard: meta.group,
+            store,
+            conf: isthmus_raft::decode_conf(&meta.conf_state).map_err(broken)?,
+            applied: meta.applied_index,
+            term: meta.applied_term,
+            meta: ShardMeta::decode(meta.group, &meta.state).map_err(Broken::new)?,
+            active: Memtable::default(),
+            streams: Streams::load(rows).map_err(Broken::new)?,
+            fetched: Fetched::default(),
+        })
+    }
+
+    /// The deduplication entry of an event, if it has been taken in before.
+    pub(crate) fn dedup(&self, key: &DedupKey) -> Option<DedupEntry> {
+        self.active.dedup.get(key).or_else(|| self.fetched.dedup.get(key)).copied()
+    }
+
+    /// A control row that the batch named beforehand.
+    pub(crate) fn row(&self, key: &[u8]) -> Option<Bytes> {
+        match self.active.rows.get(key) {
+            Some(row) => row.clone(),
+            None => self.fetched.rows.get(key).cloned(),
+        }
+    }
+
+    /// Puts a control row, given what it was.
+    pub(crate) fn put_row(&mut self, key: Vec<u8>, before: Option<&[u8]>, after: Bytes) {
+        put(&mut self.active, &mut self.meta.hash, key, before, Some(after));
+    }
+
+    /// Adds an accepted event.
+    pub(crate) fn push_event(&mut self, row: EventRow, entry: DedupEntry) {
+        self.meta.hash.add(Kind::Event, &row.key, &entry.to_bytes());
+        self.active.push_event(row, entry);
+    }
+
+    /// The stamp of a command: above all before it and all that it brings.
+    pub(crate) fn next_stamp(&mut self, proposed: u64, brought: Stamp) -> Stamp {
+        let proposed = i64::try_from(proposed).unwrap_or(i64::MAX);
+        self.meta.stamp = Stamp::next(proposed, self.meta.stamp.max(brought));
+        self.meta.stamp
+    }
+}
+
+impl Fetched {
+    /// Takes in the entries of the keys that are needed: from the frozen memtable, and those read from disk.
+    pub(crate) fn set_dedup(
+        &mut self,
+        lower: &Lower,
+        needs: &Needs,
+        on_disk: BTreeMap<DedupKey, DedupEntry>,
+    ) {
+        self.dedup = on_disk;
+        if let Some(frozen) = &lower.frozen {
+            let entries =
+                needs.events.iter().filter_map(|event| Some((event.key, *frozen.dedup.get(&event.key)?)));
+            self.dedup.extend(entries);
+        }
+    }
+
+    /// Takes in control rows.
+    pub(crate) fn set_rows(&mut self, rows: BTreeMap<Vec<u8>, Bytes>) {
+        self.rows = rows;
+    }
+}
+
+/// Which deduplication entries may lie in runs: by the filters, from memory alone. Sorted, each once.
+pub(crate) fn on_disk(lower: &Lower, needs: &Needs) -> Vec<DedupKey> {
+    let frozen = |key: &DedupKey| lower.frozen.as_ref().is_some_and(|frozen| frozen.dedup.contains_key(key));
+    let keys = needs.events.iter().map(|event| event.key);
+    let mut keys: Vec<DedupKey> =
+        keys.filter(|key| lower.runs.may_contain(DEDUP, key) && !frozen(key)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// Reads deduplication entries from runs. Waits for a disk.
+pub(crate) fn read_dedup(
+    lower: &Lower,
+    keys: Vec<DedupKey>,
+) -> Result<BTreeMap<DedupKey, DedupEntry>, Broken> {
+    let slices: Vec<&[u8]> = keys.iter().map(DedupKey::as_slice).collect();
+    let found = lower.runs.flat_get_sorted(DEDUP, &slices).map_err(broken)?;
+    let mut entries = BTreeMap::new();
+    for (key, value) in keys.iter().zip(found) {
+        if let Some(value) = value {
+            let entry =
+                DedupEntry::from_slice(&value).ok_or_else(|| broken("a deduplication entry is damaged"))?;
+            entries.insert(*key, entry);
+        }
+    }
+    Ok(entries)
+}
+
+/// Adds the rows of conflicts: events that are known, or will be by then, with another body.
+pub(crate) fn conflicts(state: &State, fetched: &Fetched, needs: &mut Needs) {
+    let mut seen: BTreeMap<DedupKey, [u8; 16]> = BTreeMap::new();
+    for event in &needs.events {
+        let known = state.active.dedup.get(&event.key).or_else(|| fetched.dedup.get(&event.key));
+        let first =
+            known.map(|entry| entry.body_hash).unwrap_or(*seen.entry(event.key).or_insert(event.body_hash));
+        if first != event.body_hash {
+            needs.rows.push(keys::quarantine(&event.conflict));
+        }
+    }
+}
+
+/// Reads control rows from below the active memtable. Waits for a disk.
+pub(crate) fn read_rows(
+    storage: &Storage,
+    store: StoreId,
+    lower: &Lower,
+    keys: Vec<Vec<u8>>,
+) -> Result<BTreeMap<Vec<u8>, Bytes>, Broken> {
+    let mut rows = BTreeMap::new();
+    for key in keys {
+        let row = match lower.frozen.as_ref().and_then(|frozen| frozen.rows.get(&key)) {
+            Some(row) => row.clone(),
+            None => storage.get(store, &key).map_err(broken)?,
+        };
+        if let Some(row) = row {
+            rows.insert(key, row);
+        }
+    }
+    Ok(rows)
+}
+
+/// All control rows of a table, page by page.
+///
+/// # Errors
+/// Storage that fails or is damaged.
+pub(crate) fn table_rows(
+    storage: &Storage,
+    store: StoreId,
+    table: u8,
+) -> Result<Vec<(Bytes, Bytes)>, Broken> {
+    let mut range = KeyRange::prefix(&[table]);
+    let mut rows = Vec::new();
+    loop {
+        let page = storage.scan(store, &range, Order::Ascending, PAGE_ROWS_MAX).map_err(broken)?;
+        if let Some((last, _)) = page.rows.last().filter(|_| page.more) {
+            range.start = last.to_vec();
+            range.start.push(0);
+        }
+        rows.extend(page.rows);
+        if !page.more {
+            return Ok(rows);
+        }
+    }
+}
+
+/// Decodes a stored command.
+///
+/// # Errors
+/// An entry that is no command: the log is damaged, or a newer version wrote it.
+pub fn decode(data: Bytes) -> Result<isthmus_proto::internal::v1::ShardCommand, Broken> {
+    isthmus_proto::internal::v1::ShardCommand::decode(data)
+        .map_err(|error| broken(format!("a log entry is not a shard command: {error}")))
+}

@@ -1,0 +1,10 @@
+//! What the engines of the Raft log and of the control store promise, checked on each of them: scenarios, random
+//! operations against a model, files that were cut, damaged or left behind. Nothing here uses fail points.
+
+mod control;
+mod control_files;
+mod directory;
+mod log_damage;
+mod log_model;
+mod log_random;
+mod log_scenarios;
