@@ -72,7 +72,10 @@ impl Client {
     /// # Errors
     /// Refused with ALREADY_EXISTS when the name is taken. [`Error::OutcomeUnknown`] when the connection broke after
     /// the request was sent: it is never sent twice, for the first one's key would be lost.
-    pub async fn create_source(&self, request: proto::CreateRequest) -> Result<(proto::Source, String), Error> {
+    pub async fn create_source(
+        &self,
+        request: proto::CreateRequest,
+    ) -> Result<(proto::Source, String), Error> {
         let send = |channel, request| async move { Sources::new(channel).create(request).await };
         let answer = self.call(Kind::OnceWrite, self.deadline(), &request, send).await?;
         Ok((answer.source.ok_or(Error::BadAnswer("no source"))?, answer.write_key))

@@ -5,12 +5,7 @@
 //! the same `x-request-id`. After a failed try `retry::verdict` decides; waits never pass the deadline: when the
 //! hub asks to come back later than that, the caller gets its answer at once.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Channel};
@@ -100,7 +95,10 @@ impl ClientBuilder {
 // Written out, because a write key must not show up in logs.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("pool", &self.pool).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("pool", &self.pool)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,9 +234,13 @@ impl Progress {
     fn into_error(self, kind: Kind, ending: Ending, refusal: Refusal) -> Error {
         let Self { last, doubt, reached, .. } = self;
         match ending {
-            Ending::NotSent if !reached => Error::Unreachable(format!("{last} ({})", first_words(&refusal.message))),
+            Ending::NotSent if !reached => {
+                Error::Unreachable(format!("{last} ({})", first_words(&refusal.message)))
+            }
             _ if kind == Kind::Read => match ending {
-                Ending::Answered if refusal.code != Code::DeadlineExceeded => Error::Refused(Box::new(refusal)),
+                Ending::Answered if refusal.code != Code::DeadlineExceeded => {
+                    Error::Refused(Box::new(refusal))
+                }
                 _ => Error::Deadline(format!("{last}: {}", first_words(&refusal.message))),
             },
             // A later, clear refusal doesn't undo what an earlier try may have done.

@@ -225,7 +225,18 @@ mod tests {
         for (text, full) in good {
             assert_eq!(parse_endpoint(text).unwrap(), full);
         }
-        for text in ["", "http://", "https://hub:1", "ftp://hub", "hub:99999", "hub:x", "hub:0", "a/b", "u:p@hub:1", "a b"] {
+        for text in [
+            "",
+            "http://",
+            "https://hub:1",
+            "ftp://hub",
+            "hub:99999",
+            "hub:x",
+            "hub:0",
+            "a/b",
+            "u:p@hub:1",
+            "a b",
+        ] {
             assert!(parse_endpoint(text).is_err(), "{text}");
         }
     }

@@ -137,7 +137,9 @@ impl Refusal {
             metadata: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
             fields: details
                 .bad_request()
-                .map(|bad| bad.field_violations.iter().map(|v| (v.field.clone(), v.description.clone())).collect())
+                .map(|bad| {
+                    bad.field_violations.iter().map(|v| (v.field.clone(), v.description.clone())).collect()
+                })
                 .unwrap_or_default(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
             request_id: request_id.to_owned(),
@@ -180,10 +182,14 @@ impl Error {
         let refusal = match self {
             Self::Usage(_) => return None,
             Self::Unreachable(_) => {
-                return Some("check that a node runs, and name it with --endpoint or ISTHMUS_ENDPOINT".into());
+                return Some(
+                    "check that a node runs, and name it with --endpoint or ISTHMUS_ENDPOINT".into(),
+                );
             }
             Self::OutcomeUnknown(_) => {
-                return Some("look at what is there; events may be sent again with the same message ids".into());
+                return Some(
+                    "look at what is there; events may be sent again with the same message ids".into(),
+                );
             }
             Self::Deadline(_) => return Some("try again, or allow more time".into()),
             Self::BadAnswer(_) => return Some("use a client of the cluster's version".into()),
@@ -192,7 +198,9 @@ impl Error {
         let text = match (&refusal.reason, refusal.code) {
             (Reason::QuorumAtRisk, _) => "add a node first, or bring back those that are down",
             (Reason::NotFound | Reason::Erased, _) | (_, Code::NotFound) => return None,
-            (_, Code::Unauthenticated) => "give a write key that is in force; `isthmus source rotate` makes a new one",
+            (_, Code::Unauthenticated) => {
+                "give a write key that is in force; `isthmus source rotate` makes a new one"
+            }
             (_, Code::PermissionDenied) => "ask for the right to do this",
             (_, Code::AlreadyExists) => "choose another name",
             (_, Code::ResourceExhausted) => match refusal.retry_after {
@@ -236,14 +244,17 @@ mod tests {
 
     #[test]
     fn a_reason_of_another_domain_is_not_ours() {
-        let details = ErrorDetails::with_error_info("NO_LEADER", "proxy.example", [] as [(String, String); 0]);
+        let details =
+            ErrorDetails::with_error_info("NO_LEADER", "proxy.example", [] as [(String, String); 0]);
         let status = Status::with_error_details(Code::Unavailable, "", details);
         assert_eq!(Refusal::of(&status, "").reason, Reason::Unsaid);
     }
 
     #[test]
     fn reasons_keep_their_names() {
-        for name in ["NOT_LEADER", "NO_LEADER", "STALE_SHARD_MAP", "OVERLOADED", "OUTCOME_UNKNOWN", "QUORUM_AT_RISK"] {
+        for name in
+            ["NOT_LEADER", "NO_LEADER", "STALE_SHARD_MAP", "OVERLOADED", "OUTCOME_UNKNOWN", "QUORUM_AT_RISK"]
+        {
             assert_eq!(Reason::of(name).as_str(), name);
         }
         assert_eq!(Reason::of("BATCH_TOO_MANY"), Reason::Other("BATCH_TOO_MANY".into()));

@@ -15,7 +15,10 @@ use crate::{
     Client, Error,
     client::random_id,
     message_id,
-    proto::{self, IngestItem, ItemOutcome, ItemResult, ingest_item::Body, ingest_service_client::IngestServiceClient},
+    proto::{
+        self, IngestItem, ItemOutcome, ItemResult, ingest_item::Body,
+        ingest_service_client::IngestServiceClient,
+    },
     retry::{self, Kind},
 };
 
@@ -78,7 +81,8 @@ impl Client {
             sent_at: None,
         };
         let first = self.send(&request, deadline).await?;
-        let mut done = Ingested { results: first.results, version: Some(first.version).filter(|v| !v.is_empty()) };
+        let mut done =
+            Ingested { results: first.results, version: Some(first.version).filter(|v| !v.is_empty()) };
         // Positions in the batch of the items still open, in the order in which `request` holds them.
         let mut open: Vec<usize> = (0..done.results.len()).collect();
         for attempt in 1.. {
@@ -102,7 +106,11 @@ impl Client {
     }
 
     /// One call of the service, repeated as a whole until it is answered.
-    async fn send(&self, request: &proto::IngestRequest, deadline: Instant) -> Result<proto::IngestResponse, Error> {
+    async fn send(
+        &self,
+        request: &proto::IngestRequest,
+        deadline: Instant,
+    ) -> Result<proto::IngestResponse, Error> {
         let send = |channel, request| async move { IngestServiceClient::new(channel).ingest(request).await };
         let answer: proto::IngestResponse = self.call(Kind::RepeatableWrite, deadline, request, send).await?;
         if answer.results.len() != request.items.len() {
@@ -159,7 +167,10 @@ mod tests {
         assert_eq!(named, event("m1"));
         let Some(Body::Event(given)) = bare.body else { panic!("an event stays an event") };
         assert_eq!(given.message_id.len(), 32);
-        let mut line = IngestItem { body: Some(Body::Json(Bytes::from_static(b"{\"type\":\"track\"}"))), ..Default::default() };
+        let mut line = IngestItem {
+            body: Some(Body::Json(Bytes::from_static(b"{\"type\":\"track\"}"))),
+            ..Default::default()
+        };
         give_message_id(&mut line);
         let Some(Body::Json(text)) = &line.body else { panic!("JSON stays JSON") };
         let object: serde_json::Value = serde_json::from_slice(text).unwrap();

@@ -333,7 +333,9 @@ impl<'a> From<&'a proto::QuarantineEntry> for QuarantineEntry<'a> {
             message_id: text(&entry.message_id),
             content_type: text(&entry.content_type),
             content: content.ok().and_then(text),
-            content_hex: content.is_err().then(|| entry.content.iter().map(|byte| format!("{byte:02x}")).collect()),
+            content_hex: content
+                .is_err()
+                .then(|| entry.content.iter().map(|byte| format!("{byte:02x}")).collect()),
         }
     }
 }

@@ -44,7 +44,9 @@ impl From<ProfileKey> for proto::ProfileKey {
     fn from(key: ProfileKey) -> Self {
         use proto::profile_key::Key;
         let key = match key {
-            ProfileKey::Identifier { namespace, value } => Key::Identifier(proto::Identifier { namespace, value }),
+            ProfileKey::Identifier { namespace, value } => {
+                Key::Identifier(proto::Identifier { namespace, value })
+            }
             ProfileKey::ProfileId(id) => Key::ProfileId(id),
         };
         Self { key: Some(key) }

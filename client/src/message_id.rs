@@ -179,8 +179,14 @@ mod tests {
         assert_eq!(spliced("  { \"a\":1} "), "  {\"messageId\":\"id0\", \"a\":1} ");
         assert_eq!(spliced("{}"), r#"{"messageId":"id0"}"#);
         assert_eq!(spliced("{ }"), "{\"messageId\":\"id0\" }");
-        assert_eq!(spliced(r#"{"note":"the \"messageId\" is missing"}"#), r#"{"messageId":"id0","note":"the \"messageId\" is missing"}"#);
-        assert_eq!(spliced(r#"{"properties":{"messageId":"inner"}}"#), r#"{"messageId":"id0","properties":{"messageId":"inner"}}"#);
+        assert_eq!(
+            spliced(r#"{"note":"the \"messageId\" is missing"}"#),
+            r#"{"messageId":"id0","note":"the \"messageId\" is missing"}"#
+        );
+        assert_eq!(
+            spliced(r#"{"properties":{"messageId":"inner"}}"#),
+            r#"{"messageId":"id0","properties":{"messageId":"inner"}}"#
+        );
         assert_eq!(spliced(r#"{"a":"messageId"}"#), r#"{"messageId":"id0","a":"messageId"}"#);
         assert_eq!(spliced(r#"{"a":["messageId"],"b":1}"#), r#"{"messageId":"id0","a":["messageId"],"b":1}"#);
     }
@@ -206,7 +212,19 @@ mod tests {
 
     #[test]
     fn what_is_not_a_whole_object_is_left_alone() {
-        for text in ["", " ", "{", "}", "[1]", "null", "\"x\"", r#"{"a":1"#, r#"{"message":"}"#, r#"{"messageId" }"#, "{\"message\\}"] {
+        for text in [
+            "",
+            " ",
+            "{",
+            "}",
+            "[1]",
+            "null",
+            "\"x\"",
+            r#"{"a":1"#,
+            r#"{"message":"}"#,
+            r#"{"messageId" }"#,
+            "{\"message\\}",
+        ] {
             assert_eq!(spliced(text), text);
         }
     }
@@ -222,8 +240,18 @@ mod tests {
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
-        let key = prop_oneof![Just("messageId".to_owned()), Just("message_id".to_owned()), Just("message".to_owned()), ".{0,4}"];
-        let leaf = prop_oneof![Just(Value::Null), any::<i64>().prop_map(Value::from), ".{0,6}".prop_map(Value::from), Just(json!(""))];
+        let key = prop_oneof![
+            Just("messageId".to_owned()),
+            Just("message_id".to_owned()),
+            Just("message".to_owned()),
+            ".{0,4}"
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            ".{0,6}".prop_map(Value::from),
+            Just(json!(""))
+        ];
         leaf.prop_recursive(3, 24, 4, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

@@ -39,7 +39,10 @@ impl Client {
     ///
     /// # Errors
     /// As every read.
-    pub async fn profiles(&self, request: proto::BatchGetRequest) -> Result<Vec<Option<proto::Profile>>, Error> {
+    pub async fn profiles(
+        &self,
+        request: proto::BatchGetRequest,
+    ) -> Result<Vec<Option<proto::Profile>>, Error> {
         let send = |channel, request| async move {
             Profiles::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).batch_get(request).await
         };
@@ -51,7 +54,11 @@ impl Client {
     }
 
     /// All profiles by rising id, at most `limit`; the request's own limit is set page by page.
-    pub fn profile_pages(&self, request: proto::ProfileServiceListRequest, limit: Option<u64>) -> ProfilePages {
+    pub fn profile_pages(
+        &self,
+        request: proto::ProfileServiceListRequest,
+        limit: Option<u64>,
+    ) -> ProfilePages {
         ProfilePages { client: self.clone(), request, walk: Walk::new(limit) }
     }
 

@@ -107,7 +107,9 @@ pub(crate) fn verdict(kind: Kind, ending: Ending, refusal: &Refusal) -> Verdict 
             (Reason::NotLeader | Reason::StaleShardMap | Reason::NoLeader, _)
             | (Reason::Overloaded | Reason::OutcomeUnknown, _)
             | (_, Code::Unavailable | Code::DeadlineExceeded) => Verdict::Later(refusal.retry_after),
-            (_, Code::ResourceExhausted) if refusal.retry_after.is_some() => Verdict::Later(refusal.retry_after),
+            (_, Code::ResourceExhausted) if refusal.retry_after.is_some() => {
+                Verdict::Later(refusal.retry_after)
+            }
             _ => Verdict::Stop,
         },
     }

@@ -62,7 +62,8 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_message_ids() {
         Step::LoseAnswer(Status::unavailable("the connection broke")),
         Step::LoseAnswer(refusal(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", "no quorum answered in time")),
     ]);
-    let stored = client(&[fake.endpoint()]).ingest(vec![order("1"), order("2")]).await.expect("the third answers");
+    let stored =
+        client(&[fake.endpoint()]).ingest(vec![order("1"), order("2")]).await.expect("the third answers");
     assert_eq!(stored.count().duplicate, 2, "they were stored by the first try");
     let state = fake.state();
     assert_eq!(state.message_ids.len(), 2);
@@ -76,8 +77,13 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_message_ids() {
 async fn only_items_that_can_end_better_are_sent_again() {
     use ItemOutcome::{Accepted, OutcomeUnknown, Quarantined, Rejected};
     let fake = Fake::start();
-    let outcomes =
-        vec![(Accepted, false), (OutcomeUnknown, true), (Quarantined, false), (Rejected, true), (Rejected, false)];
+    let outcomes = vec![
+        (Accepted, false),
+        (OutcomeUnknown, true),
+        (Quarantined, false),
+        (Rejected, true),
+        (Rejected, false),
+    ];
     fake.script([Step::Outcomes(outcomes)]);
     let items = (1..=5).map(|user| order(&user.to_string())).collect();
     let stored = client(&[fake.endpoint()]).ingest(items).await.expect("answered");
@@ -113,7 +119,8 @@ async fn a_refusal_for_good_is_not_repeated() {
 #[tokio::test]
 async fn overload_is_repeated_when_the_hub_says_and_never_past_the_deadline() {
     let overloaded = |after: u64| {
-        let mut details = ErrorDetails::with_error_info("OVERLOADED", "isthmus.v1", [] as [(String, String); 0]);
+        let mut details =
+            ErrorDetails::with_error_info("OVERLOADED", "isthmus.v1", [] as [(String, String); 0]);
         details.set_retry_info(Some(Duration::from_secs(after)));
         Step::Fail(Status::with_error_details(Code::ResourceExhausted, "too much", details))
     };
@@ -189,7 +196,9 @@ async fn pages_are_walked_to_the_end_or_to_the_limit() {
     let profile = |n: u32| proto::Profile { profile_id: format!("{n:032x}"), ..Default::default() };
     fake.state().profiles = (0..2_500).map(profile).collect();
     let client = client(&[fake.endpoint()]);
-    for (limit, expected, more, calls) in [(None, 2_500, false, 3), (Some(1_200), 1_200, true, 2), (Some(0), 0, false, 0)] {
+    for (limit, expected, more, calls) in
+        [(None, 2_500, false, 3), (Some(1_200), 1_200, true, 2), (Some(0), 0, false, 0)]
+    {
         fake.state().calls.clear();
         let mut pages = client.profile_pages(Default::default(), limit);
         let mut seen = Vec::new();

@@ -7,8 +7,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    cluster::ClusterVerb, ingest::IngestCommand, output::Format, profile::ProfileVerb, quarantine::QuarantineVerb,
-    source::SourceVerb,
+    cluster::ClusterVerb, ingest::IngestCommand, output::Format, profile::ProfileVerb,
+    quarantine::QuarantineVerb, source::SourceVerb,
 };
 
 /// The version, and the commit that this was built from.

@@ -71,7 +71,8 @@ pub async fn run(verb: ClusterVerb, client: Client, output: &mut Output) -> Resu
             Ok(Done::Well)
         }
         ClusterVerb::Remove { node, node_option, wait } => {
-            let node = node.or(node_option).ok_or_else(|| Failure::Usage("name the node to remove".into()))?;
+            let node =
+                node.or(node_option).ok_or_else(|| Failure::Usage("name the node to remove".into()))?;
             remove(&client, node, wait, output).await
         }
     }
@@ -96,7 +97,11 @@ async fn status(client: &Client, wait: Option<Duration>, output: &mut Output) ->
     if output.is_json() {
         output.json(&json::Status::from(&status))?;
     } else {
-        let leader = if status.metadata_leader == 0 { "none".to_owned() } else { format!("node {}", status.metadata_leader) };
+        let leader = if status.metadata_leader == 0 {
+            "none".to_owned()
+        } else {
+            format!("node {}", status.metadata_leader)
+        };
         output.facts(&[
             ("cluster", status.cluster_id.clone()),
             ("healthy", if status.healthy { "yes" } else { "no" }.to_owned()),
@@ -165,7 +170,12 @@ async fn shards(client: &Client, output: &mut Output) -> Result<Done, Failure> {
     Ok(Done::Well)
 }
 
-async fn remove(client: &Client, node: u32, wait: Option<Duration>, output: &mut Output) -> Result<Done, Failure> {
+async fn remove(
+    client: &Client,
+    node: u32,
+    wait: Option<Duration>,
+    output: &mut Output,
+) -> Result<Done, Failure> {
     let deadline = wait.map(|wait| Instant::now() + wait);
     let left = client.remove_node(node).await?;
     let mut gone = false;
@@ -178,10 +188,13 @@ async fn remove(client: &Client, node: u32, wait: Option<Duration>, output: &mut
         sleep(POLL).await;
     }
     match output.is_json() {
-        true => output.json(&json!({ "node": node, "replicas_left": if gone { 0 } else { left }, "gone": gone }))?,
+        true => output
+            .json(&json!({ "node": node, "replicas_left": if gone { 0 } else { left }, "gone": gone }))?,
         false if gone => output.line(&format!("node {node} is gone"))?,
         false => {
-            output.line(&format!("node {node} is leaving; {left} replicas were still to be placed elsewhere"))?;
+            output.line(&format!(
+                "node {node} is leaving; {left} replicas were still to be placed elsewhere"
+            ))?;
             complain("it is gone when `isthmus cluster nodes` no longer lists it");
         }
     }

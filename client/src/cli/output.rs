@@ -45,7 +45,11 @@ impl Output {
     }
 
     /// A table for people, with a heading over each column.
-    pub fn table(&mut self, headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
+    pub fn table(
+        &mut self,
+        headings: &[&str],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> io::Result<()> {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_header(headings);
         for row in rows {
@@ -76,12 +80,15 @@ impl Output {
 /// Text without control and formatting characters, shown as escapes instead.
 pub fn harmless(text: &str) -> String {
     let unsafe_in_terminals = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(unsafe_in_terminals) {
         return text.to_owned();
     }
-    let shown = text.chars().map(|c| if unsafe_in_terminals(c) { c.escape_default().to_string() } else { c.to_string() });
+    let shown = text
+        .chars()
+        .map(|c| if unsafe_in_terminals(c) { c.escape_default().to_string() } else { c.to_string() });
     shown.collect()
 }
 

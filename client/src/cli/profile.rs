@@ -100,8 +100,10 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
             timeline(&client, request, limit, output).await?;
         }
         ProfileVerb::List { limit, freshness } => {
-            let request =
-                proto::ProfileServiceListRequest { consistency: freshness.consistency()?, ..Default::default() };
+            let request = proto::ProfileServiceListRequest {
+                consistency: freshness.consistency()?,
+                ..Default::default()
+            };
             list(&client, request, limit, output).await?;
         }
     }
@@ -111,7 +113,9 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
 /// Says it plainly when there is no such profile; doesn't repeat the identifier, which may be personal.
 fn nothing_known(error: Error) -> Failure {
     if error.is_not_found() {
-        return Failure::Failed(format!("{error}\n  nothing is known of such a customer; is the identifier complete?"));
+        return Failure::Failed(format!(
+            "{error}\n  nothing is known of such a customer; is the identifier complete?"
+        ));
     }
     error.into()
 }
@@ -125,7 +129,8 @@ fn show(profile: &proto::Profile, output: &mut Output) -> Result<(), Failure> {
     let counts = |counts: &std::collections::BTreeMap<String, u64>| {
         counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
     };
-    let identifiers: Vec<String> = profile.identifiers.iter().map(|id| format!("{}:{}", id.namespace, id.value)).collect();
+    let identifiers: Vec<String> =
+        profile.identifiers.iter().map(|id| format!("{}:{}", id.namespace, id.value)).collect();
     let currencies: Vec<String> =
         profile.revenue_by_currency.iter().map(|(currency, sum)| format!("{sum} {currency}")).collect();
     output.facts(&[

@@ -90,9 +90,13 @@ impl TimeFormat {
     /// The time that a cell holds.
     pub(crate) fn read(&self, text: &str) -> Result<prost_types::Timestamp, &'static str> {
         let time = match &self.pattern {
-            None => text.parse::<Timestamp>().or_else(|_| text.parse::<DateTime>().and_then(|at| self.zone.to_timestamp(at))),
+            None => text
+                .parse::<Timestamp>()
+                .or_else(|_| text.parse::<DateTime>().and_then(|at| self.zone.to_timestamp(at))),
             Some(pattern) => BrokenDownTime::parse(pattern, text).and_then(|parts| {
-                parts.to_timestamp().or_else(|_| parts.to_datetime().and_then(|at| self.zone.to_timestamp(at)))
+                parts
+                    .to_timestamp()
+                    .or_else(|_| parts.to_datetime().and_then(|at| self.zone.to_timestamp(at)))
             }),
         };
         time.map(to_proto).map_err(|_| match self.pattern {
@@ -146,7 +150,10 @@ mod tests {
 
     #[test]
     fn booleans_have_several_spellings() {
-        assert_eq!([boolean("TRUE"), boolean("y"), boolean("0"), boolean("No")], [Some(true), Some(true), Some(false), Some(false)]);
+        assert_eq!(
+            [boolean("TRUE"), boolean("y"), boolean("0"), boolean("No")],
+            [Some(true), Some(true), Some(false), Some(false)]
+        );
         assert_eq!(boolean("maybe"), None);
     }
 
@@ -161,7 +168,10 @@ mod tests {
         let plain = TimeFormat { pattern: None, zone: zone("Europe/Berlin") };
         assert_eq!(plain.read("2024-07-01T12:00:00+02:00").unwrap().seconds, 1_719_828_000);
         assert_eq!(plain.read("2024-07-01T12:00:00").unwrap().seconds, 1_719_828_000);
-        assert_eq!(plain.read("1969-12-31T23:59:59.5Z").unwrap(), prost_types::Timestamp { seconds: -1, nanos: 500_000_000 });
+        assert_eq!(
+            plain.read("1969-12-31T23:59:59.5Z").unwrap(),
+            prost_types::Timestamp { seconds: -1, nanos: 500_000_000 }
+        );
         assert!(plain.read("yesterday").is_err());
         let offset = TimeFormat { pattern: Some("%Y-%m-%d %H:%M:%S %z".into()), zone: TimeZone::UTC };
         assert_eq!(offset.read("2024-07-01 12:00:00 +0200").unwrap().seconds, 1_719_828_000);
@@ -169,7 +179,9 @@ mod tests {
 
     #[test]
     fn a_pattern_without_a_date_is_not_sound() {
-        for (pattern, sound) in [("%Y-%m-%d", true), ("%s", true), ("%H:%M", false), ("%Q!", false), ("date", false)] {
+        for (pattern, sound) in
+            [("%Y-%m-%d", true), ("%s", true), ("%H:%M", false), ("%Q!", false), ("date", false)]
+        {
             let format = TimeFormat { pattern: Some(pattern.into()), zone: TimeZone::UTC };
             assert_eq!(format.is_sound(), sound, "{pattern}");
         }

@@ -109,7 +109,10 @@ pub(super) struct FormattedTime {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "give a column, or { column = \"…\", type = \"string|integer|number|decimal|boolean|date\" }")]
+#[serde(
+    untagged,
+    expecting = "give a column, or { column = \"…\", type = \"string|integer|number|decimal|boolean|date\" }"
+)]
 pub(super) enum Field {
     Column(String),
     Typed(TypedField),
@@ -131,7 +134,8 @@ impl Mapping {
     /// # Errors
     /// The first mistake, with its line.
     pub fn parse(text: &str) -> Result<Self, MappingError> {
-        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect::<Vec<_>>();
+        let line_starts =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect::<Vec<_>>();
         let line = |at: usize| line_starts.partition_point(|&start| start <= at);
         let document: Document = toml::from_str(text).map_err(|error| MappingError {
             line: error.span().map_or(1, |span| line(span.start)),
@@ -142,7 +146,9 @@ impl Mapping {
             Some(given) => match given.get_ref().as_str() {
                 "whitespace" => Delimiter::Whitespace,
                 text => match text.as_bytes() {
-                    [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | b'"') => Delimiter::Byte(*byte),
+                    [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | b'"') => {
+                        Delimiter::Byte(*byte)
+                    }
                     _ => {
                         let problem = "`delimiter` has to be one character, or \"whitespace\"".to_owned();
                         return Err(MappingError { line: line(given.span().start), problem });
@@ -168,14 +174,18 @@ impl Mapping {
         if let Text::Constant(name) = document.kind.get_ref() {
             let at = document.kind.span().start;
             let kind = event_type(name).ok_or_else(|| {
-                self.error(at, "`type` has to be identify, track, page, screen, group or alias, or { column = \"…\" }")
+                self.error(
+                    at,
+                    "`type` has to be identify, track, page, screen, group or alias, or { column = \"…\" }",
+                )
             })?;
             if kind == EventType::Track && document.event.is_none() {
                 return Err(self.error(at, "a `track` event needs a name: say `event`"));
             }
         }
         if document.identifiers.is_empty() {
-            return Err(self.error(0, "no column says who the customer is: add [identifiers], such as user_id = \"…\""));
+            return Err(self
+                .error(0, "no column says who the customer is: add [identifiers], such as user_id = \"…\""));
         }
         self.time()?;
         for field in document.properties.values().chain(document.traits.values()) {
@@ -186,7 +196,10 @@ impl Mapping {
 
     /// An error at a byte of the file.
     pub(super) fn error(&self, at: usize, problem: impl Into<String>) -> MappingError {
-        MappingError { line: self.line_starts.partition_point(|&start| start <= at).max(1), problem: problem.into() }
+        MappingError {
+            line: self.line_starts.partition_point(|&start| start <= at).max(1),
+            problem: problem.into(),
+        }
     }
 
     /// The error of a file whose header can't be read.
@@ -230,7 +243,10 @@ impl Mapping {
     }
 
     /// A property's or trait's column, where it is named in the file, and its type.
-    pub(super) fn field<'a>(&self, field: &'a Spanned<Field>) -> Result<(&'a str, usize, CellType), MappingError> {
+    pub(super) fn field<'a>(
+        &self,
+        field: &'a Spanned<Field>,
+    ) -> Result<(&'a str, usize, CellType), MappingError> {
         let at = field.span().start;
         let field = match field.get_ref() {
             Field::Column(column) => return Ok((column.as_str(), at, CellType::String)),
@@ -254,7 +270,12 @@ impl Mapping {
         Ok((field.column.as_str(), at, cell))
     }
 
-    fn format(&self, at: usize, pattern: Option<&str>, zone: Option<&str>) -> Result<TimeFormat, MappingError> {
+    fn format(
+        &self,
+        at: usize,
+        pattern: Option<&str>,
+        zone: Option<&str>,
+    ) -> Result<TimeFormat, MappingError> {
         let zone = match zone {
             None | Some("UTC") => TimeZone::UTC,
             Some(name) => TimeZone::get(name).map_err(|_| {
@@ -299,11 +320,31 @@ mod tests {
             ("type = \"identify\"", 1, "[identifiers]"),
             ("type = \"identify\"\ndelimiter = \"ab\"\n[identifiers]\nuser_id = \"u\"", 2, "one character"),
             ("type = \"identify\"\nhas_header = false\n[identifiers]\nuser_id = \"u\"", 1, "`columns`"),
-            ("type = \"identify\"\ntimestamp = { column = \"t\", format = \"%H\" }\n[identifiers]\nuser_id = \"u\"", 2, "strptime"),
-            ("type = \"identify\"\ntimestamp = { column = \"t\", timezone = \"Mars\" }\n[identifiers]\nuser_id = \"u\"", 2, "IANA"),
-            ("type = \"identify\"\n[identifiers]\nuser_id = \"u\"\n[traits]\na = { column = \"a\", type = \"money\" }", 5, "decimal"),
-            ("type = \"identify\"\n[identifiers]\nuser_id = \"u\"\n[traits]\na = { column = \"a\", format = \"%Y\" }", 5, "date"),
-            ("type = \"identify\"\n[identifiers]\nuser_id = \"u\"\n[traits]\na = { colum = \"a\" }", 5, "column"),
+            (
+                "type = \"identify\"\ntimestamp = { column = \"t\", format = \"%H\" }\n[identifiers]\nuser_id = \"u\"",
+                2,
+                "strptime",
+            ),
+            (
+                "type = \"identify\"\ntimestamp = { column = \"t\", timezone = \"Mars\" }\n[identifiers]\nuser_id = \"u\"",
+                2,
+                "IANA",
+            ),
+            (
+                "type = \"identify\"\n[identifiers]\nuser_id = \"u\"\n[traits]\na = { column = \"a\", type = \"money\" }",
+                5,
+                "decimal",
+            ),
+            (
+                "type = \"identify\"\n[identifiers]\nuser_id = \"u\"\n[traits]\na = { column = \"a\", format = \"%Y\" }",
+                5,
+                "date",
+            ),
+            (
+                "type = \"identify\"\n[identifiers]\nuser_id = \"u\"\n[traits]\na = { colum = \"a\" }",
+                5,
+                "column",
+            ),
         ];
         for (text, line, part) in table {
             let error = Mapping::parse(text).expect_err(text);

@@ -98,7 +98,13 @@ impl<R: Read> Rows<R> {
             Shape::JsonLines => Reading::JsonLines,
             Shape::Csv(mapping) => Reading::Csv(Box::new(Csv::open(&mut lines, &mapping)?)),
         };
-        Ok(Self { lines, file: file.to_owned(), dataset: dataset.to_owned(), reading, chunk: BytesMut::new() })
+        Ok(Self {
+            lines,
+            file: file.to_owned(),
+            dataset: dataset.to_owned(),
+            reading,
+            chunk: BytesMut::new(),
+        })
     }
 
     /// How many bytes have been read so far.
@@ -177,9 +183,11 @@ impl Csv {
                 if line.bytes.iter().all(u8::is_ascii_whitespace) && line.is_whole() {
                     continue;
                 }
-                let text = problem_of(&line).map_or_else(|| std::str::from_utf8(line.bytes).map_err(|_| ()), |_| Err(()));
+                let text = problem_of(&line)
+                    .map_or_else(|| std::str::from_utf8(line.bytes).map_err(|_| ()), |_| Err(()));
                 splitter.begin();
-                let whole = text.is_ok_and(|text| matches!(splitter.feed(text.as_bytes()), Ok(Progress::Whole)));
+                let whole =
+                    text.is_ok_and(|text| matches!(splitter.feed(text.as_bytes()), Ok(Progress::Whole)));
                 if !whole {
                     return Err(mapping.header_unreadable(line.number).into());
                 }

@@ -42,7 +42,8 @@ impl Plan {
                 (Some((index, _)), None) => Ok(index),
                 (Some(_), Some(_)) => Err(mapping.error(at, format!("there are several columns `{name}`"))),
                 (None, _) => {
-                    let there = columns.iter().take(50).map(|column| column.trim()).collect::<Vec<_>>().join(", ");
+                    let there =
+                        columns.iter().take(50).map(|column| column.trim()).collect::<Vec<_>>().join(", ");
                     Err(mapping.error(at, format!("there is no column `{name}`; there are: {there}")))
                 }
             }
@@ -53,9 +54,9 @@ impl Plan {
         let document = mapping.document();
         let at = document.kind.span().start;
         let kind = match document.kind.get_ref() {
-            Text::Constant(name) => {
-                Cell::Constant(event_type(name).ok_or_else(|| mapping.error(at, "`type` isn't an event's type"))?)
-            }
+            Text::Constant(name) => Cell::Constant(
+                event_type(name).ok_or_else(|| mapping.error(at, "`type` isn't an event's type"))?,
+            ),
             Text::Column(text) => Cell::Column(find(&text.column, at)?),
         };
         let name = match &document.event {
@@ -85,7 +86,9 @@ impl Plan {
             identifiers: document
                 .identifiers
                 .iter()
-                .map(|(namespace, column)| Ok((namespace.clone(), find(column.get_ref(), column.span().start)?)))
+                .map(|(namespace, column)| {
+                    Ok((namespace.clone(), find(column.get_ref(), column.span().start)?))
+                })
                 .collect::<Result<_, MappingError>>()?,
             properties: fields(&document.properties)?,
             traits: fields(&document.traits)?,
@@ -99,7 +102,9 @@ impl Plan {
             return Err(format!("the row has {} columns instead of {}", row.count(), self.columns.len()));
         }
         let cell = |index: usize| row.field(index).ok_or_else(|| self.problem(index, "isn't UTF-8"));
-        let optional = |index: Option<usize>| Ok::<_, String>(index.map(cell).transpose()?.unwrap_or_default().to_owned());
+        let optional = |index: Option<usize>| {
+            Ok::<_, String>(index.map(cell).transpose()?.unwrap_or_default().to_owned())
+        };
         let kind = match self.kind {
             Cell::Constant(kind) => kind,
             Cell::Column(index) => {
@@ -121,7 +126,8 @@ impl Plan {
             ..Event::default()
         };
         if let Some((index, format)) = &self.timestamp {
-            event.timestamp = Some(format.read(cell(*index)?).map_err(|problem| self.problem(*index, problem))?);
+            event.timestamp =
+                Some(format.read(cell(*index)?).map_err(|problem| self.problem(*index, problem))?);
         }
         for (namespace, index) in &self.identifiers {
             let value = cell(*index)?;
@@ -129,19 +135,26 @@ impl Plan {
                 _ if value.is_empty() => {}
                 "user_id" | "userId" => event.user_id = value.to_owned(),
                 "anonymous_id" | "anonymousId" => event.anonymous_id = value.to_owned(),
-                _ => event.identifiers.push(Identifier { namespace: namespace.clone(), value: value.to_owned() }),
+                _ => event
+                    .identifiers
+                    .push(Identifier { namespace: namespace.clone(), value: value.to_owned() }),
             }
         }
         Ok(event)
     }
 
     /// The values of the cells that aren't empty.
-    fn values(&self, fields: &[(String, usize, CellType)], row: &Splitter) -> Result<BTreeMap<String, Value>, String> {
+    fn values(
+        &self,
+        fields: &[(String, usize, CellType)],
+        row: &Splitter,
+    ) -> Result<BTreeMap<String, Value>, String> {
         let mut values = BTreeMap::new();
         for (name, index, cell) in fields {
             let text = row.field(*index).ok_or_else(|| self.problem(*index, "isn't UTF-8"))?;
             if !text.is_empty() {
-                values.insert(name.clone(), cell.value(text).map_err(|problem| self.problem(*index, problem))?);
+                values
+                    .insert(name.clone(), cell.value(text).map_err(|problem| self.problem(*index, problem))?);
             }
         }
         Ok(values)

@@ -171,7 +171,8 @@ mod tests {
         for delimiter in [Delimiter::Byte(b','), Delimiter::Whitespace] {
             let mut splitter = Splitter::new(delimiter);
             splitter.begin();
-            let line = if delimiter == Delimiter::Whitespace { "a ".repeat(1_100) } else { "a,".repeat(1_100) };
+            let line =
+                if delimiter == Delimiter::Whitespace { "a ".repeat(1_100) } else { "a,".repeat(1_100) };
             assert!(splitter.feed(line.as_bytes()).is_err());
         }
     }

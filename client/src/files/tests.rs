@@ -137,12 +137,14 @@ fn quoted_fields_may_hold_line_ends_when_the_mapping_says_so() {
 #[test]
 fn a_mapping_that_does_not_fit_the_header_names_its_line() {
     let shape = csv(PEOPLE);
-    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,mail,age,seen\n"[..], shape.clone(), "f", "f") else {
+    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,mail,age,seen\n"[..], shape.clone(), "f", "f")
+    else {
         panic!("opened")
     };
     assert_eq!(error.line, 8);
     assert!(error.problem.contains("`name`") && error.problem.contains("id, mail, age, seen"));
-    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,id,mail,name,age,seen\n"[..], shape, "f", "f") else {
+    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,id,mail,name,age,seen\n"[..], shape, "f", "f")
+    else {
         panic!("opened")
     };
     assert_eq!((error.line, error.problem.contains("several")), (5, true));
@@ -157,12 +159,19 @@ fn the_purchase_history_has_its_known_totals() {
     let (mut orders, mut ids) = (BTreeMap::<&str, u32>::new(), BTreeSet::new());
     for row in &rows {
         let event = event(row);
-        assert_eq!((event.r#type(), event.name.as_str()), (crate::proto::EventType::Track, "Order Completed"));
-        let Some(Kind::StringValue(revenue)) = &event.properties["revenue"].kind else { panic!("revenue is a decimal") };
+        assert_eq!(
+            (event.r#type(), event.name.as_str()),
+            (crate::proto::EventType::Track, "Order Completed")
+        );
+        let Some(Kind::StringValue(revenue)) = &event.properties["revenue"].kind else {
+            panic!("revenue is a decimal")
+        };
         let (dollars, fraction) = revenue.split_once('.').expect("has cents");
         assert_eq!(fraction.len(), 2);
         cents += dollars.parse::<i64>().expect("dollars") * 100 + fraction.parse::<i64>().expect("cents");
-        let Some(Kind::IntValue(quantity)) = event.properties["quantity"].kind else { panic!("quantity is an integer") };
+        let Some(Kind::IntValue(quantity)) = event.properties["quantity"].kind else {
+            panic!("quantity is an integer")
+        };
         discs += quantity;
         *orders.entry(event.user_id.as_str()).or_default() += 1;
         assert!(ids.insert(event.message_id.clone()), "every row is an event of its own");

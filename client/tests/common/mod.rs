@@ -13,8 +13,8 @@ use std::{
 
 use isthmus_client::proto::{
     self, IngestItem, ItemOutcome, ItemResult, cluster_service_server as cluster, ingest_item::Body,
-    ingest_service_server as ingest, profile_service_server as profile, quarantine_service_server as quarantine,
-    source_service_server as source,
+    ingest_service_server as ingest, profile_service_server as profile,
+    quarantine_service_server as quarantine, source_service_server as source,
 };
 use tokio::sync::{Notify, oneshot};
 use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
@@ -71,9 +71,11 @@ impl Fake {
         let services = Services(state.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
-                let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).expect("a listener"));
+                let incoming =
+                    TcpIncoming::from(tokio::net::TcpListener::from_std(listener).expect("a listener"));
                 let serving = tonic::transport::Server::builder()
                     .add_service(ingest::IngestServiceServer::new(services.clone()))
                     .add_service(profile::ProfileServiceServer::new(services.clone()))
@@ -117,7 +119,10 @@ pub fn refusal(code: Code, reason: &str, message: &str) -> Status {
 
 /// A port that nothing listens on.
 pub fn dead_endpoint() -> String {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").to_string()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .to_string()
 }
 
 impl Services {
@@ -126,7 +131,8 @@ impl Services {
         let step = {
             let mut state = self.0.lock().expect("not poisoned");
             state.calls.push(name.to_owned());
-            let id = request.metadata().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            let id =
+                request.metadata().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
             state.request_ids.push(id.to_owned());
             assert!(request.metadata().contains_key("grpc-timeout"), "every call has a deadline");
             state.script.pop_front()
@@ -154,7 +160,9 @@ fn result(outcome: ItemOutcome, reason: &str) -> ItemResult {
 /// The message id of an item; else why it is quarantined.
 fn judge(item: &IngestItem) -> Result<String, &'static str> {
     match &item.body {
-        Some(Body::Event(event)) if event.user_id.is_empty() && event.anonymous_id.is_empty() => Err("NO_IDENTIFIER"),
+        Some(Body::Event(event)) if event.user_id.is_empty() && event.anonymous_id.is_empty() => {
+            Err("NO_IDENTIFIER")
+        }
         Some(Body::Event(event)) => Ok(event.message_id.clone()),
         Some(Body::Json(text)) => {
             let value: serde_json::Value = serde_json::from_slice(text).map_err(|_| "MALFORMED")?;
@@ -181,12 +189,16 @@ impl ingest::IngestService for Services {
         let results = match &step {
             Some(Step::Outcomes(outcomes)) => outcomes
                 .iter()
-                .map(|&(outcome, retryable)| ItemResult { outcome: outcome.into(), retryable, ..Default::default() })
+                .map(|&(outcome, retryable)| ItemResult {
+                    outcome: outcome.into(),
+                    retryable,
+                    ..Default::default()
+                })
                 .collect(),
             _ => {
                 let mut one = |item| match judge(item) {
                     Err(reason) => result(ItemOutcome::Quarantined, reason),
-                    Ok(id) if state.message_ids.insert(id) => result(ItemOutcome::Accepted, ""),
+                    Ok(id) if state.message_ids.insert(id.clone()) => result(ItemOutcome::Accepted, ""),
                     Ok(_) => result(ItemOutcome::Duplicate, ""),
                 };
                 batch.items.iter().map(&mut one).collect()
@@ -254,20 +266,30 @@ impl profile::ProfileService for Services {
 
 #[tonic::async_trait]
 impl cluster::ClusterService for Services {
-    async fn status(&self, request: Request<proto::StatusRequest>) -> Result<Response<proto::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusResponse>, Status> {
         self.begin("status", &request).await?;
         let mut state = self.state();
         // The last one stays.
-        let status = if state.status.len() > 1 { state.status.pop_front() } else { state.status.front().cloned() };
+        let status =
+            if state.status.len() > 1 { state.status.pop_front() } else { state.status.front().cloned() };
         status.map(Response::new).ok_or_else(not_found)
     }
 
-    async fn nodes(&self, request: Request<proto::NodesRequest>) -> Result<Response<proto::NodesResponse>, Status> {
+    async fn nodes(
+        &self,
+        request: Request<proto::NodesRequest>,
+    ) -> Result<Response<proto::NodesResponse>, Status> {
         self.begin("nodes", &request).await?;
         Ok(Response::new(proto::NodesResponse { nodes: self.state().nodes.clone() }))
     }
 
-    async fn shards(&self, request: Request<proto::ShardsRequest>) -> Result<Response<proto::ShardsResponse>, Status> {
+    async fn shards(
+        &self,
+        request: Request<proto::ShardsRequest>,
+    ) -> Result<Response<proto::ShardsResponse>, Status> {
         self.begin("shards", &request).await?;
         Ok(Response::new(proto::ShardsResponse { replicas: self.state().replicas.clone() }))
     }
@@ -280,7 +302,10 @@ impl cluster::ClusterService for Services {
         Ok(Response::new(proto::TransferResponse { leader: request.into_inner().to_node }))
     }
 
-    async fn remove(&self, request: Request<proto::RemoveRequest>) -> Result<Response<proto::RemoveResponse>, Status> {
+    async fn remove(
+        &self,
+        request: Request<proto::RemoveRequest>,
+    ) -> Result<Response<proto::RemoveResponse>, Status> {
         self.begin("remove", &request).await?;
         let node_id = request.into_inner().node_id;
         self.state().nodes.retain(|node| node.node_id != node_id);
@@ -290,7 +315,10 @@ impl cluster::ClusterService for Services {
 
 #[tonic::async_trait]
 impl source::SourceService for Services {
-    async fn create(&self, request: Request<proto::CreateRequest>) -> Result<Response<proto::CreateResponse>, Status> {
+    async fn create(
+        &self,
+        request: Request<proto::CreateRequest>,
+    ) -> Result<Response<proto::CreateResponse>, Status> {
         self.begin("create", &request).await?;
         let request = request.into_inner();
         let mut state = self.state();
@@ -319,7 +347,10 @@ impl source::SourceService for Services {
         Ok(Response::new(proto::DisableResponse { source: Some(source) }))
     }
 
-    async fn rotate(&self, request: Request<proto::RotateRequest>) -> Result<Response<proto::RotateResponse>, Status> {
+    async fn rotate(
+        &self,
+        request: Request<proto::RotateRequest>,
+    ) -> Result<Response<proto::RotateResponse>, Status> {
         self.begin("rotate", &request).await?;
         let source = proto::Source { name: request.into_inner().name, ..Default::default() };
         Ok(Response::new(proto::RotateResponse { source: Some(source), write_key: "k2-secret".into() }))
@@ -338,10 +369,14 @@ impl quarantine::QuarantineService for Services {
         Ok(Response::new(proto::QuarantineServiceListResponse { entries, next_cursor }))
     }
 
-    async fn show(&self, request: Request<proto::ShowRequest>) -> Result<Response<proto::ShowResponse>, Status> {
+    async fn show(
+        &self,
+        request: Request<proto::ShowRequest>,
+    ) -> Result<Response<proto::ShowResponse>, Status> {
         self.begin("show", &request).await?;
         let id = request.into_inner().id;
-        let entry = self.state().entries.iter().find(|entry| entry.id == id).cloned().ok_or_else(not_found)?;
+        let entry =
+            self.state().entries.iter().find(|entry| entry.id == id).cloned().ok_or_else(not_found)?;
         Ok(Response::new(proto::ShowResponse { entry: Some(entry) }))
     }
 }

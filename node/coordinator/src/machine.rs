@@ -211,11 +211,11 @@ impl StateMachine for Machine {
 
     async fn snapshot(&mut self) -> Result<SnapshotSource, Broken> {
         self.refuse_failed()?;
+        // A write-out of an older state that is still on its way finds this one done, and does nothing.
         write_out(Arc::clone(&self.shared), self.freeze()).await.map_err(broken)?;
         let dir = self.snapshots.join(format!("{METADATA_GROUP}-{}", self.position.index));
         let (shared, into) = (Arc::clone(&self.shared), dir.clone());
         let exported = blocking(move || {
-            // A background write-out of an older state may wait for the lock: it does nothing then.
             remove_leftover(&into)?;
             Ok(shared.keeper.export(METADATA_GROUP, &into)?)
         });

@@ -50,7 +50,7 @@ impl ShardCalls for ShardHandle {
 
     fn leadership(&self) -> Leadership {
         let view = self.view();
-        Leadership { peer: view.peer, leader: view.leader, is_leader: view.is_leader }
+        Leadership { peer: view.peer, leader: view.leader, is_leader: view.is_leader && view.works }
     }
 
     fn call(

@@ -96,10 +96,6 @@ impl Router {
         Arc::clone(&self.shared.routes.borrow())
     }
 
-    pub(crate) fn options(&self) -> &RouterOptions {
-        &self.shared.options
-    }
-
     pub(crate) fn room(&self) -> &Arc<Semaphore> {
         &self.shared.room
     }

@@ -133,6 +133,17 @@ impl Shared {
         self.state.read().store
     }
 
+    /// Lets readers have the storage's runs as they are after a merge. A write-out under way is waited for: between
+    /// its end in the storage and its swap here its rows are among the runs and frozen too, and would count twice.
+    async fn show_runs(&self, store: StoreId) -> Result<(), Broken> {
+        let _writing = self.writing.lock().await;
+        // A snapshot may have put another store in place meanwhile.
+        if self.store() == store {
+            self.lower.write().runs = self.keeper.storage().runs(store).map_err(broken)?;
+        }
+        Ok(())
+    }
+
     fn publish_load(&self) {
         let (active, waiting) = {
             let state = self.state.read();
@@ -324,9 +335,12 @@ impl Freezer {
         let Some((frozen, meta)) = self.freeze().await else { return Ok(()) };
         let index = meta.applied_index;
         let (storage, table) = (shared.keeper.storage().clone(), frozen.clone());
+        let store = StoreId(meta.store);
         let runs = blocking(move || {
             let rows = write_out::write_out(&table, meta).map_err(Broken::new)?;
-            storage.write_out(rows).map_err(broken)
+            storage.write_out(rows).map_err(broken)?;
+            // Not what the write-out returned: a merge may have ended since.
+            storage.runs(store).map_err(broken)
         })
         .await?;
         {
@@ -382,19 +396,15 @@ impl Freezer {
             while let Some(_permit) = shared.keeper.merge_permit().await {
                 let store = shared.store();
                 let storage = shared.keeper.storage().clone();
-                match blocking(move || storage.merge_once(store).map_err(broken)).await {
-                    Ok(Some(runs)) => {
-                        // A snapshot may have put another store in place meanwhile.
-                        let state = shared.state.read();
-                        if state.store == store {
-                            shared.lower.write().runs = runs;
-                        }
-                    }
+                let merged = blocking(move || storage.merge_once(store).map_err(broken)).await;
+                let shown = match merged {
+                    Ok(Some(_)) => shared.show_runs(store).await,
                     Ok(None) => return,
-                    Err(error) => {
-                        tracing::error!(shard = shared.shard, %error, "merging a shard's runs failed");
-                        return;
-                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = shown {
+                    tracing::error!(shard = shared.shard, %error, "merging a shard's runs failed");
+                    return;
                 }
             }
         });

@@ -1,5 +1,7 @@
 //! Messages between shards are handled exactly once, by whoever owns the slot, whatever the network and crashes do.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::collections::VecDeque;

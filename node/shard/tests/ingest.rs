@@ -1,5 +1,7 @@
 //! Events are applied exactly once, wherever their first copy lies by then.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use common::{Replica, event, item, quarantined, track, user};

@@ -1,5 +1,7 @@
 //! Whatever is written out when, and wherever it crashes: the state is that of a replay of the log.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use common::{Replica, item, quarantined, track, user};

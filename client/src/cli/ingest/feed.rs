@@ -76,7 +76,12 @@ struct Pending {
 
 impl Pending {
     fn new(items: usize) -> Self {
-        Self { items: Vec::with_capacity(items), lines: Vec::with_capacity(items), bytes: 0, consumed_before: 0 }
+        Self {
+            items: Vec::with_capacity(items),
+            lines: Vec::with_capacity(items),
+            bytes: 0,
+            consumed_before: 0,
+        }
     }
 }
 

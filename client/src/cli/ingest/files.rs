@@ -38,9 +38,9 @@ impl Input {
             None => Ok(Box::new(io::stdin()) as Reader),
             Some(path) => File::open(path).map(|file| Box::new(file) as Reader),
         };
-        let rows = reader.map_err(OpenError::from).and_then(|reader| {
-            Rows::open(reader, self.shape.clone(), &self.name, &self.dataset)
-        });
+        let rows = reader
+            .map_err(OpenError::from)
+            .and_then(|reader| Rows::open(reader, self.shape.clone(), &self.name, &self.dataset));
         rows.map_err(|error| match (error, &self.mapping) {
             (OpenError::Mapping(error), Some(mapping)) => {
                 Failure::Usage(format!("{}: {error} (for {})", mapping.display(), self.name))
@@ -53,7 +53,8 @@ impl Input {
 /// Decides how each file is read, and finds what is wrong with the files or the mapping.
 pub fn plan(command: &IngestCommand) -> Result<Vec<Input>, Failure> {
     if command.dataset.is_some() && command.files.len() > 1 {
-        let problem = "--dataset names one file's rows: with several files, equal lines would count as the same";
+        let problem =
+            "--dataset names one file's rows: with several files, equal lines would count as the same";
         return Err(Failure::Usage(problem.into()));
     }
     let mapping = command.mapping.as_deref().map(read_mapping).transpose()?;
@@ -68,12 +69,13 @@ pub fn plan(command: &IngestCommand) -> Result<Vec<Input>, Failure> {
                  --dataset"
             )));
         }
+        let bytes = if from_stdin { None } else { check(file)? };
         let input = Input {
             shape: shape(command, file, from_stdin, mapping.as_ref())?,
             dataset: command.dataset.clone().unwrap_or_else(|| name.clone()),
             name: name.into(),
             mapping: command.mapping.clone(),
-            bytes: if from_stdin { None } else { check(file)? },
+            bytes,
             path: (!from_stdin).then(|| file.clone()),
         };
         // A pipe can be read only once; a file is opened now, so that a header that doesn't fit stops the whole.
@@ -93,7 +95,8 @@ fn read_mapping(path: &Path) -> Result<Mapping, Failure> {
 
 fn file_name(path: &Path) -> Result<String, Failure> {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.map(str::to_owned).ok_or_else(|| Failure::Usage(format!("{}: not the name of a file", path.display())))
+    name.map(str::to_owned)
+        .ok_or_else(|| Failure::Usage(format!("{}: not the name of a file", path.display())))
 }
 
 /// The size of a regular file; nothing for a pipe or a device.
@@ -106,7 +109,12 @@ fn check(path: &Path) -> Result<Option<u64>, Failure> {
     Ok(metadata.is_file().then_some(metadata.len()))
 }
 
-fn shape(command: &IngestCommand, file: &Path, from_stdin: bool, mapping: Option<&Mapping>) -> Result<Shape, Failure> {
+fn shape(
+    command: &IngestCommand,
+    file: &Path,
+    from_stdin: bool,
+    mapping: Option<&Mapping>,
+) -> Result<Shape, Failure> {
     let wrong = |problem: &str| Failure::Usage(format!("{}: {problem}", file.display()));
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let by_extension = match extension.to_ascii_lowercase().as_str() {
@@ -119,8 +127,12 @@ fn shape(command: &IngestCommand, file: &Path, from_stdin: bool, mapping: Option
     let format = command.format.or(by_extension);
     match (format.ok_or_else(|| wrong("say what it holds: --format jsonl or --format csv"))?, mapping) {
         (FileFormat::Jsonl, None) => Ok(Shape::JsonLines),
-        (FileFormat::Jsonl, Some(_)) => Err(wrong("JSON lines need no --mapping; if it is CSV, say --format csv")),
+        (FileFormat::Jsonl, Some(_)) => {
+            Err(wrong("JSON lines need no --mapping; if it is CSV, say --format csv"))
+        }
         (FileFormat::Csv, Some(mapping)) => Ok(Shape::Csv(mapping.clone())),
-        (FileFormat::Csv, None) => Err(wrong("CSV needs a --mapping that says which column is what (see --help)")),
+        (FileFormat::Csv, None) => {
+            Err(wrong("CSV needs a --mapping that says which column is what (see --help)"))
+        }
     }
 }

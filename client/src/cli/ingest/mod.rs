@@ -104,7 +104,9 @@ fn parallel(text: &str) -> Result<usize, String> {
 }
 
 fn within(number: Option<usize>, least: usize, most: usize) -> Result<usize, String> {
-    number.filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("has to be {least} to {most}"))
+    number
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("has to be {least} to {most}"))
 }
 
 /// A size such as `1MiB`, `512KiB`, or just bytes.
@@ -141,7 +143,10 @@ mod tests {
 
     #[test]
     fn sizes_have_units_and_bounds() {
-        assert_eq!([bytes("1MiB"), bytes("64kib"), bytes("4m"), bytes("100000")], [Ok(1 << 20), Ok(1 << 16), Ok(4 << 20), Ok(100_000)]);
+        assert_eq!(
+            [bytes("1MiB"), bytes("64kib"), bytes("4m"), bytes("100000")],
+            [Ok(1 << 20), Ok(1 << 16), Ok(4 << 20), Ok(100_000)]
+        );
         for wrong in ["", "1", "5MiB", "MiB", "1GiB", "-1MiB", "99999999999999999999MiB", "1é"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }

@@ -173,12 +173,17 @@ impl Tally {
         let stopped = failed || self.interrupted || counts.unknown > 0;
         if stopped {
             match &self.reached {
-                Some((file, line)) => complain(&format!("everything up to {file}:{line} has been dealt with")),
+                Some((file, line)) => {
+                    complain(&format!("everything up to {file}:{line} has been dealt with"))
+                }
                 None => complain("nothing is known to be stored from the beginning on"),
             }
         }
         if counts.unknown > 0 {
-            complain(&format!("{} items may be stored or not: send the files again", HumanCount(counts.unknown)));
+            complain(&format!(
+                "{} items may be stored or not: send the files again",
+                HumanCount(counts.unknown)
+            ));
         }
         let seconds = took.as_secs_f64();
         let rate = self.items as f64 / seconds.max(0.001);

@@ -31,6 +31,7 @@
 //!
 //! Source for the order of steps: D. Ongaro, *Consensus: Bridging Theory and Practice* (2014), §4.2 and §4.3.
 
+pub(crate) mod actor;
 mod leaders;
 mod observed;
 pub mod risk;

@@ -34,14 +34,22 @@ impl Observed {
         Self { since_ms: now_ms, ..Self::default() }
     }
 
-    /// Takes a node's report in. At most one replica of each group is kept.
-    pub fn report(&mut self, node: NodeId, replicas: Vec<ReplicaReport>, now_ms: u64) {
+    /// Takes a node's report in; at most one replica of each group is kept. Tells whether it says anything new but
+    /// how far replicas have come.
+    pub fn report(&mut self, node: NodeId, replicas: Vec<ReplicaReport>, now_ms: u64) -> bool {
         let replicas = replicas.into_iter().filter(|replica| ReplicaId(replica.peer).node() == node);
-        let replicas = replicas.map(|replica| (replica.group, replica)).collect();
-        self.nodes.insert(node, NodeReport { at_ms: now_ms, replicas });
+        let replicas = replicas.map(|replica| (replica.group, ReplicaReport { applied_index: 0, ..replica }));
+        let report = NodeReport { at_ms: now_ms, replicas: replicas.collect() };
+        let before = self.nodes.insert(node, report);
+        before.is_none_or(|before| self.nodes.get(&node).is_none_or(|now| now.replicas != before.replicas))
     }
 
-    /// A step was taken for a group: until its leader reports again, what it reported before is out of date.
+    /// A step for a group was begun: nothing more is decided for it before [`Self::acted`].
+    pub fn acting(&mut self, group: u64) {
+        self.acted_ms.insert(group, u64::MAX);
+    }
+
+    /// A step for a group ended: until its leader reports again, what it reported before is out of date.
     pub fn acted(&mut self, group: u64, now_ms: u64) {
         self.acted_ms.insert(group, now_ms);
     }

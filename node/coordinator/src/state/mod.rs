@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use isthmus_domain::{NodeId, ReplicaId, ShardMap};
-use isthmus_proto::internal::v1::{ClusterView, NodeInfo, SourceRecord};
+use isthmus_proto::internal::v1::{ClusterView, InitCommand, NodeInfo, SourceRecord};
 
 pub use apply::NotUnderstood;
 pub use check::Violation;
@@ -120,6 +120,14 @@ impl MetaState {
         let shards = self.shard_map.shards.iter().flat_map(|shard| &shard.replicas);
         shards.chain(&self.metadata_peers).any(|peer| peer.node() == node)
     }
+}
+
+/// Whether a cluster could be made like this.
+///
+/// # Errors
+/// Why not.
+pub fn try_init(init: &InitCommand) -> Result<(), Refusal> {
+    MetaState::new().init(0, init).map(|_| ())
 }
 
 /// The largest odd number up to `count`; 0 for 0.

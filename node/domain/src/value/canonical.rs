@@ -51,7 +51,9 @@ pub(super) fn write_map(map: &Map, out: &mut Vec<u8>) {
 
 /// The common text needs no escape and is copied as it is; the rest is left to `serde_json`.
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
-    if text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
+    // Without an early exit the compiler makes this a loop over 32 bytes at a time.
+    let special = |b: u8| (b < 0x20) | (b == b'"') | (b == b'\\');
+    if text.bytes().fold(false, |found, b| found | special(b)) {
         written(serde_json::to_writer(out, text));
     } else {
         out.push(b'"');

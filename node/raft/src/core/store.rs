@@ -241,12 +241,16 @@ impl Storage for Store {
         Ok(self.last)
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let mut offer = self.offer.borrow_mut();
         if let Some(offer) = offer.as_mut() {
-            let index = offer.snapshot.get_metadata().index;
+            let meta = offer.snapshot.get_metadata();
+            let (index, conf) = (meta.index, meta.get_conf_state());
+            // One from before the peer joined: raft-rs would refuse it there, and ask for it again, for ever.
+            let knows_peer =
+                [&conf.voters, &conf.learners, &conf.voters_outgoing].iter().any(|list| list.contains(&to));
             // One that ends before our log begins leads nowhere: the entries after it are gone.
-            if index >= request_index && index >= self.base.index {
+            if knows_peer && index >= request_index && index >= self.base.index {
                 offer.asked_tick = self.tick;
                 return Ok(offer.snapshot.clone());
             }

@@ -275,15 +275,17 @@ impl Cluster {
     fn check_sent(&mut self, id: u32, message: &Message) {
         let Some(state) = self.nodes[&id].log.state(GROUP).unwrap() else { return };
         let hard_state = &state.hard_state;
+        // Several writes may be synced at once: a later term says that the earlier vote was synced before it.
+        let voted = |candidate| {
+            hard_state.term > message.term || (hard_state.term == message.term && hard_state.vote == candidate)
+        };
         let promise = match message.get_msg_type() {
             MessageType::MsgAppendResponse if !message.reject => {
                 state.last.index >= message.index && hard_state.term >= message.term
             }
             MessageType::MsgHeartbeatResponse => hard_state.term >= message.term,
-            MessageType::MsgRequestVoteResponse if !message.reject => {
-                hard_state.term == message.term && hard_state.vote == message.to
-            }
-            MessageType::MsgRequestVote => hard_state.term == message.term && hard_state.vote == message.from,
+            MessageType::MsgRequestVoteResponse if !message.reject => voted(message.to),
+            MessageType::MsgRequestVote => voted(message.from),
             _ => true,
         };
         self.check(promise, || format!("{id} sent before its sync: {}", message_text(message)));

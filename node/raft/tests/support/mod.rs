@@ -211,10 +211,15 @@ impl Nodes {
     }
 
     pub async fn add_with(&mut self, node: u32, start: Start, log: Arc<dyn Log>, memory: Option<Arc<MemoryLog>>) {
+        self.prepare(node, log, memory);
+        self.start(node, start).await;
+    }
+
+    /// A node that isn't started yet.
+    pub fn prepare(&mut self, node: u32, log: Arc<dyn Log>, memory: Option<Arc<MemoryLog>>) {
         let dir = self.dir.path().join(format!("node-{node}"));
         let disk = Arc::new(Mutex::new(Disk { save_every: self.save_every, ..Disk::default() }));
         self.members.insert(node, Member { node, disk, log, memory, raft: None, handle: None, dir });
-        self.start(node, start).await;
     }
 
     pub fn options(&self, node: u32) -> Options {

@@ -120,7 +120,8 @@ impl<'a> Session<'a> {
 fn settle(sent: &mut BTreeMap<u64, Sent>, frame: ExchangeResponse) {
     for reply in frame.replies {
         let Some(sent) = sent.remove(&reply.call) else { continue };
-        let empty = || call_error(CallErrorCode::OutcomeUnknown, "the reply has no content that is known here");
+        let empty =
+            || call_error(CallErrorCode::OutcomeUnknown, "the reply has no content that is known here");
         sent.reply.send(reply.body.ok_or_else(empty));
     }
 }

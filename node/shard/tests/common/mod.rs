@@ -1,5 +1,5 @@
 //! A replica without Raft: a log in memory in front of a [`Machine`] on in-memory engines, which can be crashed.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part, and a test may panic")]
 
 use std::{path::Path, sync::Arc};
 

@@ -21,7 +21,8 @@
 //! - *It forgives damage*: see the `scan` module.
 //! - *Dropped entries can come back* after a restart: compacted ones, once a purge has deleted the record of the
 //!   compaction; and a replaced suffix, once a purge has copied it and what replaced it was compacted away. The
-//!   [`GroupState`] tells them, and they are dropped again at open; else the next append would leave a hole, or panic.
+//!   [`GroupState`] tells: what lies before its base is never read, and when it says that there are no entries at all,
+//!   those that came back are dropped again at open; else the next append would leave a hole behind them.
 //! - *A purge may delete a file under a read.* Such a read is tried again.
 //!
 //! Its LZ4 is off: payloads come compressed. Files are not recycled: what is purged is gone from the disk.
@@ -357,9 +358,6 @@ fn load<F: FileSystem>(engine: &Engine<F>) -> Result<BTreeMap<GroupId, GroupStat
             let Some((first, last)) = found else { return Err(corrupt("all entries are missing")) };
             if first > base + 1 || last != end {
                 return Err(corrupt("entries are missing"));
-            }
-            if first <= base {
-                mend.add_command(group, Command::Compact { index: base + 1 });
             }
             for index in [base + 1, end] {
                 let entry = engine

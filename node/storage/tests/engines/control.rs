@@ -160,6 +160,8 @@ fn bounds() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
 }
 
 proptest! {
+    #![proptest_config(crate::cases(48))]
+
     #[test]
     fn rows_in_memory_are_the_model_and_a_crash_keeps_whole_batches_in_order(
         batches in batches(), bounds in bounds(), flushed in 0usize..20, survivors in 0usize..20,

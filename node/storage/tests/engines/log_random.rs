@@ -122,6 +122,8 @@ fn run<L: Log>(operations: &[Operation], start: impl Fn(Option<L>) -> L) {
 }
 
 proptest! {
+    #![proptest_config(crate::cases(64))]
+
     #[test]
     fn the_memory_log_is_the_model_after_any_operations(operations in operations()) {
         run(&operations, |log: Option<MemoryLog>| {

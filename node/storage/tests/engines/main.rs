@@ -8,3 +8,10 @@ mod log_damage;
 mod log_model;
 mod log_random;
 mod log_scenarios;
+
+/// The number of random cases, unless `PROPTEST_CASES` says another.
+fn cases(usual: u32) -> proptest::test_runner::Config {
+    let config = proptest::test_runner::Config::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { config.cases } else { usual };
+    proptest::test_runner::Config { cases, ..config }
+}

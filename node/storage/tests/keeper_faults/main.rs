@@ -34,7 +34,12 @@ fn steps(part: &str) -> Vec<&'static str> {
 }
 
 fn crash_at<T>(step: &str, run: impl FnOnce() -> Result<T>) {
-    fail::cfg(step, "panic").unwrap();
+    crash_later(step, 0, run);
+}
+
+/// Crashes when the step is passed for the time after `passed`.
+fn crash_later<T>(step: &str, passed: usize, run: impl FnOnce() -> Result<T>) {
+    fail::cfg(step, &format!("{passed}*off->panic")).unwrap();
     let result = catch_unwind(AssertUnwindSafe(run));
     fail::remove(step);
     assert!(result.is_err(), "{step} was not passed");
@@ -94,9 +99,13 @@ fn without_the_redo_file_a_crash_between_batches_shows() {
     fail::cfg("storage::redo::skip", "return").unwrap();
     for machine in [Machine::memory(), Machine::files()] {
         let (keeper, _, before) = prepared(&machine, 2);
+        // Large enough that sled writes the first batch to its file while the second is applied.
+        let mut change = Change::numbered(7);
+        change.control.iter_mut().for_each(|(_, value)| *value = Some(vec![7; 30_000]));
         let mut after = before.clone();
-        after.apply(&Change::numbered(7));
-        crash_at("storage::keeper::write_out::batch_applied", || write_out(&keeper, 1, &Change::numbered(7)));
+        after.apply(&change);
+        let step = "storage::keeper::write_out::batch_applied";
+        crash_later(step, 1, || write_out(&keeper, 1, &change));
         let machine = machine.after(Crash::Process, keeper);
         let found = observe(&machine.open().unwrap(), 1).unwrap().unwrap();
         assert!(found != before && found != after, "half of a write-out is there");

@@ -7,7 +7,7 @@ use super::{Code, Done, Refusal, refuse};
 use crate::state::{FIRST_SHARD, FOUNDER_GENERATION, Member, MetaState, rules};
 
 impl MetaState {
-    pub(super) fn init(&mut self, now_micros: u64, init: &InitCommand) -> Result<Done, Refusal> {
+    pub(in crate::state) fn init(&mut self, now_micros: u64, init: &InitCommand) -> Result<Done, Refusal> {
         let Ok(cluster_id) = <[u8; 16]>::try_from(init.cluster_id.as_ref()) else {
             return refuse(Code::Invalid, "a cluster's id has 16 bytes");
         };

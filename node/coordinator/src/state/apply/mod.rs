@@ -16,7 +16,7 @@ use super::{Code, MetaState, Refusal};
 
 /// What a command did.
 #[derive(Debug, Default)]
-struct Done {
+pub(super) struct Done {
     /// Whether the state is another one now.
     changed: bool,
     /// The source that it was about.

@@ -1,0 +1,405 @@
+//! Scripted shards: a world that says who owns what and remembers what was stored, and replicas that answer from it,
+//! or do what their script says first.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use isthmus_domain::{NodeId, ReplicaId, ShardMap, Slot};
+use isthmus_proto::internal::v1::{
+    CallError, CallErrorCode, CommandItem, DoneReply, FacetEntry, IngestCall, IngestReply, ItemReason,
+    QuarantineRow, ReadEventsReply, ReadFacetsReply, ReadQuarantineReply, ReplicaStatusReply,
+    ScanFacetsReply, command_item, shard_call, shard_reply,
+};
+use isthmus_router::{Leadership, LocalShards, RoutedItem, Router, RouterOptions, ShardCalls, Topology};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What a replica does with a call instead of answering it from the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Answer after all.
+    Answer,
+    /// Name another leader, or nobody.
+    NotLeader(u64),
+    NoLeader,
+    Unavailable,
+    NoReplica,
+    Overloaded(u32),
+    /// Say that the outcome is unknown, having done nothing.
+    LostBefore,
+    /// Do it, and say that the outcome is unknown.
+    LostAfter,
+    /// Never answer.
+    Hang,
+    /// Do it, and never answer.
+    HangAfter,
+}
+
+/// All that the shards of a test share.
+#[derive(Default)]
+pub struct World {
+    /// Who really owns which slot.
+    pub map: ShardMap,
+    pub facets: BTreeMap<[u8; 16], Bytes>,
+    pub quarantine: BTreeMap<[u8; 16], Bytes>,
+    /// Rows in a page, at most.
+    pub page_max: usize,
+    pub stored: BTreeMap<Bytes, u64>,
+    pub attempts: BTreeSet<u64>,
+    pub calls: usize,
+    pub bytes_running: usize,
+    pub bytes_running_max: usize,
+    pub stamp: u64,
+}
+
+/// A handle on the world.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub fn new(map: ShardMap) -> Self {
+        Self(Arc::new(Mutex::new(World { map, page_max: 1_000, ..World::default() })))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+}
+
+/// A replica.
+#[derive(Clone)]
+pub struct Fake {
+    pub shard: u64,
+    pub peer: u64,
+    pub leadership: Arc<Mutex<Leadership>>,
+    pub script: Arc<Mutex<VecDeque<Step>>>,
+    pub world: Shared,
+}
+
+impl Fake {
+    pub fn new(shard: u64, peer: u64, world: &Shared, script: impl IntoIterator<Item = Step>) -> Self {
+        let leadership = Leadership { peer, leader: Some(peer), is_leader: true };
+        Self {
+            shard,
+            peer,
+            leadership: Arc::new(Mutex::new(leadership)),
+            script: Arc::new(Mutex::new(script.into_iter().collect())),
+            world: world.clone(),
+        }
+    }
+
+    fn next_step(&self) -> Step {
+        self.script.lock().unwrap().pop_front().unwrap_or(Step::Answer)
+    }
+}
+
+fn error(code: CallErrorCode) -> CallError {
+    CallError { code: code.into(), message: "scripted".to_owned(), leader: 0, retry_after_ms: 0 }
+}
+
+/// What a call weighs while it runs.
+fn weight(body: &shard_call::Body) -> usize {
+    match body {
+        shard_call::Body::Ingest(call) => call.items.iter().map(|item| record(item).len()).sum(),
+        _ => 0,
+    }
+}
+
+impl ShardCalls for Fake {
+    fn shard(&self) -> u64 {
+        self.shard
+    }
+
+    fn leadership(&self) -> Leadership {
+        *self.leadership.lock().unwrap()
+    }
+
+    fn call(
+        &self,
+        body: shard_call::Body,
+        _deadline: Instant,
+    ) -> BoxFuture<'static, Result<shard_reply::Body, CallError>> {
+        let fake = self.clone();
+        let step = fake.next_step();
+        Box::pin(async move {
+            let bytes = weight(&body);
+            let _running = Running::new(&fake.world, bytes);
+            tokio::task::yield_now().await;
+            match step {
+                Step::Answer => fake.world.lock().answer(fake.shard, fake.peer, body),
+                Step::NotLeader(leader) => Err(CallError { leader, ..error(CallErrorCode::NotLeader) }),
+                Step::NoLeader => Err(error(CallErrorCode::NoLeader)),
+                Step::Unavailable => Err(error(CallErrorCode::Unavailable)),
+                Step::NoReplica => Err(error(CallErrorCode::NoReplica)),
+                Step::Overloaded(retry_after_ms) => {
+                    Err(CallError { retry_after_ms, ..error(CallErrorCode::Overloaded) })
+                }
+                Step::LostBefore => Err(error(CallErrorCode::OutcomeUnknown)),
+                Step::LostAfter => {
+                    fake.world.lock().answer(fake.shard, fake.peer, body)?;
+                    Err(error(CallErrorCode::OutcomeUnknown))
+                }
+                Step::Hang => std::future::pending().await,
+                Step::HangAfter => {
+                    fake.world.lock().answer(fake.shard, fake.peer, body)?;
+                    std::future::pending().await
+                }
+            }
+        })
+    }
+}
+
+struct Running(Shared, usize);
+
+impl Running {
+    fn new(world: &Shared, bytes: usize) -> Self {
+        let mut locked = world.lock();
+        locked.calls += 1;
+        locked.bytes_running += bytes;
+        locked.bytes_running_max = locked.bytes_running_max.max(locked.bytes_running);
+        Self(world.clone(), bytes)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lock().bytes_running -= self.1;
+    }
+}
+
+impl World {
+    fn owns(&self, shard: u64, slot: Slot) -> bool {
+        self.map.owner(slot).is_some_and(|entry| entry.id.0 == shard)
+    }
+
+    fn owned_bounds(&self, shard: u64) -> Vec<u32> {
+        let entry = self.map.shards.iter().find(|entry| entry.id.0 == shard);
+        entry.map(|entry| entry.ranges.to_bounds()).unwrap_or_default()
+    }
+
+    fn answer(
+        &mut self,
+        shard: u64,
+        peer: u64,
+        body: shard_call::Body,
+    ) -> Result<shard_reply::Body, CallError> {
+        self.stamp += 1;
+        let stamp = self.stamp;
+        Ok(match body {
+            shard_call::Body::Ingest(call) => shard_reply::Body::Ingest(self.ingest(shard, &call)),
+            shard_call::Body::ReadFacets(call) => {
+                let entry = |id: &Bytes| {
+                    let key: [u8; 16] = id.as_ref().try_into().unwrap();
+                    let not_owned = !self.owns(shard, Slot::of_hash(&key));
+                    let found = self.facets.get(&key).filter(|_| !not_owned);
+                    FacetEntry { facet: id.clone(), summary: found.cloned().unwrap_or_default(), not_owned }
+                };
+                shard_reply::Body::ReadFacets(ReadFacetsReply {
+                    facets: call.facets.iter().map(entry).collect(),
+                    stamp,
+                })
+            }
+            shard_call::Body::ReadEvents(call) => {
+                let key: [u8; 16] = call.facet.as_ref().try_into().unwrap();
+                let not_owned = !self.owns(shard, Slot::of_hash(&key));
+                let known = self.facets.contains_key(&key) && !not_owned;
+                shard_reply::Body::ReadEvents(ReadEventsReply {
+                    not_owned,
+                    known,
+                    stamp,
+                    ..Default::default()
+                })
+            }
+            shard_call::Body::ScanFacets(call) => {
+                let (rows, more) = self.page(shard, &self.facets, &call.after, call.limit);
+                let facets = rows.into_iter().map(|(key, summary)| FacetEntry {
+                    facet: Bytes::copy_from_slice(&key),
+                    summary,
+                    not_owned: false,
+                });
+                let owned_bounds = self.owned_bounds(shard);
+                let reply = ScanFacetsReply { facets: facets.collect(), more, stamp, owned_bounds };
+                shard_reply::Body::ScanFacets(reply)
+            }
+            shard_call::Body::ReadQuarantine(call) if !call.only.is_empty() => {
+                let key: [u8; 16] = call.only.as_ref().try_into().unwrap();
+                let found = self.quarantine.get(&key).filter(|_| self.owns(shard, Slot::of_hash(&key)));
+                let rows = found.map(|entry| row(&key, entry.clone())).into_iter().collect();
+                let owned_bounds = self.owned_bounds(shard);
+                shard_reply::Body::ReadQuarantine(ReadQuarantineReply { rows, more: false, owned_bounds })
+            }
+            shard_call::Body::ReadQuarantine(call) => {
+                let (rows, more) = self.page(shard, &self.quarantine, &call.after, call.limit);
+                let rows = rows.into_iter().map(|(key, entry)| row(&key, entry)).collect();
+                let owned_bounds = self.owned_bounds(shard);
+                shard_reply::Body::ReadQuarantine(ReadQuarantineReply { rows, more, owned_bounds })
+            }
+            shard_call::Body::ReplicaStatus(_) => {
+                shard_reply::Body::ReplicaStatus(ReplicaStatusReply { peer, ..Default::default() })
+            }
+            shard_call::Body::Transfer(_) | shard_call::Body::ChangeMembers(_) => {
+                shard_reply::Body::Done(DoneReply {})
+            }
+            shard_call::Body::Deliver(call) => {
+                let through_sequence = call.first_sequence + call.messages.len() as u64 - 1;
+                let reply = isthmus_proto::internal::v1::DeliverReply { through_sequence, stamp };
+                shard_reply::Body::Deliver(reply)
+            }
+        })
+    }
+
+    /// Rows that the shard owns, above a key.
+    fn page(
+        &self,
+        shard: u64,
+        table: &BTreeMap<[u8; 16], Bytes>,
+        after: &[u8],
+        limit: u32,
+    ) -> (Vec<([u8; 16], Bytes)>, bool) {
+        let limit = (limit as usize).min(self.page_max);
+        let mut rows: Vec<([u8; 16], Bytes)> = table
+            .iter()
+            .filter(|(key, _)| key.as_slice() > after && self.owns(shard, Slot::of_hash(key)))
+            .map(|(key, value)| (*key, value.clone()))
+            .take(limit + 1)
+            .collect();
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        (rows, more)
+    }
+
+    /// As a shard does: an attempt that is known gets the original outcome, another one with the same record is a
+    /// duplicate, what isn't owned is stale. Records that `is_bad` are rejected.
+    fn ingest(&mut self, shard: u64, call: &IngestCall) -> IngestReply {
+        let (mut outcomes, mut reasons) = (Vec::new(), Vec::new());
+        for (index, item) in call.items.iter().enumerate() {
+            assert_ne!(item.attempt, 0, "an attempt is always set");
+            self.attempts.insert(item.attempt);
+            let record = record(item);
+            outcomes.push(if !self.owns(shard, slot_of(&record)) {
+                100
+            } else if is_bad(&record) {
+                reasons.push(ItemReason { index: index as u32, reason: reason_of(&record) });
+                4
+            } else {
+                match self.stored.get(&record) {
+                    Some(attempt) if *attempt != item.attempt => 2,
+                    Some(_) => 1,
+                    None => {
+                        self.stored.insert(record, item.attempt);
+                        1
+                    }
+                }
+            });
+        }
+        IngestReply {
+            stamp: self.stamp,
+            outcomes: outcomes.into(),
+            reasons,
+            shard_map_version: self.map.version,
+        }
+    }
+}
+
+fn row(key: &[u8; 16], entry: Bytes) -> QuarantineRow {
+    QuarantineRow { id: Bytes::copy_from_slice(key), entry, stamp: 1 }
+}
+
+pub fn record(item: &CommandItem) -> Bytes {
+    match item.body.clone() {
+        Some(command_item::Body::Record(bytes) | command_item::Body::Quarantine(bytes)) => bytes,
+        None => Bytes::new(),
+    }
+}
+
+fn slot_of(record: &[u8]) -> Slot {
+    Slot::new(u16::from_be_bytes([record[0], record[1]])).unwrap()
+}
+
+pub fn is_bad(record: &[u8]) -> bool {
+    record[2] % 7 == 3
+}
+
+pub fn reason_of(record: &[u8]) -> String {
+    format!("BAD_{}", u16::from_be_bytes([record[2], record[3]]))
+}
+
+/// An item that belongs to a slot; the same number is the same event.
+pub fn item(router: &Router, slot: u16, number: u16) -> RoutedItem {
+    let mut record = slot.to_be_bytes().to_vec();
+    record.extend(number.to_be_bytes());
+    let body = command_item::Body::Record(record.into());
+    let item = CommandItem { attempt: router.next_attempt(), body: Some(body) };
+    RoutedItem { slot: Slot::new(slot).unwrap(), item }
+}
+
+pub fn peer(node: u32) -> u64 {
+    ReplicaId::new(NodeId(node), 1).0
+}
+
+/// An even map whose shards have their replicas on these nodes.
+pub fn map(shards: u32, nodes: &[u32]) -> ShardMap {
+    let mut map = ShardMap::even(shards).unwrap();
+    for entry in &mut map.shards {
+        entry.replicas = nodes.iter().map(|node| ReplicaId(peer(*node))).collect();
+    }
+    map
+}
+
+/// A router with its surroundings.
+pub struct Node {
+    pub router: Router,
+    pub local: LocalShards,
+    pub topology: watch::Sender<Arc<Topology>>,
+    pub tracker: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+impl Node {
+    pub fn start(topology: Topology, options: RouterOptions) -> Self {
+        let (sender, receiver) = watch::channel(Arc::new(topology));
+        let (local, tracker, stop) = (LocalShards::new(), TaskTracker::new(), CancellationToken::new());
+        let router = Router::start(receiver, local.clone(), options, tracker.clone(), stop.clone()).unwrap();
+        Self { router, local, topology: sender, tracker, stop }
+    }
+
+    /// Node 1 alone, with a replica of each shard that leads and has a script.
+    pub fn alone(known: ShardMap, world: &Shared, scripts: Vec<Vec<Step>>) -> Self {
+        let node =
+            Self::start(Topology { version: 1, node: 1, shard_map: known, ..Topology::default() }, options());
+        let shards: Vec<u64> = world.lock().map.shards.iter().map(|entry| entry.id.0).collect();
+        let mut scripts = scripts.into_iter();
+        for shard in shards {
+            node.local.insert(Fake::new(shard, peer(1), world, scripts.next().unwrap_or_default()));
+        }
+        node
+    }
+
+    pub async fn end(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+pub fn options() -> RouterOptions {
+    RouterOptions { seed: 7, ..RouterOptions::default() }
+}
+
+pub fn within(millis: u64) -> Instant {
+    Instant::now() + Duration::from_millis(millis)
+}
+
+/// Runs a test on one thread, in a time that stands still while anything can go on.
+pub fn in_virtual_time<T>(test: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(test)
+}

@@ -1,0 +1,235 @@
+//! What every client's call passes through: a request id, a span, metrics, and answers for what never reaches a
+//! service because it can't be read.
+//!
+//! tonic answers an undecodable request with `INTERNAL`, as if the server had failed, and gives no `ErrorInfo` with any
+//! of its own refusals. Its answers are told from ours by that: ours always have details. So an answer without details
+//! is looked at here and put into the words of our table:
+//!
+//! | tonic says | we say |
+//! | --- | --- |
+//! | INTERNAL, on a message that can't be decoded, is cut short or badly compressed | INVALID_ARGUMENT `MALFORMED` |
+//! | OUT_OF_RANGE, on a message over the limit | OUT_OF_RANGE `TOO_LARGE` |
+//! | RESOURCE_EXHAUSTED, on one that decompresses to more | RESOURCE_EXHAUSTED `TOO_LARGE` |
+//! | UNIMPLEMENTED, on an encoding or method | UNIMPLEMENTED `UNSUPPORTED_ENCODING`, `UNKNOWN_METHOD` |
+//!
+//! Left out: answers that begin well and fail later (streams); their services say themselves why.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Request, Response};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+
+use super::status::Refusal;
+use crate::metrics::Metrics;
+
+/// The header that names a call, given by the client or made here.
+const REQUEST_ID: &str = "x-request-id";
+/// The longest request id that is taken from a client.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Wraps the services of the clients' port.
+#[derive(Clone)]
+pub struct FrontLayer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    metrics: Arc<Metrics>,
+    /// The next request id's number.
+    next: AtomicU64,
+}
+
+impl FrontLayer {
+    /// A layer that counts into `metrics`; made request ids begin at `seed`.
+    pub fn new(metrics: Arc<Metrics>, seed: u64) -> Self {
+        Self { shared: Arc::new(Shared { metrics, next: AtomicU64::new(seed) }) }
+    }
+}
+
+impl<S> Layer<S> for FrontLayer {
+    type Service = Front<S>;
+
+    fn layer(&self, inner: S) -> Front<S> {
+        Front { inner, shared: self.shared.clone() }
+    }
+}
+
+/// See the [module](self).
+#[derive(Clone)]
+pub struct Front<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Service<Request<Body>> for Front<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let shared = self.shared.clone();
+        let id = request_id(&request).unwrap_or_else(|| shared.make_id());
+        let method = shared.metrics.method(request.uri().path());
+        let span = tracing::debug_span!("grpc.call", method, request = id.to_str().unwrap_or_default());
+        let begun = Instant::now();
+        let answer = self.inner.call(request);
+        Box::pin(
+            async move {
+                let mut response = in_our_words(answer.await?);
+                let code = response.headers().get("grpc-status").map_or(Code::Ok, |v| Code::from_bytes(v.as_bytes()));
+                shared.metrics.called(method, code, begun.elapsed());
+                tracing::debug!(?code, "answered");
+                response.headers_mut().insert(REQUEST_ID, id);
+                Ok(response)
+            }
+            .instrument(span),
+        )
+    }
+}
+
+impl Shared {
+    fn make_id(&self) -> HeaderValue {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // Hexadecimal digits are a header value.
+        HeaderValue::from_str(&format!("{number:016x}")).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}
+
+/// The client's request id, if it is a plain one.
+fn request_id(request: &Request<Body>) -> Option<HeaderValue> {
+    let id = request.headers().get(REQUEST_ID)?;
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+    let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(plain);
+    fits.then(|| id.clone())
+}
+
+/// Puts tonic's own refusals into our words; other answers pass.
+fn in_our_words(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    let Some(status) = Status::from_header_map(headers) else { return response };
+    let Some(refusal) = refusal(&status) else { return response };
+    let accepted = headers.get("grpc-accept-encoding").cloned();
+    let mut answer = Status::from(refusal).into_http();
+    if let Some(accepted) = accepted {
+        // Tells a client that used another encoding which ones it may use.
+        answer.headers_mut().insert("grpc-accept-encoding", accepted);
+    }
+    answer
+}
+
+fn refusal(status: &Status) -> Option<Refusal> {
+    let text = status.message();
+    match status.code() {
+        Code::Internal if is_unreadable(text) => {
+            let message = format!("the request can't be read: {text}");
+            Some(Refusal::new(Code::InvalidArgument, "MALFORMED", message))
+        }
+        // Of a call without a message: the stream ended before it.
+        Code::Internal if text == "Missing request message." => {
+            Some(Refusal::new(Code::InvalidArgument, "MALFORMED", "the request holds no message"))
+        }
+        Code::OutOfRange => {
+            let message = format!("the request is too large, send smaller batches: {text}");
+            Some(Refusal::new(Code::OutOfRange, "TOO_LARGE", message))
+        }
+        Code::ResourceExhausted => {
+            let message = format!("the request is too large once decompressed: {text}");
+            Some(Refusal::new(Code::ResourceExhausted, "TOO_LARGE", message))
+        }
+        Code::Unimplemented if text.contains("compressed with") => {
+            Some(Refusal::new(Code::Unimplemented, "UNSUPPORTED_ENCODING", text))
+        }
+        Code::Unimplemented => {
+            let message = "there is no such method in this version";
+            Some(Refusal::new(Code::Unimplemented, "UNKNOWN_METHOD", message))
+        }
+        _ => None,
+    }
+}
+
+/// Whether tonic or prost means by this text that a request is not what it should be.
+fn is_unreadable(text: &str) -> bool {
+    const BEGINNINGS: [&str; 5] = [
+        "failed to decode Protobuf message",
+        "Unexpected EOF decoding stream",
+        "Error decompressing",
+        "protocol error: received message",
+        "error decoding",
+    ];
+    BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn answered(status: Status) -> (Code, String) {
+        let response = in_our_words(status.into_http());
+        let status = Status::from_header_map(response.headers()).unwrap();
+        let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+        (status.code(), reason.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_tonic_refuses_gets_our_reasons() {
+        use isthmus_proto::v1::IngestRequest;
+        use prost::Message as _;
+        let undecodable = IngestRequest::decode(&[0x0a, 0xff][..]).unwrap_err();
+        for (status, code, reason) in [
+            (Status::internal(undecodable.to_string()), Code::InvalidArgument, "MALFORMED"),
+            (Status::internal("Unexpected EOF decoding stream."), Code::InvalidArgument, "MALFORMED"),
+            (Status::out_of_range("Error, decoded message length too large"), Code::OutOfRange, "TOO_LARGE"),
+            (
+                Status::resource_exhausted("Error decompressing: size limit"),
+                Code::ResourceExhausted,
+                "TOO_LARGE",
+            ),
+            (
+                Status::unimplemented("Content is compressed with `br` which isn't supported"),
+                Code::Unimplemented,
+                "UNSUPPORTED_ENCODING",
+            ),
+            (Status::unimplemented(""), Code::Unimplemented, "UNKNOWN_METHOD"),
+            (Status::internal("anything else"), Code::Internal, ""),
+        ] {
+            assert_eq!(answered(status), (code, reason.to_owned()));
+        }
+    }
+
+    #[test]
+    fn our_own_answers_pass_unchanged() {
+        let ours = Refusal::new(Code::Internal, "INTERNAL", "failed to decode Protobuf message in a shard");
+        assert_eq!(answered(ours.into()), (Code::Internal, "INTERNAL".to_owned()));
+    }
+
+    #[test]
+    fn a_clients_request_id_is_taken_if_it_is_a_plain_one() {
+        let with = |id: &str| request_id(&Request::builder().header(REQUEST_ID, id).body(Body::empty()).unwrap());
+        assert_eq!(with("abc-1").unwrap(), "abc-1");
+        assert!(with("a b").is_none() && with(&"a".repeat(65)).is_none());
+    }
+}
