@@ -26,7 +26,7 @@
 //!
 //! Every mistake is reported with its line: unknown keys and types, formats that are none, columns that aren't there.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -48,13 +48,13 @@ pub struct MappingError {
     pub problem: String,
 }
 
-/// A mapping that is sound in itself.
+/// A mapping that is sound in itself. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    document: Document,
+    document: Arc<Document>,
     delimiter: Delimiter,
     /// Where each line of the file begins, for messages.
-    line_starts: Vec<usize>,
+    line_starts: Arc<[usize]>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -156,7 +156,7 @@ impl Mapping {
                 },
             },
         };
-        let mapping = Self { document, delimiter, line_starts };
+        let mapping = Self { document: Arc::new(document), delimiter, line_starts: line_starts.into() };
         mapping.check()?;
         Ok(mapping)
     }

@@ -61,7 +61,12 @@ impl Channels {
         Ok(client)
     }
 
-    pub(crate) async fn join(&self, address: &str, join: JoinRequest, timeout: Duration) -> Result<JoinResponse> {
+    pub(crate) async fn join(
+        &self,
+        address: &str,
+        join: JoinRequest,
+        timeout: Duration,
+    ) -> Result<JoinResponse> {
         let mut client = self.client(address)?;
         answered(client.join(limited(join, timeout)), timeout).await
     }

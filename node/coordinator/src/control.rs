@@ -25,7 +25,8 @@ pub trait ShardControl: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<(), String>>;
 
     /// Has the leader of a shard hand leadership over to a peer.
-    fn transfer(&self, shard: u64, to_peer: u64, deadline: Instant) -> BoxFuture<'static, Result<(), String>>;
+    fn transfer(&self, shard: u64, to_peer: u64, deadline: Instant)
+    -> BoxFuture<'static, Result<(), String>>;
 }
 
 /// What a replica is reported to do.
@@ -49,7 +50,8 @@ pub fn replica_report(view: &GroupView) -> ReplicaReport {
         }
         return report;
     }
-    let voters = view.conf.voters.iter().chain(&view.conf.voters_outgoing).copied().collect::<BTreeSet<u64>>();
+    let voters =
+        view.conf.voters.iter().chain(&view.conf.voters_outgoing).copied().collect::<BTreeSet<u64>>();
     report.voters = voters.into_iter().collect();
     report.learners = view.conf.learners.iter().chain(&view.conf.learners_next).copied().collect();
     report.joint = !view.conf.voters_outgoing.is_empty();

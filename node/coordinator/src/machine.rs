@@ -24,8 +24,8 @@ use bytes::Bytes;
 use isthmus_domain::ReplicaId;
 use isthmus_proto::internal::v1::{MetaCommand, MetaOutcome};
 use isthmus_raft::{
-    Broken, Committed, ConfState, Position, SnapshotFile, SnapshotSource, StagedSnapshot, StateMachine, decode_conf,
-    encode_conf,
+    Broken, Committed, ConfState, Position, SnapshotFile, SnapshotSource, StagedSnapshot, StateMachine,
+    decode_conf, encode_conf,
 };
 use isthmus_storage::{
     StoreId,
@@ -144,7 +144,9 @@ impl Machine {
         match View::of(&self.state) {
             Ok(view) => self.feed.offer(view),
             // The state's invariants say that it can't be; a node that goes on with its old view does no harm.
-            Err(error) => tracing::error!(%error, version = self.state.version, "the metadata state gives no view"),
+            Err(error) => {
+                tracing::error!(%error, version = self.state.version, "the metadata state gives no view")
+            }
         }
         self.offered = self.state.version;
     }
@@ -220,7 +222,8 @@ impl StateMachine for Machine {
             Ok(shared.keeper.export(METADATA_GROUP, &into)?)
         });
         let exported = exported.await.map_err(broken)?;
-        let files = exported.files.iter().map(|f| SnapshotFile { name: f.name.clone(), bytes: f.bytes }).collect();
+        let files =
+            exported.files.iter().map(|f| SnapshotFile { name: f.name.clone(), bytes: f.bytes }).collect();
         let position = position_of(&exported.meta).map_err(broken)?;
         Ok(SnapshotSource { position, manifest: exported.encode_to_vec().into(), dir, files })
     }
@@ -315,7 +318,9 @@ fn broken(error: impl std::fmt::Display) -> Broken {
 
 /// Runs what waits for a disk where that is allowed. A failed write or sync ends the process: what the disk holds is
 /// unknown then.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Err(Error::Storage(error))) if error.is_fatal() => {
             tracing::error!(%error, "the storage failed; the process ends");

@@ -181,7 +181,12 @@ impl Membership {
     ///
     /// # Errors
     /// [`Error::Refused`] is final: above all `NODE_ID_TAKEN`. [`Error::Stopped`]; [`Error::Io`].
-    pub async fn join(dir: &Path, node: &NodeOptions, peers: &[String], stop: &CancellationToken) -> Result<Self> {
+    pub async fn join(
+        dir: &Path,
+        node: &NodeOptions,
+        peers: &[String],
+        stop: &CancellationToken,
+    ) -> Result<Self> {
         if let Some(earlier) = Self::resume(dir, node)? {
             return Ok(earlier);
         }
@@ -251,7 +256,8 @@ impl Membership {
             return Err(wrong(format!("it is that of node {}, not of node {}", stored.node_id, node.node)));
         }
         let cluster_id = stored.cluster_id.as_ref().try_into().map_err(|_| wrong("no cluster id".into()))?;
-        let key = NodeKey::load(&dir.join(KEY_FILE))?.ok_or_else(|| wrong("the node's key is missing".into()))?;
+        let key =
+            NodeKey::load(&dir.join(KEY_FILE))?.ok_or_else(|| wrong("the node's key is missing".into()))?;
         let identity_key = key.open_identity_key(&stored.sealed_identity_key)?;
         let view = match files::read_message::<ClusterView>(&dir.join(VIEW_FILE))? {
             Some(wire) => View::from_wire(wire)?,

@@ -74,9 +74,8 @@ impl Keep {
         }
         let wanted = view.metadata_peers.iter().copied().find(|peer| peer.node() == self.me);
         let open = self.group.borrow().as_ref().map(|group| ReplicaId(group.peer().0));
-        if wanted == open {
-            // What an interrupted removal left behind.
-            return if open.is_none() { self.remove().await } else { Ok(()) };
+        if wanted == open && open.is_some() {
+            return Ok(());
         }
         if let Some(old) = open {
             tracing::info!(peer = %old, "this node leaves the metadata group");
@@ -84,9 +83,12 @@ impl Keep {
             self.raft.close_group(METADATA_GROUP).await;
             self.remove().await?;
         }
-        let Some(peer) = wanted else { return Ok(()) };
         let keeper = Arc::clone(&self.keeper);
         let stored = blocking(move || Ok(keeper.group(METADATA_GROUP)?)).await?;
+        let Some(peer) = wanted else {
+            // What an interrupted removal left behind.
+            return if stored.is_some() { self.remove().await } else { Ok(()) };
+        };
         match stored {
             Some(meta) if meta.replica == peer.0 => {}
             _ if peer.generation() == FOUNDER_GENERATION => {

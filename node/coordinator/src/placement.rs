@@ -95,7 +95,11 @@ impl Load {
     }
 }
 
-fn choose(nodes: &BTreeMap<NodeId, NodeState>, group: &GroupState, load: &mut Load) -> Option<BTreeSet<NodeId>> {
+fn choose(
+    nodes: &BTreeMap<NodeId, NodeState>,
+    group: &GroupState,
+    load: &mut Load,
+) -> Option<BTreeSet<NodeId>> {
     let active = |node: &NodeId| nodes.get(node).is_some_and(|state| !state.leaving);
     let alive = |node: &NodeId| nodes.get(node).is_some_and(|state| state.alive);
     let target = largest_odd(group.wanted.min(nodes.keys().filter(|node| active(node)).count()));
@@ -103,9 +107,11 @@ fn choose(nodes: &BTreeMap<NodeId, NodeState>, group: &GroupState, load: &mut Lo
         return None;
     }
     let placed = || group.placed.iter().copied().filter(|node| active(node));
-    let mut chosen: BTreeSet<_> = placed().filter(|node| group.voters.contains(node) || alive(node)).collect();
+    let mut chosen: BTreeSet<_> =
+        placed().filter(|node| group.voters.contains(node) || alive(node)).collect();
 
-    let others = nodes.keys().copied().filter(|node| active(node) && alive(node) && !group.placed.contains(node));
+    let others =
+        nodes.keys().copied().filter(|node| active(node) && alive(node) && !group.placed.contains(node));
     let mut others: Vec<_> = others.collect();
     others.sort_by_key(|node| (load.get(*node), *node));
     for node in others {
@@ -133,7 +139,10 @@ fn choose(nodes: &BTreeMap<NodeId, NodeState>, group: &GroupState, load: &mut Lo
         if fewer < group.voters.len() {
             return None;
         }
-        let last = chosen.iter().copied().max_by_key(|node| (!group.voters.contains(node), load.get(*node), *node))?;
+        let last = chosen
+            .iter()
+            .copied()
+            .max_by_key(|node| (!group.voters.contains(node), load.get(*node), *node))?;
         chosen.remove(&last);
         load.take(last);
     } else if chosen.len() < target && chosen.len() < group.voters.len() {

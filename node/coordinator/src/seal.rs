@@ -47,9 +47,10 @@ impl NodeKey {
     /// As [`Self::load_or_create`].
     pub fn load(path: &Path) -> Result<Option<Self>, Error> {
         let Some(bytes) = files::read_private(path)? else { return Ok(None) };
-        let bytes: [u8; KEY_BYTES] = bytes
-            .try_into()
-            .map_err(|_| Error::Secret { path: path.to_owned(), what: "it does not hold a key of 32 bytes" })?;
+        let bytes: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| Error::Secret {
+            path: path.to_owned(),
+            what: "it does not hold a key of 32 bytes",
+        })?;
         Ok(Some(Self(SecretKey::from_bytes(bytes))))
     }
 

@@ -7,11 +7,7 @@
 //! **What it leaves out.** Who is alive, who leads: see [`crate::Coordinator::status`]. Sealed keys stay with the
 //! metadata group.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use isthmus_domain::{Namespace, NodeId, ReplicaId, ShardMap};
 use isthmus_proto::internal::v1::{ClusterView, NodeInfo, SourceRecord};
@@ -90,7 +86,8 @@ impl View {
     /// # Errors
     /// [`Error::Malformed`] when a part is not what it should be; names the part.
     pub fn from_wire(wire: ClusterView) -> Result<Self, Error> {
-        let cluster_id = wire.cluster_id.as_ref().try_into().map_err(|_| Error::malformed("a cluster's id"))?;
+        let cluster_id =
+            wire.cluster_id.as_ref().try_into().map_err(|_| Error::malformed("a cluster's id"))?;
         let shard_map = ShardMap::decode(&wire.shard_map).map_err(|_| Error::malformed("a shard map"))?;
         if wire.version > 0 {
             shard_map.validate().map_err(|_| Error::malformed("a shard map"))?;
@@ -99,7 +96,8 @@ impl View {
         for record in &wire.sources {
             let source = Arc::new(Source::try_from(record)?);
             for hash in &record.key_hashes {
-                let hash = KeyHash::from_slice(hash).ok_or_else(|| Error::malformed("the hash of a write key"))?;
+                let hash =
+                    KeyHash::from_slice(hash).ok_or_else(|| Error::malformed("the hash of a write key"))?;
                 keys.insert(hash, Arc::clone(&source));
             }
             sources.insert(source.name.clone(), source);

@@ -41,7 +41,6 @@ fn trouble() -> impl Strategy<Value = Vec<Vec<Step>>> {
         Step::NotLeader(0),
         Step::LostAfter,
         Step::Hang,
-        Step::Overloaded(3),
     ]);
     prop::collection::vec(prop::collection::vec(step, 0..4), 6)
 }

@@ -29,11 +29,25 @@ const SEEN: TableId = TableId(2);
 
 type Failure = Box<dyn std::error::Error>;
 
+/// Time that passed, and what of it this thread was on a CPU: the rest is waiting for the disk, or for others.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    wall: Duration,
+    cpu: Duration,
+}
+
+/// Where there is no Linux to ask, nothing.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-fn timed<T>(total: &mut Duration, step: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+fn timed<T>(total: &mut Spent, step: impl FnOnce() -> T) -> T {
+    let (start, on_cpu) = (Instant::now(), cpu());
     let result = step();
-    *total += start.elapsed();
+    total.wall += start.elapsed();
+    total.cpu += cpu() - on_cpu;
     result
 }
 
@@ -104,8 +118,9 @@ fn rows(from: u64, to: u64) -> Result<(RecordBatch, Vec<u8>), Failure> {
     Ok((RecordBatch::try_new(schema(), columns)?, entries))
 }
 
-fn say(step: &str, total: Duration, rows: u64) {
-    println!("{step:<52} {:>8} ns/row  {:>7.2} s", total.as_nanos() / u128::from(rows.max(1)), total.as_secs_f64());
+fn say(step: &str, total: Spent, rows: u64) {
+    let [wall, cpu] = [total.wall, total.cpu].map(|time| time.as_nanos() / u128::from(rows.max(1)));
+    println!("{step:<56} {cpu:>8} ns/row on the CPU, {wall:>8} with waiting");
 }
 
 fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
@@ -121,7 +136,7 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
     let mut meta = keeper.create_group(1, 1, Bytes::new(), Bytes::new())?;
     let store = meta.store_id();
 
-    let (mut event_time, mut seen_time, mut merge_time) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    let (mut event_time, mut seen_time, mut merge_time) = (Spent::default(), Spent::default(), Spent::default());
     let (mut merged, mut raw_bytes) = ([0_u64; 2], 0);
     for from in (0..ROWS).step_by(WRITE_OUT_ROWS as usize) {
         let (batch, entries) = rows(from, ROWS.min(from + WRITE_OUT_ROWS))?;
@@ -158,16 +173,16 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
     let present: Vec<_> = (0..LOOK_UPS).map(|n| hash(n * 9973 % ROWS, 6)).collect();
     let facets: Vec<_> = (0..LOOK_UPS / 20).map(|n| hash(n * 31 % FACETS, 1)).collect();
     let mut found = 0;
-    let mut time = Duration::ZERO;
+    let mut time = Spent::default();
     timed(&mut time, || found += absent.iter().filter(|key| set.may_contain(SEEN, key)).count());
     say(&format!("filter, absent key ({found} pass)"), time, LOOK_UPS);
     for (step, keys) in [("look-up, absent key", &absent), ("look-up, present key, cold", &present), ("look-up, present key, again", &present)] {
-        let mut time = Duration::ZERO;
+        let mut time = Spent::default();
         timed(&mut time, || keys.iter().try_for_each(|key| set.flat_get(SEEN, key).map(|_| ())))?;
         say(step, time, LOOK_UPS);
     }
     for step in ["timeline of 20 newest, cold", "timeline of 20 newest, again"] {
-        let (mut time, mut rows) = (Duration::ZERO, 0);
+        let (mut time, mut rows) = (Spent::default(), 0);
         timed(&mut time, || {
             facets.iter().try_for_each(|facet| {
                 let batches = set.tail(EVENTS, facet, None, 20, Projection::ALL)?;
@@ -177,7 +192,7 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
         })?;
         say(&format!("{step} (a look-up; {rows} rows in all)"), time, facets.len() as u64);
     }
-    let (mut time, mut rows) = (Duration::ZERO, 0);
+    let (mut time, mut rows) = (Spent::default(), 0);
     timed(&mut time, || -> Result<(), Failure> {
         for batch in set.scan(EVENTS, None, None, Projection::of(&[1, 8, 10]), 8192)? {
             rows += batch?.num_rows() as u64;
@@ -185,7 +200,7 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
         Ok(())
     })?;
     say("scan of 3 columns in key order", time, rows);
-    let mut time = Duration::ZERO;
+    let mut time = Spent::default();
     let export = dir.join("export");
     let exported = timed(&mut time, || keeper.export(1, &export))?;
     timed(&mut time, || keeper.install(1, 2, &export, &exported))?;

@@ -11,8 +11,8 @@ use std::{
 
 use isthmus_domain::NodeId;
 use isthmus_proto::internal::v1::{
-    ChangeMembersCall, ForgetNodeCommand, MetaCommand, PlaceMetadataCommand, PlaceShardCommand, ReplicaReport,
-    ReportResponse, meta_command::Command,
+    ChangeMembersCall, ForgetNodeCommand, MetaCommand, PlaceMetadataCommand, PlaceShardCommand,
+    ReplicaReport, ReportResponse, meta_command::Command,
 };
 use isthmus_raft::{MembershipChange, PeerId};
 use prost::Message as _;
@@ -102,7 +102,8 @@ struct Actor {
 pub(crate) fn start(parts: Parts) -> ReconcilerHandle {
     let (mail, inbox) = mpsc::channel(MAIL_MAX);
     let tracker = parts.tracker.clone();
-    let actor = Actor { parts, mail: mail.clone(), leading: None, news: false, ticks: 0, started: Instant::now() };
+    let actor =
+        Actor { parts, mail: mail.clone(), leading: None, news: false, ticks: 0, started: Instant::now() };
     tracker.spawn(actor.run(inbox));
     ReconcilerHandle { mail }
 }
@@ -167,12 +168,15 @@ impl Actor {
                     self.news |= observed.report(node, replicas, now_ms);
                 }
                 let alive_nodes = observed.alive(now_ms).into_iter().map(|node| node.0).collect();
-                let _ = reply.send(Ok(ReportResponse { view_version: view.version, alive_nodes, leader: me.0 }));
+                let _ =
+                    reply.send(Ok(ReportResponse { view_version: view.version, alive_nodes, leader: me.0 }));
             }
             Mail::Risk { node, reply } => {
                 let answer = match &self.leading {
-                    Some(observed) if observed.is_ready(&view, now_ms) => risk::leaving(&view, observed, node, now_ms)
-                        .map_err(|refusal| Error::refused(refusal.code, refusal.message)),
+                    Some(observed) if observed.is_ready(&view, now_ms) => {
+                        risk::leaving(&view, observed, node, now_ms)
+                            .map_err(|refusal| Error::refused(refusal.code, refusal.message))
+                    }
                     Some(_) => Err(Error::NoLeader("the leader has not heard from all nodes yet".into())),
                     None => Err(elsewhere()),
                 };
@@ -189,7 +193,8 @@ impl Actor {
     fn decide(&mut self) {
         (self.ticks, self.news) = (0, false);
         let (now_ms, view, group) = (self.now_ms(), self.view(), self.group());
-        let (Some(observed), Some(group), Some(shards)) = (&mut self.leading, group, self.parts.shards.get()) else {
+        let (Some(observed), Some(group), Some(shards)) = (&mut self.leading, group, self.parts.shards.get())
+        else {
             return;
         };
         observed.retain(&view);
@@ -199,7 +204,8 @@ impl Actor {
             if let Some(group) = step.group() {
                 observed.acting(group);
             }
-            let work = carry_out(step.clone(), group.clone(), Arc::clone(shards), Arc::clone(&self.parts.clock));
+            let work =
+                carry_out(step.clone(), group.clone(), Arc::clone(shards), Arc::clone(&self.parts.clock));
             let (mail, stop) = (self.mail.clone(), self.parts.stop.clone());
             self.parts.tracker.spawn(async move {
                 tokio::select! {
@@ -228,13 +234,18 @@ async fn carry_out(
     clock: Arc<dyn Clock>,
 ) -> Result<(), String> {
     let deadline = Instant::now() + STEP_TIMEOUT;
-    let peers_of = |peers: &[isthmus_domain::ReplicaId]| peers.iter().map(|peer| peer.0).collect::<Vec<u64>>();
-    let raft_peers =
-        |peers: &[isthmus_domain::ReplicaId]| peers.iter().map(|peer| PeerId(peer.0)).collect::<Vec<PeerId>>();
+    let peers_of =
+        |peers: &[isthmus_domain::ReplicaId]| peers.iter().map(|peer| peer.0).collect::<Vec<u64>>();
+    let raft_peers = |peers: &[isthmus_domain::ReplicaId]| {
+        peers.iter().map(|peer| PeerId(peer.0)).collect::<Vec<PeerId>>()
+    };
     let command = match &step {
-        Step::Place { group: METADATA_GROUP, based_on_version, peers } => Command::PlaceMetadata(
-            PlaceMetadataCommand { peers: peers_of(peers), based_on_version: *based_on_version },
-        ),
+        Step::Place { group: METADATA_GROUP, based_on_version, peers } => {
+            Command::PlaceMetadata(PlaceMetadataCommand {
+                peers: peers_of(peers),
+                based_on_version: *based_on_version,
+            })
+        }
         Step::Place { group, based_on_version, peers } => Command::PlaceShard(PlaceShardCommand {
             shard: *group,
             based_on_version: *based_on_version,

@@ -11,11 +11,16 @@ use crate::{placement::NodeState, state::METADATA_GROUP};
 ///
 /// A node may lead one shard more than its even share: leadership that would go back and forth costs more than it
 /// brings. The metadata group's leadership isn't spread.
-pub(super) fn hand_over(nodes: &BTreeMap<NodeId, NodeState>, led: &BTreeMap<u64, Led>, steps: &mut Vec<Step>) {
+pub(super) fn hand_over(
+    nodes: &BTreeMap<NodeId, NodeState>,
+    led: &BTreeMap<u64, Led>,
+    steps: &mut Vec<Step>,
+) {
     let mut busy: BTreeSet<u64> = steps.iter().filter_map(Step::group).collect();
     let fit = |node: &NodeId| nodes.get(node).is_some_and(|state| state.alive && !state.leaving);
     let shards = || led.iter().filter(|(group, _)| **group != METADATA_GROUP);
-    let mut leads: BTreeMap<NodeId, usize> = nodes.keys().copied().filter(fit).map(|node| (node, 0)).collect();
+    let mut leads: BTreeMap<NodeId, usize> =
+        nodes.keys().copied().filter(fit).map(|node| (node, 0)).collect();
     for (_, shard) in shards() {
         *leads.entry(shard.leader.node()).or_default() += 1;
     }

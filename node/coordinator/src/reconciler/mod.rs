@@ -99,7 +99,9 @@ impl Step {
     /// The group that it is about.
     pub fn group(&self) -> Option<u64> {
         match self {
-            Self::Place { group, .. } | Self::Change { group, .. } | Self::Transfer { group, .. } => Some(*group),
+            Self::Place { group, .. } | Self::Change { group, .. } | Self::Transfer { group, .. } => {
+                Some(*group)
+            }
             Self::Forget { .. } => None,
         }
     }
@@ -146,7 +148,8 @@ pub fn decide(view: &View, observed: &Observed, now_ms: u64) -> Vec<Step> {
         let (Some(wanted), false) = (wanted.get(group), led.joint) else { continue };
         let round = Round { view, observed, now_ms, group: *group, led, wanted };
         let Some(step) = round.step() else { continue };
-        let begins = matches!(&step, Step::Place { peers, .. } if peers.iter().any(|peer| peer.generation() == 0));
+        let begins =
+            matches!(&step, Step::Place { peers, .. } if peers.iter().any(|peer| peer.generation() == 0));
         let had_begun = is_moving(view.peers(*group), led);
         if begins && !had_begun {
             if moving >= MOVING_MAX {
@@ -170,8 +173,10 @@ fn groups(view: &View) -> Vec<u64> {
 
 fn state_of(view: &View, group: u64, led: Option<&Led>) -> GroupState {
     let placed: BTreeSet<NodeId> = view.peers(group).iter().map(|peer| peer.node()).collect();
-    let voters = led.map_or_else(|| placed.clone(), |led| led.voters.iter().map(|peer| peer.node()).collect());
-    let wanted = if group == METADATA_GROUP { metadata_voters(view.replicas) } else { view.replicas as usize };
+    let voters =
+        led.map_or_else(|| placed.clone(), |led| led.voters.iter().map(|peer| peer.node()).collect());
+    let wanted =
+        if group == METADATA_GROUP { metadata_voters(view.replicas) } else { view.replicas as usize };
     GroupState { wanted, placed, voters }
 }
 
@@ -203,7 +208,8 @@ impl Round<'_> {
             return Some(change.into());
         }
         if !lost_voters.is_empty() {
-            let left: BTreeSet<_> = self.led.voters.iter().copied().filter(|p| !lost_voters.contains(p)).collect();
+            let left: BTreeSet<_> =
+                self.led.voters.iter().copied().filter(|p| !lost_voters.contains(p)).collect();
             if lost_voters.contains(&self.led.leader) || !self.led.could_commit(&left) {
                 return None;
             }
@@ -251,7 +257,8 @@ impl Round<'_> {
         if promote.is_empty() && remove.is_empty() {
             return None;
         }
-        let ready: Vec<_> = promote.iter().copied().filter(|peer| self.led.caught_up.contains(peer)).collect();
+        let ready: Vec<_> =
+            promote.iter().copied().filter(|peer| self.led.caught_up.contains(peer)).collect();
         if remove.contains(&self.led.leader) {
             let heir = voters.iter().copied().find(|peer| wants(peer) && self.led.caught_up.contains(peer));
             if let Some(to) = heir {

@@ -88,7 +88,8 @@ impl Observed {
     pub fn leader(&self, group: u64, now_ms: u64) -> Option<Led> {
         let acted = self.acted_ms.get(&group).copied();
         let nodes = self.nodes.iter().filter(|(node, _)| self.is_alive(**node, now_ms));
-        let reports = nodes.filter_map(|(_, node)| node.replicas.get(&group).map(|replica| (node.at_ms, replica)));
+        let reports =
+            nodes.filter_map(|(_, node)| node.replicas.get(&group).map(|replica| (node.at_ms, replica)));
         let leaders = reports.filter(|(_, replica)| replica.leader == replica.peer && replica.leader != 0);
         let (at_ms, replica) = leaders.max_by_key(|(_, replica)| (replica.term, replica.peer))?;
         (acted.is_none_or(|acted| at_ms > acted)).then(|| Led::of(replica))

@@ -5,13 +5,16 @@
 //! catches up only while its replica is open; a replica is deleted when the placement doesn't list it.
 //! After every step the world checks what must never happen ([`World::check`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use isthmus_domain::{NodeId, ReplicaId};
 use isthmus_proto::internal::v1::{
-    ForgetNodeCommand, InitCommand, LeaveNodeCommand, MetaCommand, MetaOutcome, NodeInfo, PlaceMetadataCommand,
-    PlaceShardCommand, PutNodeCommand, ReplicaReport, meta_command::Command,
+    ForgetNodeCommand, InitCommand, LeaveNodeCommand, MetaCommand, MetaOutcome, NodeInfo,
+    PlaceMetadataCommand, PlaceShardCommand, PutNodeCommand, ReplicaReport, meta_command::Command,
 };
 
 use super::{Observed, Step, decide};
@@ -58,6 +61,7 @@ pub(super) struct World {
     pub(super) now_ms: u64,
     late: Vec<Step>,
     pub(super) log: Vec<String>,
+    view: Arc<View>,
 }
 
 pub(super) fn node(id: u32) -> NodeInfo {
@@ -83,6 +87,7 @@ impl World {
             now_ms: 0,
             late: Vec::new(),
             log: Vec::new(),
+            view: Arc::default(),
         };
         world.apply(Command::Init(InitCommand {
             cluster_id: Bytes::from(vec![9; 16]),
@@ -95,26 +100,34 @@ impl World {
         let view = world.view();
         for group in super::groups(&view) {
             let founder = BTreeSet::from_iter(view.peers(group).iter().copied());
-            let group_state =
-                Group { voters: founder.clone(), caught_up: founder.clone(), ever: founder, ..Group::default() };
+            let group_state = Group {
+                voters: founder.clone(),
+                caught_up: founder.clone(),
+                ever: founder,
+                ..Group::default()
+            };
             world.groups.insert(group, group_state);
         }
         world
     }
 
-    pub(super) fn view(&self) -> View {
-        View::of(&self.state).unwrap()
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
     }
 
     pub(super) fn apply(&mut self, command: Command) -> MetaOutcome {
         let outcome = self.state.apply(&MetaCommand { now_micros: 1, command: Some(command) }).unwrap();
-        self.state.check().unwrap();
+        if outcome.version != self.view.version {
+            self.state.check().unwrap();
+            self.view = Arc::new(View::of(&self.state).unwrap());
+        }
         outcome
     }
 
     pub(super) fn join(&mut self, id: u32) {
         let sealed_identity_key = Bytes::from(vec![1; 80]);
-        let outcome = self.apply(Command::PutNode(PutNodeCommand { node: Some(node(id)), sealed_identity_key }));
+        let outcome =
+            self.apply(Command::PutNode(PutNodeCommand { node: Some(node(id)), sealed_identity_key }));
         assert_eq!(outcome.refused, "");
     }
 
@@ -153,7 +166,9 @@ impl World {
                 of.is_empty() || of.iter().filter(|peer| up(peer, *id)).count() > of.len() / 2
             };
             let quorum = most(&group.voters) && most(&group.outgoing);
-            if group.leader.is_some_and(|leader| !up(&leader, *id) || !group.voters.contains(&leader)) || !quorum {
+            if group.leader.is_some_and(|leader| !up(&leader, *id) || !group.voters.contains(&leader))
+                || !quorum
+            {
                 group.leader = None;
             }
             if group.leader.is_none() && quorum {
@@ -256,7 +271,9 @@ impl World {
                     group.learners.insert(peer);
                     group.ever.insert(peer);
                 }
-                for peer in promote.iter().filter(|peer| group.learners.contains(*peer)).copied().collect::<Vec<_>>() {
+                for peer in
+                    promote.iter().filter(|peer| group.learners.contains(*peer)).copied().collect::<Vec<_>>()
+                {
                     group.learners.remove(&peer);
                     group.voters.insert(peer);
                 }
@@ -270,7 +287,10 @@ impl World {
                 let up = |peer: &&ReplicaId| !down.contains(&peer.node()) && open.contains(*peer);
                 let alive = group.voters.iter().filter(up).count();
                 assert!(alive > group.voters.len() / 2, "{id}: voters {:?} could not commit", group.voters);
-                assert!(group.leader.is_none_or(|leader| group.voters.contains(&leader)), "a leader removed itself");
+                assert!(
+                    group.leader.is_none_or(|leader| group.voters.contains(&leader)),
+                    "a leader removed itself"
+                );
                 if interrupted {
                     group.outgoing = before;
                     group.leader = None;

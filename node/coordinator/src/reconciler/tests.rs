@@ -162,7 +162,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn whatever_is_lost_repeated_or_interrupted_no_quorum_breaks_and_all_comes_to_rest(
         events in prop::collection::vec(event(), 1..60),

@@ -67,7 +67,8 @@ impl MetaState {
             for peer in peers.iter().copied() {
                 let generation = peer.generation();
                 let given_out = (FOUNDER_GENERATION..=self.last_generation).contains(&generation);
-                let twice = generation > FOUNDER_GENERATION && generations.insert(generation, (group, peer)).is_some();
+                let twice = generation > FOUNDER_GENERATION
+                    && generations.insert(generation, (group, peer)).is_some();
                 if !given_out || twice {
                     return Err(Violation::PeerTwice { group, peer });
                 }

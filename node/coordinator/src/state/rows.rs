@@ -83,7 +83,8 @@ impl MetaState {
         if !self.is_initialised() {
             return rows;
         }
-        let mut put = |table: u8, id: &[u8], value: Vec<u8>| rows.insert([&[table], id].concat(), Bytes::from(value));
+        let mut put =
+            |table: u8, id: &[u8], value: Vec<u8>| rows.insert([&[table], id].concat(), Bytes::from(value));
         let header = Header {
             version: self.version,
             cluster_id: Bytes::copy_from_slice(&self.cluster_id),
@@ -164,7 +165,8 @@ impl MetaState {
             SHARD => {
                 let row = ShardRow::decode(value).map_err(undecodable)?;
                 let id = u64::from_be_bytes(fixed(table, id)?);
-                let ranges = SlotRanges::from_bounds(&row.bounds).map_err(|e| damaged(table, e.to_string()))?;
+                let ranges =
+                    SlotRanges::from_bounds(&row.bounds).map_err(|e| damaged(table, e.to_string()))?;
                 let replicas = row.replicas.into_iter().map(ReplicaId).collect();
                 // Rows come in key order, which is the order of ids.
                 self.shard_map.shards.push(ShardEntry { id: ShardId(id), ranges, replicas });

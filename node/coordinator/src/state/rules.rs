@@ -72,7 +72,9 @@ pub fn sealed_key(sealed: &[u8]) -> Result<(), Refusal> {
 pub fn source_name(name: &str) -> Result<(), Refusal> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(good) {
-        return invalid("a source's name has 1 to 64 characters: lower-case letters, digits, '-', '_' and '.'");
+        return invalid(
+            "a source's name has 1 to 64 characters: lower-case letters, digits, '-', '_' and '.'",
+        );
     }
     Ok(())
 }

@@ -51,14 +51,14 @@ impl Item {
         let mut item = Self { fields, notes: Vec::new() };
         // Nearly all senders write camelCase: one look at the keys saves them nine look-ups.
         if item.fields.keys().any(|key| key.contains('_')) {
-            item.to_camel_case()?;
+            item.spell_in_camel_case()?;
         }
         item.fields.remove("receivedAt");
         item.fields.remove("writeKey");
         Ok(item)
     }
 
-    fn to_camel_case(&mut self) -> Result<(), Refused> {
+    fn spell_in_camel_case(&mut self) -> Result<(), Refused> {
         for (snake, camel) in SPELLINGS {
             if let Some(value) = self.fields.remove(snake)
                 && self.fields.insert(camel.to_owned(), value).is_some()

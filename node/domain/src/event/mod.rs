@@ -1,7 +1,7 @@
 //! Accepting an event: from what a client sent to the record that is replicated, or to a reason why not.
 //!
 //! [`accept`] is one pure function for all ways in. JSON and the typed values of protobuf become the same
-//! [`Value`](crate::Value) first, so an event means the same whichever way it came; then, in this order:
+//! [`Value`] first, so an event means the same whichever way it came; then, in this order:
 //!
 //! 1. *shape*: the fields of the Segment spec, in camelCase or snake_case, with the types that they must have;
 //! 2. *message id*: the sender's, or one from the generator that is passed in;

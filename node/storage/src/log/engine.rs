@@ -32,7 +32,6 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -51,7 +50,7 @@ use crate::{Error, GroupId, Result};
 const STATE_KEY: &[u8] = b"state";
 /// The most bytes of one read, so that the engine's 32-bit sum of lengths cannot overflow.
 const READ_BYTES_MAX: u64 = 1 << 30;
-/// How often a read is tried when purges keep moving what it reads.
+/// How often a read is tried while writes and purges change what it reads.
 const READ_ATTEMPTS_MAX: u32 = 8;
 /// Reads waiting for the reading thread; more wait for their turn to queue.
 const READS_WAITING_MAX: usize = 64;
@@ -83,8 +82,6 @@ pub struct EngineLog<F: FileSystem + 'static = DefaultFileSystem> {
     writer: Mutex<Writer>,
     /// Changed by the holder of `writer` only, after the engine has synced.
     groups: RwLock<BTreeMap<GroupId, GroupState>>,
-    /// Counts beginnings and ends of purges.
-    purge_steps: AtomicU64,
 }
 
 /// What the one write at a time needs.
@@ -136,7 +133,6 @@ impl<F: FileSystem + 'static> EngineLog<F> {
             reader,
             writer: Mutex::new(Writer { batch: LogBatch::default(), failed: false }),
             groups: RwLock::new(groups),
-            purge_steps: AtomicU64::new(0),
         })
     }
 
@@ -235,19 +231,18 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         let bytes = max_bytes.min(READ_BYTES_MAX) as usize;
         let mut attempt = 1;
         loop {
-            let before = self.purge_steps.load(Ordering::SeqCst);
             let error = match self.read(group, low, high, bytes)? {
                 Ok(entries) => return Ok(entries),
                 Err(error) => error,
             };
-            // An even, unchanged count: no purge has run meanwhile.
-            let purged = before % 2 == 1 || self.purge_steps.load(Ordering::SeqCst) != before;
-            if purged && attempt < READ_ATTEMPTS_MAX {
+            // A write may have replaced or dropped the entries: wait until it is done, and look again. Or a purge
+            // has moved them: the next attempt finds where they are now.
+            drop(self.writer.lock());
+            self.group(group)?.readable(group, low, high, ENTRIES_MAX)?;
+            if attempt < READ_ATTEMPTS_MAX {
                 attempt += 1;
                 continue;
             }
-            // It may have been compacted, or replaced by a shorter suffix, since we looked.
-            self.group(group)?.readable(group, low, high, ENTRIES_MAX)?;
             let place = format!("{}, group {group}, entries from {low}", self.dir.display());
             return Err(match error {
                 raft_engine::Error::Io(source) => {
@@ -291,10 +286,8 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
     }
 
     fn purge(&self) -> Result<Vec<GroupId>> {
-        self.purge_steps.fetch_add(1, Ordering::SeqCst);
         // A thread of its own, for the cache of blocks: see the top.
         let purged = thread::scope(|scope| scope.spawn(|| self.engine.purge_expired_files()).join());
-        self.purge_steps.fetch_add(1, Ordering::SeqCst);
         match purged {
             Ok(Ok(mut groups)) => {
                 groups.sort_unstable();

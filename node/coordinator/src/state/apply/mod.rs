@@ -55,9 +55,10 @@ impl MetaState {
         let Some(command) = &command.command else { return Err(NotUnderstood) };
         let done = match command {
             Command::Init(init) => self.init(now, init),
-            _ if !self.is_initialised() => {
-                Err(Refusal::new(Code::NotInitialised, "the cluster has not been made yet; bootstrap it first"))
-            }
+            _ if !self.is_initialised() => Err(Refusal::new(
+                Code::NotInitialised,
+                "the cluster has not been made yet; bootstrap it first",
+            )),
             Command::PutNode(put) => self.put_node(put),
             Command::LeaveNode(leave) => self.leave_node(leave),
             Command::ForgetNode(forget) => self.forget_node(forget),

@@ -42,11 +42,16 @@ impl MetaState {
     }
 
     /// The peers that a placement stands for, and the last generation given out then; `None`: nothing changes.
-    fn resolve(&self, present: &[ReplicaId], wanted: &[u64]) -> Result<Option<(Vec<ReplicaId>, u32)>, Refusal> {
+    fn resolve(
+        &self,
+        present: &[ReplicaId],
+        wanted: &[u64],
+    ) -> Result<Option<(Vec<ReplicaId>, u32)>, Refusal> {
         if wanted.is_empty() || wanted.len() > rules::PLACED_MAX {
             return refuse(Code::Invalid, format!("a placement has 1 to {} peers", rules::PLACED_MAX));
         }
-        let (mut peers, mut last): (Vec<ReplicaId>, u32) = (Vec::with_capacity(wanted.len()), self.last_generation);
+        let (mut peers, mut last): (Vec<ReplicaId>, u32) =
+            (Vec::with_capacity(wanted.len()), self.last_generation);
         for peer in wanted.iter().copied().map(ReplicaId) {
             let node = peer.node();
             if peers.iter().any(|other| other.node() == node) {
@@ -72,7 +77,10 @@ impl MetaState {
             peers.push(ReplicaId::new(node, next));
         }
         if !peers.iter().any(|peer| present.contains(peer)) {
-            return refuse(Code::QuorumAtRisk, "a placement keeps at least one of the peers that hold the data");
+            return refuse(
+                Code::QuorumAtRisk,
+                "a placement keeps at least one of the peers that hold the data",
+            );
         }
         Ok((peers != present).then_some((peers, last)))
     }

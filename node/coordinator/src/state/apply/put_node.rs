@@ -18,7 +18,9 @@ impl MetaState {
             if *retired == key {
                 return refuse(
                     Code::NodeRemoved,
-                    format!("node {id} was removed for good; start it with another node id and an empty data directory"),
+                    format!(
+                        "node {id} was removed for good; start it with another node id and an empty data directory"
+                    ),
                 );
             }
             return taken(id);
@@ -31,10 +33,15 @@ impl MetaState {
             info.leaving = member.info.leaving;
             let changed = member.info != info;
             member.info = info;
-            return Ok(Done { changed, sealed_identity_key: member.sealed_identity_key.clone(), ..Done::default() });
+            return Ok(Done {
+                changed,
+                sealed_identity_key: member.sealed_identity_key.clone(),
+                ..Done::default()
+            });
         }
         rules::sealed_key(&put.sealed_identity_key)?;
-        if self.nodes.len() >= rules::NODES_MAX || self.nodes.len() + self.retired.len() >= rules::RETIRED_MAX {
+        if self.nodes.len() >= rules::NODES_MAX || self.nodes.len() + self.retired.len() >= rules::RETIRED_MAX
+        {
             return refuse(Code::TooMany, format!("a cluster has at most {} nodes", rules::NODES_MAX));
         }
         let mut info = node.clone();
@@ -48,6 +55,8 @@ impl MetaState {
 fn taken(id: u32) -> Result<Done, Refusal> {
     refuse(
         Code::NodeIdTaken,
-        format!("node id {id} belongs to another node, or to this one before its data was lost; choose an id never used before"),
+        format!(
+            "node id {id} belongs to another node, or to this one before its data was lost; choose an id never used before"
+        ),
     )
 }

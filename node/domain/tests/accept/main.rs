@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
 
+mod profiles;
+mod random;
+
 use isthmus_domain::record::Link;
 use isthmus_domain::{
-    AcceptContext, BlockedValues, EventRecord, EventType, FacetId, FacetSummary, Identifier, IdentityKey,
-    Limits, LinkKind, Namespace, Profile, RawItem, SourceView, Stamp, Value, accept, value::json,
+    AcceptContext, BlockedValues, EventRecord, EventType, FacetId, IdentityKey, Limits, LinkKind, Namespace,
+    RawItem, SourceView, Value, accept, value::json,
 };
-use proptest::prelude::*;
 
 /// 2024-05-31T18:00:00Z.
 const NOW: i64 = 1_717_178_400_000_000;
@@ -312,58 +314,6 @@ fn link_facts_name_both_ends_and_their_place() {
 }
 
 #[test]
-fn a_profile_is_one_json_object() {
-    let records = [
-        record(
-            r#"{"type":"identify","messageId":"1","userId":"u","timestamp":"2024-05-01","traits":{"plan":"x","old":1}}"#,
-        ),
-        record(
-            r#"{"type":"identify","messageId":"2","userId":"u","timestamp":"2024-05-02","traits":{"old":null}}"#,
-        ),
-        record(
-            r#"{"type":"track","event":"E","messageId":"3","userId":"u","timestamp":"2024-05-03","properties":{"revenue":"1.5"}}"#,
-        ),
-        record(
-            r#"{"type":"track","event":"E","messageId":"4","userId":"u","timestamp":"2024-05-04","properties":{"revenue":2,"currency":"EUR"}}"#,
-        ),
-    ];
-    let mut facet = FacetSummary::default();
-    records.iter().for_each(|r| facet.absorb(r));
-    let id = Identifier::parse("user_id:u").unwrap();
-    let profile = Profile::fold(&KEY, [(id.clone(), &facet)], "USD", Stamp(255)).unwrap();
-    assert_eq!(
-        text(&profile.to_json()),
-        format!(
-            r#"{{"profile_id":"{}","identifiers":[{{"namespace":"user_id","value":"u"}}],"traits":{{"plan":"x"}},"event_counts":{{"E":2}},"revenue":"1.50","revenue_by_currency":{{"EUR":"2.00","USD":"1.50"}},"first_seen":"2024-05-01T00:00:00Z","last_seen":"2024-05-04T00:00:00Z","sources":["web"],"version":"00000000000000ff"}}"#,
-            FacetId::of(&KEY, &id)
-        )
-    );
-    assert_eq!(profile.type_counts.get(&EventType::Identify), Some(&2));
-    assert_eq!(facet.traits().len(), 2, "the removal is kept in the facet");
-    assert!(facet.weight_bytes() > facet.to_bytes().len());
-}
-
-#[test]
-fn the_founding_identifier_is_the_oldest_then_the_first_by_priority() {
-    let of = |item: &str| FacetSummary::of(&record(item));
-    let old = of(r#"{"type":"page","messageId":"1","anonymousId":"a","timestamp":"2024-05-01"}"#);
-    let young = of(r#"{"type":"page","messageId":"1","userId":"u","timestamp":"2024-05-02"}"#);
-    let tied = of(r#"{"type":"page","messageId":"2","userId":"u","timestamp":"2024-05-01"}"#);
-    let silent = FacetSummary::default();
-    let [a, u, e] = ["anonymous_id:a", "user_id:u", "email:e@e"].map(|t| Identifier::parse(t).unwrap());
-    let name = |members: Vec<(Identifier, &FacetSummary)>| {
-        Profile::fold(&KEY, members, "USD", Stamp(1)).map(|p| p.profile_id)
-    };
-    assert_eq!(
-        name(vec![(u.clone(), &young), (a.clone(), &old), (e.clone(), &silent)]),
-        Some(FacetId::of(&KEY, &a))
-    );
-    assert_eq!(name(vec![(u.clone(), &tied), (a, &old)]), Some(FacetId::of(&KEY, &u)));
-    assert_eq!(name(vec![(e.clone(), &silent)]), Some(FacetId::of(&KEY, &e)));
-    assert_eq!(name(vec![]), None);
-}
-
-#[test]
 fn a_record_that_is_damaged_is_refused() {
     let good = record(r#"{"type":"page","messageId":"m","userId":"u","anonymousId":"a"}"#);
     let broken: [fn(&mut EventRecord); 6] = [
@@ -379,100 +329,4 @@ fn a_record_that_is_damaged_is_refused() {
         break_it(&mut record);
         assert!(EventRecord::from_bytes(record.to_bytes()).is_err());
     }
-}
-
-/// Fields of an item as JSON: usable ones for the most part, so that most items are accepted, and odd ones.
-fn fields() -> impl Strategy<Value = Vec<String>> {
-    let field = |name: &'static str, usual: &'static [&'static str]| {
-        let odd = &[
-            "null",
-            "0",
-            "-1",
-            "\" \"",
-            "\"a\\u0000\"",
-            "1e300",
-            "{}",
-            "[]",
-            "true",
-            "99999999999999999",
-        ][..];
-        let value = prop_oneof![12 => prop::sample::select(usual), 1 => prop::sample::select(odd)];
-        prop::option::weighted(0.6, value.prop_map(move |v| format!("\"{name}\":{v}")))
-    };
-    let ids = &["\"u\"", "\"ü \"", "\"a\"", "7"][..];
-    let times = &[
-        "\"2024-01-01\"",
-        "\"2024-05-31T17:00:00.5+02:00\"",
-        "1717000000000",
-        "\"2024-05-31T17:00:00Z\"",
-    ][..];
-    let kinds = &["track", "identify", "page", "screen", "group", "alias"][..];
-    let rest = (
-        field("event", &["\"E\"", "\" E \""]),
-        field("name", &["\"N\""]),
-        field("userId", ids),
-        field("anonymousId", ids),
-        field("previous_id", ids),
-        field("groupId", ids),
-        field("messageId", &["\"m\"", "1"]),
-        field("timestamp", times),
-        (field("sentAt", times), field("originalTimestamp", times)),
-        field(
-            "properties",
-            &[r#"{"revenue":"1e5"}"#, r#"{"revenue":-0.10,"currency":"eur"}"#, r#"{"x":[{"b":null}]}"#],
-        ),
-        field(
-            "traits",
-            &[r#"{"email":"X@y","a":null}"#, r#"{"first_name":"f","firstName":"g","phone":"00 1"}"#],
-        ),
-        field(
-            "context",
-            &[
-                r#"{"externalIds":[{"type":"user_id","id":"a"}]}"#,
-                r#"{"externalIds":[{"type":"z","id":5}],"traits":{"email":"e"}}"#,
-            ],
-        ),
-    );
-    (prop::sample::select(kinds), rest).prop_map(|(kind, r)| {
-        let all = [r.0, r.1, r.2, r.3, r.4, r.5, r.6, r.7, r.8.0, r.8.1, r.9, r.10, r.11];
-        all.into_iter().flatten().chain([format!("\"type\":\"{kind}\"")]).collect()
-    })
-}
-
-#[test]
-fn what_is_accepted_is_sound_and_no_item_makes_it_panic() {
-    let config = ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() };
-    let source = SourceView::new("web");
-    let ctx = AcceptContext {
-        source: &source,
-        key: &KEY,
-        now_micros: NOW,
-        sent_at: None,
-        limits: Limits::default(),
-        blocked: &BlockedValues::default(),
-        make_message_id: &|| "made".to_owned(),
-    };
-    let good = std::cell::Cell::new(0);
-    proptest::test_runner::TestRunner::new(config)
-        .run(&fields(), |fields| {
-            let item = format!("{{{}}}", fields.join(","));
-            if let Ok(accepted) = accept(RawItem::Json(item.as_bytes()), &ctx) {
-                good.set(good.get() + 1);
-                let record = accepted.record;
-                prop_assert!(record.check().is_ok());
-                prop_assert_eq!(&EventRecord::from_bytes(record.to_bytes()).unwrap(), &record);
-                for blob in [&record.properties, &record.context] {
-                    prop_assert!(blob.is_empty() || json::parse(blob).unwrap().to_json() == blob[..]);
-                }
-                prop_assert!(record.link_facts().all(|f| f.is_ok()));
-                assert_told_again(&record, &ctx);
-            }
-            Ok(())
-        })
-        .unwrap();
-    assert!(
-        good.get() > 1_000,
-        "only {} of 4,000 items were good: the generator has gone astray",
-        good.get()
-    );
 }

@@ -1,0 +1,169 @@
+//! The benchmark: three node processes and the load generator on one machine, every write synced on a quorum.
+//!
+//! `cargo run --release -p isthmus-tests --bin bench` prints one line a measurement. The nodes are this same program,
+//! started again with `node` as its first argument.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic with the place")]
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use isthmus_tests::{
+    cluster::{Cluster, ClusterOptions},
+    load::{self, IngestLoad, Measured},
+};
+use tonic::transport::Channel;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures a cluster of three nodes on this machine.
+#[derive(Parser, Clone, Debug)]
+struct Options {
+    /// Where the nodes keep their data: on a real file system. Emptied first.
+    #[arg(long, default_value = "target/bench-data")]
+    data: PathBuf,
+    /// Shards.
+    #[arg(long, default_value_t = 16)]
+    shards: u32,
+    /// Events sent in batches.
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Events in a batch.
+    #[arg(long, default_value_t = 500)]
+    batch: u64,
+    /// Batches under way at a time.
+    #[arg(long, default_value_t = 16)]
+    parallel: usize,
+    /// Customers that the events are of.
+    #[arg(long, default_value_t = 100_000)]
+    profiles: u64,
+    /// Events sent one by one.
+    #[arg(long, default_value_t = 200_000)]
+    single: u64,
+    /// Seconds of reading.
+    #[arg(long, default_value_t = 10)]
+    read_seconds: u64,
+    /// Reads under way at a time.
+    #[arg(long, default_value_t = 128)]
+    readers: usize,
+    /// Customers of the wide run.
+    #[arg(long, default_value_t = 2_000_000)]
+    wide_profiles: u64,
+    /// Events of the wide run; 0 leaves it out.
+    #[arg(long, default_value_t = 2_000_000)]
+    wide_events: u64,
+    /// Keep the data.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "node") {
+        arguments.remove(1);
+        return isthmus_node::run(arguments);
+    }
+    let options = Options::parse();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench(options));
+    ExitCode::SUCCESS
+}
+
+async fn bench(options: Options) {
+    let _emptied = std::fs::remove_dir_all(&options.data);
+    std::fs::create_dir_all(&options.data).unwrap();
+    let data = options.data.canonicalize().unwrap();
+    println!("file system: {}", file_system(&data));
+    let mut cluster = Cluster::start(ClusterOptions {
+        program: vec![std::env::current_exe().unwrap().display().to_string(), "node".into()],
+        data: data.clone(),
+        nodes: 3,
+        shards: options.shards,
+        replicas: 3,
+        arguments: vec![],
+        environment: vec![("ISTHMUS_LOG".into(), "warn".into())],
+    })
+    .await;
+    let connections = |count: usize| -> Vec<Channel> { (0..count).map(|i| cluster.channel(i % 3)).collect() };
+    let base = IngestLoad {
+        run: "bench".into(),
+        first: 0,
+        events: options.events,
+        profiles: options.profiles,
+        batch: options.batch,
+        parallel: options.parallel,
+    };
+    if options.events > 0 {
+        let before = processor(&cluster);
+        let measured = load::ingest(&connections(options.parallel), &base).await;
+        print("batched ingest", "events", &measured);
+        print_processor(&before, &cluster, measured.done);
+    }
+    if options.single > 0 {
+        let single = IngestLoad { run: "single".into(), events: options.single, batch: 1, parallel: 64, ..base.clone() };
+        print("single ingest, 64 connections", "events", &load::ingest(&connections(64), &single).await);
+    }
+    if options.read_seconds > 0 {
+        let duration = Duration::from_secs(options.read_seconds);
+        let measured =
+            load::reads(&connections(options.readers.min(64)), options.profiles, options.readers, duration).await;
+        print("linearizable reads", "reads", &measured);
+    }
+    if options.wide_events > 0 {
+        let wide = IngestLoad {
+            run: "wide".into(),
+            events: options.wide_events,
+            profiles: options.wide_profiles,
+            ..base.clone()
+        };
+        let name = format!("batched ingest over {} profiles", options.wide_profiles);
+        print(&name, "events", &load::ingest(&connections(options.parallel), &wide).await);
+    }
+    for index in 0..3 {
+        let (peak, now) = cluster.memory(index);
+        println!("memory of node {}: {} MiB now, {} MiB at most", index + 1, now >> 20, peak >> 20);
+    }
+    for index in 0..3 {
+        cluster.stop(index);
+    }
+    if !options.keep {
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+}
+
+fn processor(cluster: &Cluster) -> Vec<f64> {
+    (0..3).map(|index| cluster.processor_seconds(index)).collect()
+}
+
+fn print_processor(before: &[f64], cluster: &Cluster, done: u64) {
+    let used: Vec<f64> = processor(cluster).iter().zip(before).map(|(now, before)| now - before).collect();
+    let each: Vec<String> = used.iter().map(|seconds| format!("{seconds:.1}")).collect();
+    let micros = used.iter().sum::<f64>() * 1e6 / done as f64;
+    println!("  processor seconds of the nodes: {}; {micros:.1} µs an event in all", each.join(", "));
+}
+
+fn print(name: &str, unit: &str, measured: &Measured) {
+    println!(
+        "{name}: {:.0} {unit}/s ({} in {:.1} s; p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms)",
+        measured.rate(),
+        measured.done,
+        measured.seconds,
+        measured.percentile(0.5).as_secs_f64() * 1e3,
+        measured.percentile(0.99).as_secs_f64() * 1e3,
+        measured.percentile(1.0).as_secs_f64() * 1e3,
+    );
+}
+
+/// The file system that a folder lies on, from the longest mount point in its path.
+fn file_system(path: &std::path::Path) -> String {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let fields = mounts.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        Some((fields.next()?, fields.next()?, fields.next()?))
+    });
+    fields
+        .filter(|(_, point, _)| path.starts_with(point))
+        .max_by_key(|(_, point, _)| point.len())
+        .map(|(device, point, kind)| format!("{kind} on {point} ({device})"))
+        .unwrap_or_else(|| "unknown".into())
+}
