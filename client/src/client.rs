@@ -227,7 +227,7 @@ impl Progress {
         self.hops = 0;
         self.waits = self.waits.saturating_add(1);
         let resume = now + retry::wait(self.waits, asked, rand::random());
-        (resume < deadline).then_some(resume)
+        Some(resume.min(deadline - std::time::Duration::from_millis(1)).max(now))
     }
 
     /// The error that the caller sees.

@@ -94,7 +94,8 @@ enum Next<O> {
 /// Runs until told to stop, or until the state machine is broken.
 pub(crate) async fn run<S: StateMachine>(machine: S, replica: Arc<Replica<S::Outcome>>, entries_max: usize) {
     let group = replica.group;
-    let ended = AssertUnwindSafe(Applier { machine, replica: replica.clone() }.run(entries_max)).catch_unwind().await;
+    let ended =
+        AssertUnwindSafe(Applier { machine, replica: replica.clone() }.run(entries_max)).catch_unwind().await;
     let reason = match ended {
         Ok(Ok(())) => None,
         Ok(Err(broken)) => Some(broken.reason),
@@ -131,7 +132,9 @@ impl<S: StateMachine> Applier<S> {
                     if source.position.index != self.replica.gate.applied() {
                         return Err(Broken::new("a snapshot of another index than the one applied"));
                     }
-                    if let Err(News::SnapshotMade(unused)) = self.replica.inbox.news(News::SnapshotMade(source)) {
+                    if let Err(News::SnapshotMade(unused)) =
+                        self.replica.inbox.news(News::SnapshotMade(source))
+                    {
                         crate::snapshot::remove(unused.dir);
                     }
                 }

@@ -85,7 +85,10 @@ mod tests {
     #[test]
     fn snapshot_data_comes_apart_as_it_was_put_together() {
         let data = snapshot_data(0x0102_0304_0506_0708, b"manifest");
-        assert_eq!(split_snapshot_data(&data), Some((0x0102_0304_0506_0708, Bytes::from_static(b"manifest"))));
+        assert_eq!(
+            split_snapshot_data(&data),
+            Some((0x0102_0304_0506_0708, Bytes::from_static(b"manifest")))
+        );
         assert_eq!(split_snapshot_data(&Bytes::from_static(b"short")), None);
     }
 

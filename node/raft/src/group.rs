@@ -215,7 +215,9 @@ impl<O: Send + 'static> GroupTask<O> {
 
     fn step(&mut self, envelope: GroupMessage) -> Result<(), Broken> {
         match codec::decode(&envelope.message) {
-            Ok(message) if message.from == envelope.from.0 && message.to == envelope.to.0 => self.core.step(message),
+            Ok(message) if message.from == envelope.from.0 && message.to == envelope.to.0 => {
+                self.core.step(message)
+            }
             _ => {
                 tracing::warn!(group = self.replica.group, from = %envelope.from, "a message was not understood");
                 Ok(())
@@ -344,7 +346,8 @@ impl<O: Send + 'static> GroupTask<O> {
     fn staged(&mut self, snapshot: &Snapshot) -> Result<StagedSnapshot, Broken> {
         let meta = snapshot.get_metadata();
         let position = Position { index: meta.index, term: meta.term, conf: meta.get_conf_state().clone() };
-        let (Some(arrived), Some((_, manifest))) = (self.arrived.take(), codec::split_snapshot_data(&snapshot.data))
+        let (Some(arrived), Some((_, manifest))) =
+            (self.arrived.take(), codec::split_snapshot_data(&snapshot.data))
         else {
             return Err(Broken::new("a snapshot to install that never arrived"));
         };

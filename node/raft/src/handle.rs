@@ -32,7 +32,10 @@ impl<O> Clone for GroupHandle<O> {
 
 impl<O> std::fmt::Debug for GroupHandle<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupHandle").field("group", &self.replica.group).field("peer", &self.replica.peer).finish()
+        f.debug_struct("GroupHandle")
+            .field("group", &self.replica.group)
+            .field("peer", &self.replica.peer)
+            .finish()
     }
 }
 
@@ -123,7 +126,11 @@ impl<O: Send + 'static> GroupHandle<O> {
     ///
     /// A leader can't remove itself: hand leadership over first. One change at a time: `MembershipChanging`.
     /// `OutcomeUnknown`: the deadline passed or leadership was lost; the change may still be completed by any leader.
-    pub async fn change_membership(&self, change: MembershipChange, deadline: Instant) -> Result<ConfState, Error> {
+    pub async fn change_membership(
+        &self,
+        change: MembershipChange,
+        deadline: Instant,
+    ) -> Result<ConfState, Error> {
         let (reply, answer) = oneshot::channel();
         self.replica.inbox.mail(Mail::Change { change, reply })?;
         match timeout_at(deadline, answer).await {

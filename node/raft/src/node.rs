@@ -19,8 +19,7 @@ use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, GroupHandle, Options,
-    apply,
+    Error, GroupHandle, Options, apply,
     core::{Core, Open},
     group::{self, GroupTask, Replica, Surroundings},
     inbox::Replies,
@@ -154,7 +153,8 @@ impl RaftNode {
     pub fn start(log: Arc<dyn Log>, transport: Arc<dyn Transport>, options: Options) -> Result<Self, Error> {
         options.validate()?;
         fresh_dir(&options.staging_dir)?;
-        let incarnation = getrandom::u64().map_err(|error| Error::Storage(format!("no randomness: {error}")))?;
+        let incarnation =
+            getrandom::u64().map_err(|error| Error::Storage(format!("no randomness: {error}")))?;
         let registry = Arc::new(Registry::default());
         let writer = LogWriter::start(log.clone(), registry.clone())?;
         let around = Surroundings {
@@ -187,7 +187,10 @@ impl RaftNode {
     /// Opens a replica and starts its tasks.
     ///
     /// `Inconsistent` if log and state machine contradict each other: the replica has to be rebuilt.
-    pub async fn open_group<S: StateMachine>(&self, open: OpenGroup<S>) -> Result<GroupHandle<S::Outcome>, Error> {
+    pub async fn open_group<S: StateMachine>(
+        &self,
+        open: OpenGroup<S>,
+    ) -> Result<GroupHandle<S::Outcome>, Error> {
         let _one_at_a_time = self.inner.opening.lock().await;
         let OpenGroup { group, peer, start, machine } = open;
         let options = &self.inner.around.options;
@@ -204,7 +207,8 @@ impl RaftNode {
         let applied = position.index;
         let core = {
             let (log, around) = (self.inner.log.clone(), self.inner.around.clone());
-            let incarnation = self.inner.incarnation.wrapping_add(self.inner.staged.fetch_add(1, Ordering::Relaxed));
+            let incarnation =
+                self.inner.incarnation.wrapping_add(self.inner.staged.fetch_add(1, Ordering::Relaxed));
             let (first_voters, seeded) = match start {
                 Start::Join => (None, false),
                 Start::Bootstrap(voters) => (Some(voters), false),
@@ -297,9 +301,11 @@ impl Inner {
         let mut messages = messages.into_iter().peekable();
         // Runs of messages for the same group are put in at once.
         while let Some(group) = messages.peek().map(|message| message.group) {
-            let run: Vec<_> = std::iter::from_fn(|| messages.next_if(|message| message.group == group)).collect();
+            let run: Vec<_> =
+                std::iter::from_fn(|| messages.next_if(|message| message.group == group)).collect();
             let Some(member) = self.registry.get(group) else { continue };
-            let meant = |message: &GroupMessage| message.to == member.peer() && message.from.node() == from_node;
+            let meant =
+                |message: &GroupMessage| message.to == member.peer() && message.from.node() == from_node;
             let run: Vec<_> = run.into_iter().filter(meant).collect();
             if !run.is_empty() {
                 member.deliver(run);
@@ -384,5 +390,6 @@ fn fresh_dir(path: &Path) -> Result<(), Error> {
         }
         _ => {}
     }
-    std::fs::create_dir_all(path).map_err(|error| Error::Storage(format!("can't make {}: {error}", path.display())))
+    std::fs::create_dir_all(path)
+        .map_err(|error| Error::Storage(format!("can't make {}: {error}", path.display())))
 }

@@ -79,7 +79,11 @@ impl LogWriter {
         Ok(Self { shared, threads: Mutex::new(vec![writer, purger]) })
     }
 
-    pub(crate) fn write(&self, writes: impl Iterator<Item = (GroupWrite, u64)>, to: &Arc<impl Synced + 'static>) {
+    pub(crate) fn write(
+        &self,
+        writes: impl Iterator<Item = (GroupWrite, u64)>,
+        to: &Arc<impl Synced + 'static>,
+    ) {
         let mut queue = self.shared.queue.lock();
         queue.jobs.extend(writes.map(|(write, number)| Job::Write { write, number, to: to.clone() }));
         drop(queue);
@@ -126,7 +130,8 @@ fn run(log: &dyn Log, shared: &Shared, purge: SyncSender<()>) {
         for job in jobs {
             match job {
                 Job::Write { write, number, to } => {
-                    written_bytes += write.entries.iter().map(|entry| entry.data.len() as u64 + 64).sum::<u64>();
+                    written_bytes +=
+                        write.entries.iter().map(|entry| entry.data.len() as u64 + 64).sum::<u64>();
                     writes.push(write);
                     acknowledge.push((number, to));
                 }

@@ -185,7 +185,11 @@ async fn a_read_on_any_replica_sees_every_write_acknowledged_before_it_during_tr
         if member.handle().read_index(deadline()).await.is_ok() {
             reads += 1;
             let seen = member.published().sum;
-            assert!(seen >= acknowledged, "node {} shows {seen}, {acknowledged} was acknowledged", member.node);
+            assert!(
+                seen >= acknowledged,
+                "node {} shows {seen}, {acknowledged} was acknowledged",
+                member.node
+            );
         }
     }
     done.store(true, Ordering::SeqCst);
@@ -216,15 +220,15 @@ async fn an_empty_peer_is_fed_by_a_snapshot_and_promoted_and_another_removed() {
     assert_eq!(conf.learners, [peer(4).0]);
     // A failed transfer ends in a report: the leader tries again, and meanwhile the others go on.
     nodes.propose("while:1").await.unwrap();
-    wait("a snapshot to be made", || (nodes.members[&leader].disk.lock().snapshots_made > 0).then_some(())).await;
+    wait("a snapshot to be made", || (nodes.members[&leader].disk.lock().snapshots_made > 0).then_some(()))
+        .await;
     nodes.network.fail_snapshots(false);
     let state = nodes.converged().await;
     assert_eq!(state.sum, 201);
     assert_eq!(nodes.members[&4].disk.lock().snapshots_installed, 1);
 
     let gone = nodes.up().map(|member| member.node).find(|node| *node != leader && *node != 4).unwrap();
-    let replace =
-        MembershipChange { promote: vec![peer(4)], remove: vec![peer(gone)], ..Default::default() };
+    let replace = MembershipChange { promote: vec![peer(4)], remove: vec![peer(gone)], ..Default::default() };
     let conf = leading.change_membership(replace, deadline()).await.unwrap();
     assert!(conf.voters.contains(&peer(4).0) && !conf.voters.contains(&peer(gone).0));
     assert!(conf.voters_outgoing.is_empty() && conf.learners.is_empty());

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures::stream;
 use isthmus_proto::internal::v1::{
     GroupMessage, PeerHello, RaftStreamRequest, SendRequest, SnapshotChunk, SnapshotFile, SnapshotHeader,
-    raft_service_client::RaftServiceClient, send_request::Part, snapshot_service_client::SnapshotServiceClient,
+    raft_service_client::RaftServiceClient, send_request::Part,
+    snapshot_service_client::SnapshotServiceClient,
 };
 use isthmus_raft::{
     MembershipChange, PeerId, Start,
@@ -148,7 +149,13 @@ async fn what_comes_from_elsewhere_never_reaches_a_group() {
     nodes.propose("a:1").await.unwrap();
     let uri = format!("http://{}", hosts[0].address);
     let mut client = RaftServiceClient::connect(uri).await.unwrap();
-    let refused = [hello(b"another cluster!", 2, 1), hello(CLUSTER, 2, 7), hello(CLUSTER, 1, 1), hello(CLUSTER, 0, 1), None];
+    let refused = [
+        hello(b"another cluster!", 2, 1),
+        hello(CLUSTER, 2, 7),
+        hello(CLUSTER, 1, 1),
+        hello(CLUSTER, 0, 1),
+        None,
+    ];
     for hello in refused {
         let frame = RaftStreamRequest { hello, messages: vec![disruptive(peer(2), peer(1))] };
         let mut answers = client.stream(stream::iter([frame])).await.unwrap().into_inner();
@@ -178,7 +185,8 @@ async fn what_comes_from_elsewhere_never_reaches_a_group() {
     assert_eq!(nodes.propose("b:1").await, Ok(2));
     assert!(handle.view().term < 1000);
     // The same message in the right envelope is stepped: the check above sees what it is there for.
-    let frame = RaftStreamRequest { hello: hello(CLUSTER, 2, 1), messages: vec![disruptive(peer(2), peer(1))] };
+    let frame =
+        RaftStreamRequest { hello: hello(CLUSTER, 2, 1), messages: vec![disruptive(peer(2), peer(1))] };
     let mut answers = client.stream(stream::iter([frame])).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().is_none());
     wait("the message to be stepped", || (handle.view().term >= 1000).then_some(())).await;
@@ -231,7 +239,8 @@ async fn a_snapshot_that_is_not_what_its_header_says_is_refused_and_leaves_nothi
         ("another generation", vec![Part::Header(replaced)]),
     ];
     for (case, parts) in cases {
-        let parts: Vec<SendRequest> = parts.into_iter().map(|part| SendRequest { part: Some(part) }).collect();
+        let parts: Vec<SendRequest> =
+            parts.into_iter().map(|part| SendRequest { part: Some(part) }).collect();
         let answer = client.send(stream::iter(parts)).await;
         assert!(answer.is_err(), "{case}");
         assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0, "{case} left something behind");
@@ -240,10 +249,8 @@ async fn a_snapshot_that_is_not_what_its_header_says_is_refused_and_leaves_nothi
     let parts = [Part::Header(whole()), chunk(0, 0, b"hel"), chunk(0, 3, b"lo")];
     let answer = client.send(stream::iter(parts.map(|part| SendRequest { part: Some(part) }))).await.unwrap();
     assert_eq!(answer.into_inner().received_bytes, 5);
-    wait("the useless snapshot to go", || {
-        (std::fs::read_dir(&staging).unwrap().count() == 0).then_some(())
-    })
-    .await;
+    wait("the useless snapshot to go", || (std::fs::read_dir(&staging).unwrap().count() == 0).then_some(()))
+        .await;
     assert_eq!(nodes.propose("b:1").await, Ok(2));
     nodes.stop().await;
     for host in hosts {

@@ -171,7 +171,11 @@ fn simulate(seed: u64, coverage: &mut Coverage) -> Result<(), String> {
     for (id, node) in &cluster.nodes {
         let member = members.voters.contains(&peer(*id).0) || members.learners.contains(&peer(*id).0);
         if member && *node.state() != expected {
-            return Err(format!("{id} ended at {:?}, the leader at {:?}", node.state().position, expected.position));
+            return Err(format!(
+                "{id} ended at {:?}, the leader at {:?}",
+                node.state().position,
+                expected.position
+            ));
         }
     }
     coverage.add(&cluster);

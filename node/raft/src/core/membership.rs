@@ -4,7 +4,9 @@
 //! is applied, whether or not it was the one that proposed it. So it ends even if leaders die on the way. A leader
 //! that is leaving the group itself first hands leadership to one that stays.
 
-use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, EntryType};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, EntryType,
+};
 
 use super::{Core, Tokens};
 use crate::{

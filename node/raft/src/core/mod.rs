@@ -36,11 +36,11 @@ use raft::{
     eraftpb::{ConfState, HardState, Message, MessageType, Snapshot},
 };
 
+pub(crate) use self::requests::overloaded;
 pub use self::{
     effects::{Apply, Effects, Tokens, Write},
     open::Open,
 };
-pub(crate) use self::requests::overloaded;
 use self::{membership::Changing, pending::Pending, reads::Reads, store::Store};
 use crate::{
     machine::Broken,

@@ -165,8 +165,7 @@ fn bootstrap(group: GroupId, voters: &[PeerId]) -> Result<GroupWrite, Error> {
         single.set_change_type(ConfChangeType::AddNode);
         let mut change = ConfChangeV2::default();
         change.set_changes(vec![single].into());
-        let data =
-            codec::encode_conf_change(&change).map_err(|error| Error::Storage(error.to_string()))?;
+        let data = codec::encode_conf_change(&change).map_err(|error| Error::Storage(error.to_string()))?;
         let mut entry = Entry { index, term: 1, data, ..Default::default() };
         entry.set_entry_type(EntryType::EntryConfChangeV2);
         entries.push(entry);

@@ -31,7 +31,9 @@ impl<T: Tokens> Core<T> {
                 self.out.failed.push((token, error));
                 continue;
             }
-            if bytes + data.len() > APPEND_BYTES_MAX && !entries.is_empty() || entries.len() == APPEND_ENTRIES_MAX {
+            if bytes + data.len() > APPEND_BYTES_MAX && !entries.is_empty()
+                || entries.len() == APPEND_ENTRIES_MAX
+            {
                 self.append(std::mem::take(&mut entries), std::mem::take(&mut tokens));
                 bytes = 0;
             }

@@ -204,7 +204,8 @@ impl Storage for Store {
         if next < cached_from {
             return Ok(entries);
         }
-        for entry in self.cache.range((next - cached_from) as usize..(high.max(next) - cached_from) as usize) {
+        for entry in self.cache.range((next - cached_from) as usize..(high.max(next) - cached_from) as usize)
+        {
             bytes += entry_bytes(entry) as u64;
             if bytes > max_bytes && !entries.is_empty() {
                 break;

@@ -126,8 +126,9 @@ impl ChannelNetwork {
             }
             const KEPT_BACK_MAX: usize = 16;
             if state.kept_back.len() > KEPT_BACK_MAX || faults.reorder_permille == 0 {
-                let (late, kept) =
-                    std::mem::take(&mut state.kept_back).into_iter().partition(|kept| (kept.0, kept.1) == (from, to));
+                let (late, kept) = std::mem::take(&mut state.kept_back)
+                    .into_iter()
+                    .partition(|kept| (kept.0, kept.1) == (from, to));
                 state.kept_back = kept;
                 let late: Vec<_> = late;
                 now.extend(late.into_iter().map(|(_, _, message)| message));

@@ -263,7 +263,8 @@ impl Cluster {
     fn pass_reads(&mut self, id: u32) {
         let node = self.node(id);
         let applied = node.state().position.index;
-        let (passed, kept) = std::mem::take(&mut node.reads).into_iter().partition(|(index, _)| *index <= applied);
+        let (passed, kept) =
+            std::mem::take(&mut node.reads).into_iter().partition(|(index, _)| *index <= applied);
         node.reads = kept;
         let passed: Vec<_> = passed;
         for (index, name) in passed {
@@ -277,7 +278,8 @@ impl Cluster {
         let hard_state = &state.hard_state;
         // Several writes may be synced at once: a later term says that the earlier vote was synced before it.
         let voted = |candidate| {
-            hard_state.term > message.term || (hard_state.term == message.term && hard_state.vote == candidate)
+            hard_state.term > message.term
+                || (hard_state.term == message.term && hard_state.vote == candidate)
         };
         let promise = match message.get_msg_type() {
             MessageType::MsgAppendResponse if !message.reject => {
@@ -387,7 +389,11 @@ impl Cluster {
             if arrives {
                 self.chat(format!("{to} gets {}", message_text(&message)));
                 let core = &mut self.node(to).core;
-                if snapshot { core.snapshot_arrived(message) } else { core.step(message).unwrap() }
+                if snapshot {
+                    core.snapshot_arrived(message)
+                } else {
+                    core.step(message).unwrap()
+                }
                 self.collect(to);
             }
             if snapshot {
@@ -463,7 +469,10 @@ impl Cluster {
 
     pub fn leader(&self) -> Option<u32> {
         let leaders = self.nodes.iter().map(|(id, node)| (node.core.view(), *id));
-        leaders.filter(|(view, _)| view.role == Role::Leader).max_by_key(|(view, _)| view.term).map(|(_, id)| id)
+        leaders
+            .filter(|(view, _)| view.role == Role::Leader)
+            .max_by_key(|(view, _)| view.term)
+            .map(|(_, id)| id)
     }
 }
 
@@ -474,8 +483,14 @@ pub fn write_text(write: &Write) -> String {
     }
     write!(text, "[{}]", entries_text(&write.entries)).unwrap();
     if let Some(hard_state) = &write.hard_state {
-        write!(text, " term={} vote={} commit={}", hard_state.term, node_of(hard_state.vote), hard_state.commit)
-            .unwrap();
+        write!(
+            text,
+            " term={} vote={} commit={}",
+            hard_state.term,
+            node_of(hard_state.vote),
+            hard_state.commit
+        )
+        .unwrap();
     }
     text
 }
@@ -512,7 +527,9 @@ pub fn message_text(message: &Message) -> String {
             let read = if message.context.is_empty() { "" } else { " read" };
             write!(text, "alive{read}")
         }
-        MessageType::MsgRequestPreVote => write!(text, "would-you-vote {}@{}", message.index, message.log_term),
+        MessageType::MsgRequestPreVote => {
+            write!(text, "would-you-vote {}@{}", message.index, message.log_term)
+        }
         MessageType::MsgRequestPreVoteResponse => write!(text, "would-vote{reject}"),
         MessageType::MsgRequestVote => write!(text, "vote-for-me {}@{}", message.index, message.log_term),
         MessageType::MsgRequestVoteResponse => write!(text, "vote{reject}"),

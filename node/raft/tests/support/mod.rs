@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use isthmus_raft::{
-    Broken, Committed, ConfState, Error, GroupHandle, GroupView, OpenGroup, Options, PeerId, Position, RaftNode, Role,
-    SnapshotFile, SnapshotSource, StagedSnapshot, Start, StateMachine, Transport, transport::channel::ChannelNetwork,
+    Broken, Committed, ConfState, Error, GroupHandle, GroupView, OpenGroup, Options, PeerId, Position,
+    RaftNode, Role, SnapshotFile, SnapshotSource, StagedSnapshot, Start, StateMachine, Transport,
+    transport::channel::ChannelNetwork,
 };
 use isthmus_storage::log::{Log, MemoryLog};
 use parking_lot::Mutex;
@@ -45,14 +46,18 @@ impl Counter {
     }
 
     fn to_text(&self) -> String {
-        let seen: Vec<String> =
-            self.seen.iter().map(|(command, times)| format!("{}={times}", String::from_utf8_lossy(command))).collect();
+        let seen: Vec<String> = self
+            .seen
+            .iter()
+            .map(|(command, times)| format!("{}={times}", String::from_utf8_lossy(command)))
+            .collect();
         format!("{} {} {}\n{}", self.count, self.sum, self.hash, seen.join("\n"))
     }
 
     fn from_text(text: &str, position: Position) -> Self {
         let mut lines = text.lines();
-        let numbers: Vec<u64> = lines.next().unwrap().split(' ').map(|number| number.parse().unwrap()).collect();
+        let numbers: Vec<u64> =
+            lines.next().unwrap().split(' ').map(|number| number.parse().unwrap()).collect();
         let seen = lines.map(|line| {
             let (command, times) = line.rsplit_once('=').unwrap();
             (Bytes::from(command.to_owned()), times.parse().unwrap())
@@ -131,7 +136,11 @@ impl StateMachine for Machine {
 
     async fn snapshot(&mut self) -> Result<SnapshotSource, Broken> {
         self.disk.lock().snapshots_made += 1;
-        let dir = self.dir.join(format!("frozen-{}-{}", self.state.position.index, self.disk.lock().snapshots_made));
+        let dir = self.dir.join(format!(
+            "frozen-{}-{}",
+            self.state.position.index,
+            self.disk.lock().snapshots_made
+        ));
         std::fs::create_dir_all(&dir).unwrap();
         let text = self.state.to_text();
         std::fs::write(dir.join("counter"), &text).unwrap();
@@ -210,7 +219,13 @@ impl Nodes {
         self.add_with(node, start, memory.clone(), Some(memory)).await;
     }
 
-    pub async fn add_with(&mut self, node: u32, start: Start, log: Arc<dyn Log>, memory: Option<Arc<MemoryLog>>) {
+    pub async fn add_with(
+        &mut self,
+        node: u32,
+        start: Start,
+        log: Arc<dyn Log>,
+        memory: Option<Arc<MemoryLog>>,
+    ) {
         self.prepare(node, log, memory);
         self.start(node, start).await;
     }

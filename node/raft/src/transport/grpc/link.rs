@@ -90,7 +90,8 @@ impl Link {
 
     /// One connection, from its beginning to its end.
     async fn connection(self: &Arc<Self>, endpoint: &Endpoint) -> Result<(), tonic::Status> {
-        let channel = endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+        let channel =
+            endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let mut client = RaftServiceClient::new(channel).max_decoding_message_size(DECODE_BYTES_MAX);
         let mut answers = client.stream(self.clone().frames()).await?.into_inner();
         self.queue.lock().connected = true;

@@ -34,8 +34,8 @@ use parking_lot::RwLock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Endpoint;
 
-pub use self::receiver::{RaftReceiver, SnapshotReceiver};
 use self::link::Link;
+pub use self::receiver::{RaftReceiver, SnapshotReceiver};
 use super::{GroupMessage, Inbound, OutgoingSnapshot, SnapshotLost, Transport};
 use crate::Error;
 
@@ -108,7 +108,8 @@ impl Shared {
 
     /// Who speaks, if it is a node of this cluster that means this node.
     fn check(&self, hello: Option<&PeerHello>) -> Result<u32, tonic::Status> {
-        let hello = hello.ok_or_else(|| tonic::Status::failed_precondition("the stream doesn't say who speaks"))?;
+        let hello =
+            hello.ok_or_else(|| tonic::Status::failed_precondition("the stream doesn't say who speaks"))?;
         if hello.cluster_id != self.options.cluster_id {
             return Err(tonic::Status::failed_precondition("another cluster is meant"));
         }
@@ -197,7 +198,8 @@ impl GrpcTransport {
 
     /// The receiving half for Raft messages, to be hosted on the node's peer port.
     pub fn raft_service(&self) -> RaftServiceServer<RaftReceiver> {
-        RaftServiceServer::new(RaftReceiver::new(self.shared.clone())).max_decoding_message_size(DECODE_BYTES_MAX)
+        RaftServiceServer::new(RaftReceiver::new(self.shared.clone()))
+            .max_decoding_message_size(DECODE_BYTES_MAX)
     }
 
     /// The receiving half for snapshots, to be hosted on the node's peer port.

@@ -80,9 +80,16 @@ impl Reading {
 impl RaftService for RaftReceiver {
     type StreamStream = Answers;
 
-    async fn stream(&self, request: Request<Streaming<RaftStreamRequest>>) -> Result<Response<Answers>, Status> {
-        let reading =
-            Reading { shared: self.shared.clone(), frames: request.into_inner(), from_node: None, delivered: 0 };
+    async fn stream(
+        &self,
+        request: Request<Streaming<RaftStreamRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let reading = Reading {
+            shared: self.shared.clone(),
+            frames: request.into_inner(),
+            from_node: None,
+            delivered: 0,
+        };
         // At once: the caller's call waits for it.
         let answers = stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
@@ -225,7 +232,9 @@ impl<'a> Staging<'a> {
     }
 
     async fn open_file(&mut self) -> Result<(), Status> {
-        if self.open.is_none() && let Some(file) = self.header.files.get(self.file) {
+        if self.open.is_none()
+            && let Some(file) = self.header.files.get(self.file)
+        {
             let created = File::create_new(self.path().join(&file.name)).await.map_err(failed)?;
             self.open = Some((created, Xxh3::new()));
         }
@@ -235,7 +244,8 @@ impl<'a> Staging<'a> {
     /// Syncs the present file if it is what the header says.
     async fn close_file(&mut self) -> Result<(), Status> {
         self.open_file().await?;
-        let (Some((mut written, hash)), Some(file)) = (self.open.take(), self.header.files.get(self.file)) else {
+        let (Some((mut written, hash)), Some(file)) = (self.open.take(), self.header.files.get(self.file))
+        else {
             return Err(Status::invalid_argument("a chunk of no file"));
         };
         if self.offset != file.length_bytes || file.xxh3.as_ref() != hash.digest128().to_be_bytes() {

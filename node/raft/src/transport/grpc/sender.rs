@@ -24,7 +24,11 @@ use crate::{
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Sends all files, on a connection of its own. `Ok` once the receiver has them and passed the message on.
-pub(super) async fn send(shared: &Shared, endpoint: Endpoint, snapshot: OutgoingSnapshot) -> Result<(), SnapshotLost> {
+pub(super) async fn send(
+    shared: &Shared,
+    endpoint: Endpoint,
+    snapshot: OutgoingSnapshot,
+) -> Result<(), SnapshotLost> {
     let (dir, files) = (snapshot.dir.clone(), snapshot.files.clone());
     let hashed = tokio::task::spawn_blocking(move || files.iter().map(|file| hash(&dir, file)).collect());
     let files: Result<Vec<FileHeader>, std::io::Error> = hashed.await.map_err(SnapshotLost::new)?;
@@ -40,7 +44,8 @@ pub(super) async fn send(shared: &Shared, endpoint: Endpoint, snapshot: Outgoing
     let length_bytes: u64 = header.files.iter().map(|file| file.length_bytes).sum();
     let channel = endpoint.connect().await.map_err(SnapshotLost::new)?;
     let reading = Reading { dir: snapshot.dir, files: snapshot.files, file: 0, open: None, offset: 0 };
-    let parts = stream::once(async { SendRequest { part: Some(Part::Header(header)) } }).chain(reading.chunks());
+    let parts =
+        stream::once(async { SendRequest { part: Some(Part::Header(header)) } }).chain(reading.chunks());
     let answer = SnapshotServiceClient::new(channel).send(parts).await;
     let received = answer.map_err(|status| SnapshotLost::new(status.message()))?.into_inner().received_bytes;
     if received == length_bytes { Ok(()) } else { Err(SnapshotLost::new("the receiver counts other bytes")) }

@@ -132,11 +132,12 @@ fn before(facet: &FacetId, cursor: &str) -> Result<Option<[u8; 24]>, Refusal> {
     }
 }
 
-/// An event's place in its facet's order: its time with the sign bit flipped, then its key.
-fn place(record: &EventRecord, key: &[u8; 16]) -> [u8; 24] {
+/// An event's place in its facet's order: its time with the sign bit flipped, then its key, which shards put
+/// where a record has its deduplication key.
+fn place(record: &EventRecord) -> [u8; 24] {
     let mut place = [0; 24];
     place[..8].copy_from_slice(&(record.timestamp.cast_unsigned() ^ (1 << 63)).to_be_bytes());
-    place[8..].copy_from_slice(key);
+    place[8..].copy_from_slice(&record.dedup_key());
     place
 }
 
