@@ -227,7 +227,7 @@ impl Progress {
         self.hops = 0;
         self.waits = self.waits.saturating_add(1);
         let resume = now + retry::wait(self.waits, asked, rand::random());
-        Some(resume.min(deadline - std::time::Duration::from_millis(1)).max(now))
+        (resume < deadline).then_some(resume)
     }
 
     /// The error that the caller sees.

@@ -29,7 +29,7 @@ fn profile() -> proto::Profile {
         revenue_by_currency: [("USD".to_owned(), "44.02".to_owned())].into(),
         first_seen: Some(prost_types::Timestamp { seconds: 852_076_800, nanos: 0 }),
         last_seen: Some(prost_types::Timestamp { seconds: 852_076_800, nanos: 500_000 }),
-        sources: vec!["default".into()],
+        sources: vec!["de\u{1b}[2Jfault".into()],
         version: "000000000000001f".into(),
         type_counts: Default::default(),
     }
@@ -67,7 +67,7 @@ fn a_profile_is_printed_as_one_object() {
             r#"{"profile_id":"00112233445566778899aabbccddeeff","identifiers":[{"namespace":"email","value":"a@b.de"},"#,
             r#"{"namespace":"user_id","value":"42"}],"traits":{"big":18446744073709551615,"name":"\u001b[2JAnn"},"#,
             r#""event_counts":{"Order Completed":3},"revenue":"44.02","revenue_by_currency":{"USD":"44.02"},"#,
-            r#""first_seen":"1997-01-01T00:00:00Z","last_seen":"1997-01-01T00:00:00.0005Z","sources":["default"],"#,
+            r#""first_seen":"1997-01-01T00:00:00Z","last_seen":"1997-01-01T00:00:00.0005Z","sources":["de\u001b[2Jfault"],"#,
             r#""version":"000000000000001f","type_counts":{}}"#,
             "\n"
         )
@@ -75,7 +75,7 @@ fn a_profile_is_printed_as_one_object() {
     let endpoint = fake.endpoint();
     let table = run(&["profile", "get", "user_id:42", "--endpoint", &endpoint]);
     assert!(table.stdout.contains("3 Order Completed"), "{}", table.stdout);
-    assert!(!table.stdout.contains('\u{1b}'), "a trait must not control the terminal");
+    assert!(!table.stdout.contains('\u{1b}'), "what customers say must not control the terminal");
 }
 
 #[test]

@@ -211,11 +211,13 @@ fn what_can_not_be_sent_in_time_exits_with_one() {
 #[test]
 fn an_interrupt_lets_what_is_under_way_end_and_says_how_far_it_came() {
     let (fake, folder) = (Fake::start(), folder());
-    let file = write(folder.path(), "events.jsonl", lines(1_000));
-    let release = Arc::new(Notify::new());
-    fake.script([Step::Outcomes(vec![(ItemOutcome::Accepted, false); 10]), Step::Hold(release.clone())]);
+    // The first line of each of the two batches under way is broken, so that its end can be seen.
+    let text_of_file = lines(1_000).replace("\"userId\":\"1\"}", "?").replace("\"userId\":\"11\"}", "?");
+    let file = write(folder.path(), "events.jsonl", text_of_file);
+    let releases = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    fake.script(releases.clone().map(Step::Hold));
     let endpoint = fake.endpoint();
-    let args = ["ingest", text(&file), "--endpoint", &endpoint, "--batch-items", "10", "--parallel", "1"];
+    let args = ["ingest", text(&file), "--endpoint", &endpoint, "--batch-items", "10", "--parallel", "2"];
     let mut child = command(&args).spawn().expect("runs");
     while fake.state().calls.len() < 2 {
         std::thread::yield_now();
@@ -225,15 +227,21 @@ fn an_interrupt_lets_what_is_under_way_end_and_says_how_far_it_came() {
     assert!(killed.success());
     let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
     let mut said = String::new();
-    while !said.contains("stopping") {
-        assert_ne!(stderr.read_line(&mut said).expect("reads"), 0, "{said}");
-    }
-    release.notify_one();
+    let mut wait_for = |what: &str| {
+        while !said.contains(what) {
+            assert_ne!(stderr.read_line(&mut said).expect("reads"), 0, "{said}");
+        }
+    };
+    wait_for("stopping");
+    releases[0].notify_one();
+    // One has come back: its place must stay empty while the other is under way.
+    wait_for("quarantined");
+    releases[1].notify_one();
     for line in stderr.lines() {
         said.push_str(&line.expect("reads"));
     }
     let run = Run::from(child.wait_with_output().expect("ends"));
-    assert_eq!((run.code, counts(&run)), (Some(1), [20, 0, 0, 0]), "{said}");
+    assert_eq!((run.code, counts(&run)), (Some(1), [18, 0, 2, 0]), "{said}");
     assert!(said.contains("up to events.jsonl:20"), "{said}");
     assert_eq!(fake.state().calls.len(), 2, "nothing more was sent");
 }

@@ -1,6 +1,9 @@
-//! What the end-to-end tests and the benchmark share: clusters of real node processes, and load for them.
+//! What the end-to-end tests and the benchmark share: clusters of real node processes, load for them, and drills.
 
 #![allow(clippy::unwrap_used, reason = "a test or a benchmark may panic, with the place")]
 
+pub mod cli;
 pub mod cluster;
+pub mod drills;
 pub mod load;
+pub mod look;

@@ -26,11 +26,6 @@ use crate::identifier::{Identifier, IdentifierError};
 use crate::link::{LinkFact, LinkKind};
 use crate::slot::Slot;
 
-/// `userId` was sent as the value of the record's only `user_id`.
-pub const ELIDED_USER_ID: u32 = 1;
-/// `anonymousId` was sent as the value of the record's only `anonymous_id`.
-pub const ELIDED_ANONYMOUS_ID: u32 = 2;
-
 /// An accepted event. `Debug` shows no personal data.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
@@ -89,10 +84,6 @@ pub struct EventRecord {
     /// `sentAt` as the client said it, microseconds since the epoch: the difference to the stamp is its clock skew.
     #[prost(int64, optional, tag = "18")]
     pub sent_at: Option<i64>,
-    /// Which id fields are not in `context` because they are an identifier's value as they were sent: the sum of
-    /// [`ELIDED_USER_ID`] and [`ELIDED_ANONYMOUS_ID`].
-    #[prost(uint32, tag = "19")]
-    pub elided: u32,
 }
 
 /// A trait that an event sets or removes.

@@ -1,8 +1,8 @@
 //! A stored event as the JSON item that it was: for the quarantine, where people mend it and send it again.
 
-use crate::event::EventType;
+use crate::event::{EventType, ID_FIELDS, comes_from_id_field};
 use crate::identifier::Namespace;
-use crate::record::{ELIDED_ANONYMOUS_ID, ELIDED_USER_ID, EventRecord};
+use crate::record::EventRecord;
 use crate::value::{Map, Value, json, rfc3339};
 
 impl EventRecord {
@@ -17,11 +17,11 @@ impl EventRecord {
             "timestamp".to_owned(),
             rfc3339(self.timestamp).map_or(Value::Int(self.timestamp / 1_000), Value::String),
         );
-        for (bit, field, namespace) in [
-            (ELIDED_USER_ID, "userId", Namespace::USER_ID),
-            (ELIDED_ANONYMOUS_ID, "anonymousId", Namespace::ANONYMOUS_ID),
-        ] {
-            if self.elided & bit != 0
+        // A field that is not there because its identifier is; `null` and other spellings are there.
+        for (field, namespace) in ID_FIELDS {
+            let context = item.get("context").and_then(Value::as_map);
+            if !item.contains_key(field)
+                && comes_from_id_field(self.kind(), context, &namespace)
                 && let Some(value) = self.only_value(&namespace)
             {
                 item.insert(field.to_owned(), text(value));

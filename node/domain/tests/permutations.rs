@@ -165,6 +165,8 @@ proptest! {
         let turned = profile(got.values().rev()).unwrap();
         prop_assert_eq!(whole.to_json(), turned.to_json());
         prop_assert_eq!(whole.events as usize, records.len());
+        prop_assert_eq!(whole.first_seen, records.iter().map(|r| r.timestamp).min());
+        prop_assert_eq!(whole.last_seen, records.iter().map(|r| r.timestamp).max());
 
         // Deltas of a member may come as they are: a profile of parts is the profile of their sums.
         let parts: Vec<FacetSummary> = arrivals.iter().map(FacetSummary::of).collect();

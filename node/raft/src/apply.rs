@@ -132,8 +132,8 @@ impl<S: StateMachine> Applier<S> {
                     if source.position.index != self.replica.gate.applied() {
                         return Err(Broken::new("a snapshot of another index than the one applied"));
                     }
-                    if let Err(News::SnapshotMade(unused)) =
-                        self.replica.inbox.news(News::SnapshotMade(source))
+                    if let Err(unheard) = self.replica.inbox.news(News::SnapshotMade(source))
+                        && let News::SnapshotMade(unused) = *unheard
                     {
                         crate::snapshot::remove(unused.dir);
                     }

@@ -137,6 +137,8 @@ impl<O: Send + 'static> GroupTask<O> {
         replica.inbox.wake();
         loop {
             replica.inbox.woken().await;
+            // Under load it is woken all the time: others want their turn too.
+            tokio::task::coop::consume_budget().await;
             if replica.inbox.stop_requested() {
                 return self.drain_writes().await;
             }

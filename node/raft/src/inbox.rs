@@ -163,11 +163,11 @@ impl<O> Inbox<O> {
     }
 
     /// Puts news in; gives them back if nobody will take them any more.
-    pub(crate) fn news(&self, news: News) -> Result<(), News> {
+    pub(crate) fn news(&self, news: News) -> Result<(), Box<News>> {
         {
             let mut queues = self.queues.lock();
             if queues.closed {
-                return Err(news);
+                return Err(Box::new(news));
             }
             queues.taken.news.push_back(news);
         }

@@ -1,5 +1,11 @@
 //! Whole nodes over an in-memory network: what clients are promised, through kills, transfers, faults and overload.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test with helpers, and tasks that end with it"
+)]
+
 mod support;
 
 use std::sync::{

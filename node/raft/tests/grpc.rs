@@ -1,5 +1,11 @@
 //! The real transport on loopback: replication, snapshots on a connection of their own, and what is refused.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test with helpers, and tasks that end with it"
+)]
+
 mod support;
 
 use std::{net::SocketAddr, sync::Arc};

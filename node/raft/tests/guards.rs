@@ -1,6 +1,12 @@
 //! Each guard switched off by its fail point, and the check that then fails: proof that the checks see what they are
 //! there for. In a binary of its own, since fail points are global to the process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test with helpers, and tasks that end with it"
+)]
+
 mod harness;
 mod support;
 

@@ -5,6 +5,12 @@
 //! transcript, after every step, the harness checks the invariants: sync before acknowledgement, one leader a term,
 //! the same entries everywhere.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test with helpers, and tasks that end with it"
+)]
+
 mod harness;
 
 use std::{fs, path::Path};

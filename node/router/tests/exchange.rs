@@ -1,5 +1,7 @@
 //! Calls between nodes, over real connections on the loopback interface: some that break, some that lie.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::net::SocketAddr;
@@ -9,20 +11,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Fake, Node, Shared, Step, item, map, options, peer, within};
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use futures::{Stream, StreamExt as _, stream};
 use isthmus_domain::FacetId;
 use isthmus_proto::internal::v1::shard_service_server::{ShardService, ShardServiceServer};
 use isthmus_proto::internal::v1::{
-    ExchangeRequest, ExchangeResponse, IngestReply, ShardReply, shard_call, shard_reply,
+    CallError, ExchangeRequest, ExchangeResponse, IngestReply, ShardReply, shard_call, shard_reply,
 };
 use isthmus_router::{
-    Error, ExchangeOptions, ItemResult, ReadLevel, Router, RouterOptions, Topology, peer_server,
+    Error, ExchangeOptions, ItemResult, Leadership, ReadLevel, Router, RouterOptions, ShardCalls, Topology,
+    peer_server,
 };
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 const CLUSTER: &[u8] = b"a cluster's id..";
@@ -67,21 +72,28 @@ async fn listen<S: ShardService>(node: &Node, service: ShardServiceServer<S>) ->
 }
 
 /// A way to an address that can be cut.
+#[derive(Clone)]
 struct Cable {
     address: SocketAddr,
-    /// Ends the connections of now when cancelled and replaced.
-    cut: Arc<Mutex<CancellationToken>>,
+    connections: Arc<Mutex<Connections>>,
+}
+
+/// Connections that are cut together.
+#[derive(Clone, Default)]
+struct Connections {
+    cut: CancellationToken,
+    tracker: TaskTracker,
 }
 
 impl Cable {
     async fn to(node: &Node, target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let cut = Arc::new(Mutex::new(CancellationToken::new()));
-        let (now, stop, tracker) = (Arc::clone(&cut), node.stop.clone(), node.tracker.clone());
+        let cable = Self { address, connections: Arc::default() };
+        let (now, stop) = (Arc::clone(&cable.connections), node.stop.clone());
         node.tracker.spawn(async move {
             while let Some(Ok((mut near, _))) = stop.run_until_cancelled(listener.accept()).await {
-                let (cut, stop) = (now.lock().unwrap().clone(), stop.clone());
+                let (Connections { cut, tracker }, stop) = (now.lock().unwrap().clone(), stop.clone());
                 tracker.spawn(async move {
                     let mut far = TcpStream::connect(target).await.unwrap();
                     tokio::select! {
@@ -92,42 +104,86 @@ impl Cable {
                 });
             }
         });
-        Self { address, cut }
+        cable
     }
 
-    fn cut(&self) {
-        std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
+    /// Cuts all connections of now, and waits until nothing can pass over them.
+    async fn cut(&self) {
+        let Connections { cut, tracker } = std::mem::take(&mut *self.connections.lock().unwrap());
+        cut.cancel();
+        tracker.close();
+        tracker.wait().await;
+    }
+}
+
+/// A replica that cuts the cable after every hundredth call, when it is done and before its reply is on the way.
+struct Cutting {
+    fake: Fake,
+    cable: Cable,
+    calls: Arc<AtomicUsize>,
+    cuts: Arc<AtomicUsize>,
+}
+
+impl ShardCalls for Cutting {
+    fn shard(&self) -> u64 {
+        self.fake.shard()
+    }
+
+    fn leadership(&self) -> Leadership {
+        self.fake.leadership()
+    }
+
+    fn call(
+        &self,
+        body: shard_call::Body,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<shard_reply::Body, CallError>> {
+        let answer = self.fake.call(body, deadline);
+        let (cable, calls, cuts) = (self.cable.clone(), Arc::clone(&self.calls), Arc::clone(&self.cuts));
+        Box::pin(async move {
+            let answer = answer.await;
+            if calls.fetch_add(1, Ordering::Relaxed) % 100 == 50 {
+                cuts.fetch_add(1, Ordering::Relaxed);
+                cable.cut().await;
+            }
+            answer
+        })
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_connections_that_break_every_item_is_stored_once_and_known_to_be() {
+    const CLIENTS: u16 = 32;
+    const BATCHES: u16 = 40;
+    const ITEMS: usize = CLIENTS as usize * BATCHES as usize * 3;
     let world = Shared::new(map(4, &[2]));
     let (two, address) = serve(&world, 4, options(), Vec::new()).await;
     let cable = Cable::to(&two, address).await;
+    let (calls, cuts) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for shard in 1..=4 {
+        let fake = Fake::new(shard, peer(2), &world, []);
+        let (calls, cuts) = (Arc::clone(&calls), Arc::clone(&cuts));
+        two.local.insert(Cutting { fake, cable: cable.clone(), calls, cuts });
+    }
     let one = Node::start(topology(1, 4, &cable.address.to_string()), RouterOptions { seed: 1, ..options() });
-    let (cuts, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let clients = (0..32_u16).map(|client| {
-        let (router, cable, sent, cuts) = (&one.router, &cable, &sent, &cuts);
+    let clients = (0..CLIENTS).map(|client| {
+        let router = &one.router;
         async move {
-            for n in 0..40_u16 {
+            for n in 0..BATCHES {
                 // Three items for three shards; no two are of one slot.
-                let items = (0..3).map(|k| item(router, k * 5_000 + client * 40 + n, 0)).collect();
-                let summary = router.ingest(items, within(30_000)).await.unwrap();
+                let items = (0..3).map(|k| item(router, k * 5_000 + client * BATCHES + n, 0)).collect();
+                let summary = router.ingest(items, within(60_000)).await.unwrap();
                 assert_eq!(summary.results, vec![ItemResult::Accepted; 3], "a retry is no duplicate");
-                if sent.fetch_add(1, Ordering::Relaxed) % 100 == 50 {
-                    cable.cut();
-                    cuts.fetch_add(1, Ordering::Relaxed);
-                }
             }
         }
     });
     join_all(clients).await;
-    assert_eq!(cuts.load(Ordering::Relaxed), 13);
-    let world_now = world.lock();
-    assert_eq!((world_now.stored.len(), world_now.attempts.len()), (32 * 40 * 3, 32 * 40 * 3));
-    println!("{} calls for {} parts", world_now.calls, 32 * 40 * 3);
-    drop(world_now);
+    let (calls, cuts) = (calls.load(Ordering::Relaxed), cuts.load(Ordering::Relaxed));
+    assert!(cuts >= 30 && calls >= ITEMS + cuts, "each cut lost a reply: {cuts} cuts, {calls} calls");
+    {
+        let world = world.lock();
+        assert_eq!((world.stored.len(), world.attempts.len()), (ITEMS, ITEMS));
+    }
     one.end().await;
     two.end().await;
 }

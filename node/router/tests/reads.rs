@@ -1,5 +1,7 @@
 //! Reads, pages and administration against scripted shards, in virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::sync::Arc;

@@ -22,6 +22,7 @@ use isthmus_storage::runs::{
 
 const ROWS: u64 = 1_000_000;
 const WRITE_OUT_ROWS: u64 = 32_768;
+const PAGE_ROWS: usize = 128;
 const FACETS: u64 = 100_000;
 const LOOK_UPS: u64 = 100_000;
 const EVENTS: TableId = TableId(1);
@@ -128,7 +129,7 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
     let control = Arc::new(SledControl::open(&dir.join("control"), SledOptions::default())?);
     let options = RunOptions { first_compression: compression, merged_compression: compression, ..RunOptions::default() };
     let runs = FileRuns::open(&dir.join("runs"), options)?;
-    let kind = TableKind::Columnar { schema: schema(), key_columns: 3, combine: None, page_rows: 256 };
+    let kind = TableKind::Columnar { schema: schema(), key_columns: 3, combine: None, page_rows: PAGE_ROWS };
     let events = TableSpec { id: EVENTS, name: "events", kind };
     let seen = TableSpec { id: SEEN, name: "seen", kind: TableKind::Flat { key_len: 16, value_len: 57 } };
     let tables = vec![events, seen];

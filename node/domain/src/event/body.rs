@@ -12,7 +12,6 @@ use super::EventType;
 use super::identifiers::Star;
 use super::item::Item;
 use crate::hash::body_hash;
-use crate::record::{ELIDED_ANONYMOUS_ID, ELIDED_USER_ID};
 use crate::value::{Value, rfc3339, write_json_string};
 
 pub(super) struct Body {
@@ -59,9 +58,7 @@ pub(super) fn of_item(item: &Item, kind: EventType, name: &str, timestamp: i64, 
                 && item.get(key).and_then(Value::as_str) == Some(name)
         }
         "timestamp" => is_written_as(item.get(key), timestamp),
-        "userId" => star.elided & ELIDED_USER_ID != 0,
-        "anonymousId" => star.elided & ELIDED_ANONYMOUS_ID != 0,
-        _ => false,
+        id => star.elided.contains(&id),
     };
     let context = join(&buffer, pieces.iter().filter(|(key, ..)| !elsewhere(key)));
     Body { hash: body_hash(&buffer), properties, context, bytes: buffer.len() }

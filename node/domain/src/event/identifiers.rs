@@ -16,17 +16,41 @@ use super::{AcceptContext, EventType, Reason, Refused};
 use crate::hash::FacetId;
 use crate::identifier::{Identifier, IdentifierError, Namespace};
 use crate::link::LinkKind;
-use crate::record::{ELIDED_ANONYMOUS_ID, ELIDED_USER_ID, Link};
+use crate::record::Link;
 use crate::value::{Map, Value};
+
+/// The item's own id fields and what they are.
+pub(crate) const ID_FIELDS: [(&str, Namespace); 2] =
+    [("userId", Namespace::USER_ID), ("anonymousId", Namespace::ANONYMOUS_ID)];
+
+/// Whether an identifier of this namespace can only have come from the item's own field: neither an external id nor
+/// an alias's `previousId` names its kind. Such a field is not kept beside the identifier, and can be put back.
+pub(crate) fn comes_from_id_field(kind: EventType, context: Option<&Map>, namespace: &Namespace) -> bool {
+    let entries = ["externalIds", "external_ids"].into_iter().filter_map(|name| context?.get(name));
+    let mut entries =
+        entries.filter_map(|ids| if let Value::List(ids) = ids { Some(ids) } else { None }).flatten();
+    let names_it = |entry: &Value| {
+        let part = |field| entry.as_map()?.get(field)?.as_str().map(str::trim);
+        part("type").is_some_and(|kind| external_namespace(kind, part("encoding")).as_ref() == Ok(namespace))
+    };
+    kind != EventType::Alias && !entries.any(names_it)
+}
+
+fn external_namespace(kind: &str, encoding: Option<&str>) -> Result<Namespace, IdentifierError> {
+    match encoding.filter(|e| !matches!(*e, "" | "none")) {
+        None => Namespace::parse(kind),
+        Some(encoding) => Namespace::parse(&format!("{kind}_{encoding}")),
+    }
+}
 
 /// The identifiers of an event.
 pub(super) struct Star {
     pub(super) primary: Identifier,
     /// Sorted by priority, then value; without the primary.
     pub(super) links: Vec<Link>,
-    /// Which of `userId` and `anonymousId` (bits of [`crate::record`]) need not be kept a second time: their text is
-    /// the value of the only identifier of its namespace.
-    pub(super) elided: u32,
+    /// Which of `userId` and `anonymousId` need not be kept a second time: their text is the value of the only
+    /// identifier of its namespace, and [`comes_from_id_field`] finds that out again.
+    pub(super) elided: Vec<&'static str>,
 }
 
 struct Found<'a> {
@@ -34,7 +58,8 @@ struct Found<'a> {
     notes: &'a mut Vec<String>,
     /// In the order of finding; true for those of an alias's `previousId`.
     all: Vec<(Identifier, bool)>,
-    elided: u32,
+    /// Id fields whose text is the identifier's value.
+    as_sent: Vec<&'static str>,
     blank: usize,
     placeholders: usize,
 }
@@ -45,9 +70,10 @@ pub(super) fn of_item(
     ctx: &AcceptContext<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Star, Refused> {
-    let mut found = Found { ctx, notes, all: Vec::with_capacity(4), elided: 0, blank: 0, placeholders: 0 };
-    found.field(item, "userId", Namespace::USER_ID, ELIDED_USER_ID)?;
-    found.field(item, "anonymousId", Namespace::ANONYMOUS_ID, ELIDED_ANONYMOUS_ID)?;
+    let mut found =
+        Found { ctx, notes, all: Vec::with_capacity(4), as_sent: Vec::new(), blank: 0, placeholders: 0 };
+    found.field(item, "userId", Namespace::USER_ID)?;
+    found.field(item, "anonymousId", Namespace::ANONYMOUS_ID)?;
     if kind == EventType::Alias {
         let before = found.all.len();
         let previous = item.get("previousId").unwrap_or(&Value::Null);
@@ -70,17 +96,17 @@ pub(super) fn of_item(
     if let Some(traits) = context.and_then(|c| c.get("traits")).and_then(Value::as_map) {
         found.traits(traits, "context.traits")?;
     }
-    found.star()
+    found.star(kind, context)
 }
 
 impl Found<'_> {
     /// One of the item's own id fields, whose text may turn out to be the identifier's value.
-    fn field(&mut self, item: &Item, field: &str, namespace: Namespace, bit: u32) -> Result<(), Refused> {
+    fn field(&mut self, item: &Item, field: &'static str, namespace: Namespace) -> Result<(), Refused> {
         let Some(value) = item.get(field) else { return Ok(()) };
         let before = self.all.len();
         self.value(value, field, namespace, false)?;
         if self.all.len() > before && value.as_str() == Some(self.all[before].0.value()) {
-            self.elided |= bit;
+            self.as_sent.push(field);
         }
         Ok(())
     }
@@ -167,10 +193,7 @@ impl Found<'_> {
                 let what = format!("{type_path} is missing: it says what kind of id this is");
                 return Err(Refused::new(Reason::FieldMissing, type_path, what));
             };
-            let namespace = match part("encoding")?.filter(|e| !matches!(*e, "" | "none")) {
-                None => Namespace::parse(kind),
-                Some(encoding) => Namespace::parse(&format!("{kind}_{encoding}")),
-            };
+            let namespace = external_namespace(kind, part("encoding")?);
             let namespace = namespace.map_err(|e| Refused::identifier(&type_path, e))?;
             self.value(entry.get("id").unwrap_or(&Value::Null), &format!("{path}.id"), namespace, false)?;
         }
@@ -195,7 +218,7 @@ impl Found<'_> {
         Ok(())
     }
 
-    fn star(self) -> Result<Star, Refused> {
+    fn star(self, kind: EventType, context: Option<&Map>) -> Result<Star, Refused> {
         let order = &self.ctx.source.primary_order;
         // The first of the best: for an alias, `userId` comes before `previousId`.
         let best = self.all.iter().min_by(|(a, _), (b, _)| rank(order, a).cmp(&rank(order, b)));
@@ -216,15 +239,12 @@ impl Found<'_> {
             facet: Bytes::copy_from_slice(FacetId::of(self.ctx.key, identifier).as_bytes()),
         };
         let links = links.into_iter().map(link).collect();
-        let of = |namespace| self.all.iter().filter(|(i, _)| *i.namespace() == namespace).count();
-        let mut elided = self.elided;
-        for (bit, namespace) in
-            [(ELIDED_USER_ID, Namespace::USER_ID), (ELIDED_ANONYMOUS_ID, Namespace::ANONYMOUS_ID)]
-        {
-            if of(namespace) != 1 {
-                elided &= !bit;
-            }
-        }
+        let elided = ID_FIELDS.into_iter().filter(|(field, namespace)| {
+            self.as_sent.contains(field)
+                && self.all.iter().filter(|(i, _)| i.namespace() == namespace).count() == 1
+                && comes_from_id_field(kind, context, namespace)
+        });
+        let elided = elided.map(|(field, _)| field).collect();
         Ok(Star { primary, links, elided })
     }
 

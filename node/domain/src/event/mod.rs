@@ -28,6 +28,7 @@ mod traits;
 
 use bytes::Bytes;
 
+pub(crate) use identifiers::{ID_FIELDS, comes_from_id_field};
 pub use reason::{Reason, Refused};
 pub use traits::RESERVED_TRAITS;
 
@@ -241,7 +242,6 @@ fn accept_item(
         links: star.links,
         notes,
         sent_at: times.sent_at,
-        elided: star.elided,
     };
     Ok(Accepted { record, facet })
 }

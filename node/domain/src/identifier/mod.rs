@@ -91,18 +91,13 @@ impl Identifier {
         let bare = if namespace == Namespace::PHONE { dial(trimmed)? } else { Cow::Borrowed(trimmed) };
         let composed = compose(bare);
         let value = if namespace == Namespace::EMAIL { lower(composed) } else { composed };
-        // Composing may turn a character into white space (U+2000 becomes U+2002), so cut once more.
-        let value = value.trim();
-        if value.is_empty() {
-            return Err(IdentifierError::Blank);
-        }
         if value.len() > VALUE_BYTES_MAX {
             return Err(IdentifierError::TooLong);
         }
-        if is_blocked_everywhere(value) || blocked.blocks(&namespace, value) {
+        if is_blocked_everywhere(&value) || blocked.blocks(&namespace, &value) {
             return Err(IdentifierError::Blocked);
         }
-        Ok(Self { namespace, value: value.into() })
+        Ok(Self { namespace, value: value.into_owned().into() })
     }
 
     /// Reads `namespace:value` as a person writes it, and normalises it. The value may hold further colons.

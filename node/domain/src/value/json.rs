@@ -209,6 +209,13 @@ mod tests {
     }
 
     #[test]
+    fn equal_numbers_are_equal_bytes() {
+        assert_eq!(parse(b"-0.0").unwrap().to_json(), b"0.0");
+        assert_eq!(parse(b"-0").unwrap().to_json(), b"0");
+        assert_eq!(parse(b"1.50e1").unwrap().to_json(), b"15.0");
+    }
+
+    #[test]
     fn a_duplicate_key_is_named_and_placed() {
         let error = parse(b"{\"a\":1,\n \"b\":{\"x\":1,\"x\":2}}").unwrap_err();
         assert_eq!(error.kind, JsonErrorKind::DuplicateKey("x".to_owned()));

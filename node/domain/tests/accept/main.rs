@@ -53,7 +53,6 @@ fn assert_told_again(record: &EventRecord, ctx: &AcceptContext<'_>) {
             r.links.clone(),
             r.properties.clone(),
             context.to_json(),
-            r.elided,
         )
     };
     assert!(same(&again) == same(record), "{again:?} instead of {record:?}");

@@ -1,21 +1,23 @@
 //! A cluster of pure cores under the thumb of a script: every message, sync and apply happens when the script says
 //! so, and after every step the invariants are checked.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "a test's helper: each binary uses its own part of it")]
+
+pub mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fmt::Write as _,
     sync::Arc,
 };
 
 use bytes::Bytes;
 use isthmus_raft::{
-    ConfState, Error, MembershipChange, Options, PeerId, Position, Role,
+    Error, MembershipChange, Options, PeerId, Position, Role,
     core::{Apply, Core, Effects, Open, Tokens, Write},
 };
 use isthmus_storage::log::{GroupWrite, Log as _, MemoryLog};
 use raft::eraftpb::{Message, MessageType, Snapshot};
+pub use text::{conf_text, message_text, node_of, write_text};
 
 pub const GROUP: u64 = 7;
 
@@ -30,25 +32,6 @@ impl Tokens for Names {
 
 pub fn peer(node: u32) -> PeerId {
     PeerId::new(node, 1)
-}
-
-fn node_of(id: u64) -> u32 {
-    PeerId(id).node()
-}
-
-fn nodes_of(ids: &[u64]) -> String {
-    ids.iter().map(|id| node_of(*id).to_string()).collect::<Vec<_>>().join(" ")
-}
-
-pub fn conf_text(conf: &ConfState) -> String {
-    let mut text = format!("({})", nodes_of(&conf.voters));
-    if !conf.voters_outgoing.is_empty() {
-        write!(text, "&({})", nodes_of(&conf.voters_outgoing)).unwrap();
-    }
-    if !conf.learners.is_empty() {
-        write!(text, " learners ({})", nodes_of(&conf.learners)).unwrap();
-    }
-    text
 }
 
 /// What a replica applied, entry by entry: its state.
@@ -237,7 +220,11 @@ impl Cluster {
             node.install = Some(snapshot);
         }
         if let Some(base) = effects.compact {
-            node.log.compact(GROUP, base).unwrap();
+            let durable = self.node(id).durable;
+            self.check(base.index <= durable, || {
+                format!("{id} cut its log at {}, durable is {durable}", base.index)
+            });
+            self.node(id).log.compact(GROUP, base).unwrap();
             self.say(format!("{id} cuts its log at {}", base.index));
         }
         for (index, name) in effects.reads {
@@ -474,75 +461,4 @@ impl Cluster {
             .max_by_key(|(view, _)| view.term)
             .map(|(_, id)| id)
     }
-}
-
-pub fn write_text(write: &Write) -> String {
-    let mut text = String::new();
-    if let Some(base) = write.reset {
-        write!(text, "reset {}@{} ", base.index, base.term).unwrap();
-    }
-    write!(text, "[{}]", entries_text(&write.entries)).unwrap();
-    if let Some(hard_state) = &write.hard_state {
-        write!(
-            text,
-            " term={} vote={} commit={}",
-            hard_state.term,
-            node_of(hard_state.vote),
-            hard_state.commit
-        )
-        .unwrap();
-    }
-    text
-}
-
-fn entries_text(entries: &[raft::eraftpb::Entry]) -> String {
-    let text = entries.iter().map(|entry| {
-        let what = match entry.get_entry_type() {
-            raft::eraftpb::EntryType::EntryNormal => String::from_utf8_lossy(&entry.data).into_owned(),
-            _ => "members".to_owned(),
-        };
-        format!("{}@{} {what}", entry.index, entry.term).trim_end().to_owned()
-    });
-    text.collect::<Vec<_>>().join(", ")
-}
-
-pub fn message_text(message: &Message) -> String {
-    let mut text = format!("{}->{} ", node_of(message.from), node_of(message.to));
-    let reject = if message.reject { " reject" } else { "" };
-    match message.get_msg_type() {
-        MessageType::MsgAppend => write!(
-            text,
-            "append {}@{} [{}] commit={}",
-            message.index,
-            message.log_term,
-            entries_text(&message.entries),
-            message.commit
-        ),
-        MessageType::MsgAppendResponse => write!(text, "appended {}{reject}", message.index),
-        MessageType::MsgHeartbeat => {
-            let read = if message.context.is_empty() { "" } else { " read" };
-            write!(text, "heartbeat commit={}{read}", message.commit)
-        }
-        MessageType::MsgHeartbeatResponse => {
-            let read = if message.context.is_empty() { "" } else { " read" };
-            write!(text, "alive{read}")
-        }
-        MessageType::MsgRequestPreVote => {
-            write!(text, "would-you-vote {}@{}", message.index, message.log_term)
-        }
-        MessageType::MsgRequestPreVoteResponse => write!(text, "would-vote{reject}"),
-        MessageType::MsgRequestVote => write!(text, "vote-for-me {}@{}", message.index, message.log_term),
-        MessageType::MsgRequestVoteResponse => write!(text, "vote{reject}"),
-        MessageType::MsgSnapshot => {
-            let meta = message.get_snapshot().get_metadata();
-            write!(text, "snapshot {}@{}", meta.index, meta.term)
-        }
-        MessageType::MsgReadIndex => write!(text, "read?"),
-        MessageType::MsgReadIndexResp => write!(text, "read {}", message.index),
-        MessageType::MsgTimeoutNow => write!(text, "lead-now"),
-        other => write!(text, "{other:?}"),
-    }
-    .unwrap();
-    write!(text, " (term {})", message.term).unwrap();
-    text
 }

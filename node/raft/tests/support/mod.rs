@@ -1,7 +1,7 @@
 //! Whole nodes in one process: a state machine that counts, a disk that survives its node, and helpers that wait
 //! for conditions instead of sleeping.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "a test's helper: each binary uses its own part of it")]
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use super::{ControlStore, ControlWrite, KeyRange, Order, Page, check_batch, flush_is_skipped, page_of};
 use crate::Result;
 
-/// Rows in memory. See the [module](self).
+/// Rows in memory. See the head of its module for how.
 #[derive(Default)]
 pub struct MemoryControl {
     inner: RwLock<Inner>,

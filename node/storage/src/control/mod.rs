@@ -10,7 +10,7 @@
 //! 2. What was applied before [`ControlStore::flush_durable`] returned survives a power cut. `apply` alone promises
 //!    nothing about durability.
 //! 3. Every row is verified on every read: each is stored with a checksum over key and value, so that a row that
-//!    was damaged, or strayed to another key, is [`Error::Corrupt`](crate::Error::Corrupt), never wrong data.
+//!    was damaged, or strayed to another key, is [`Error::Corrupt`], never wrong data.
 //! 4. Memory is bounded: a batch has at most [`BATCH_ROWS_MAX`] rows, a value at most [`VALUE_BYTES_MAX`] bytes, a
 //!    page at most [`PAGE_ROWS_MAX`] rows and about [`PAGE_BYTES_MAX`] bytes.
 //!
@@ -101,14 +101,14 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Changes rows, all or none. Of several writes of one key the last counts.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) when there are more than [`BATCH_ROWS_MAX`] rows or a key or value
+    /// [`Error::Refused`] when there are more than [`BATCH_ROWS_MAX`] rows or a key or value
     /// is too long: then nothing is changed.
     fn apply(&self, writes: &[ControlWrite]) -> Result<()>;
 
     /// Makes everything applied so far durable: it survives a power cut.
     ///
     /// # Errors
-    /// [`Error::Fatal`](crate::Error::Fatal) when the sync fails.
+    /// [`Error::Fatal`] when the sync fails.
     fn flush_durable(&self) -> Result<()>;
 }
 

@@ -52,7 +52,7 @@ impl Default for SledOptions {
     }
 }
 
-/// Control rows on disk. See the [module](self).
+/// Control rows on disk. See the head of its module for how.
 pub struct SledControl {
     path: PathBuf,
     db: sled::Db,

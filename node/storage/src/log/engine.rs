@@ -32,7 +32,6 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread;
 
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +39,7 @@ use raft::eraftpb::Entry;
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
+use super::reader::Reader;
 use super::{
     ENTRIES_MAX, EntryId, GroupState, GroupWrite, Log, LogState, injected_write_error, scan, sync_is_skipped,
 };
@@ -52,11 +52,9 @@ const STATE_KEY: &[u8] = b"state";
 const READ_BYTES_MAX: u64 = 1 << 30;
 /// How often a read is tried while writes and purges change what it reads.
 const READ_ATTEMPTS_MAX: u32 = 8;
-/// Reads waiting for the reading thread; more wait for their turn to queue.
-const READS_WAITING_MAX: usize = 64;
 /// Threads that replay files at open.
 const RECOVERY_THREADS: usize = 2;
-const ENGINE: &str = "raft-engine";
+pub(super) const ENGINE: &str = "raft-engine";
 
 /// Sizes of [`EngineLog`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +72,7 @@ impl Default for EngineLogOptions {
     }
 }
 
-/// The log on disk. See the [module](self). `F` is replaced only by tests that lose power.
+/// The log on disk. See the head of its module for how. `F` is replaced only by tests that lose power.
 pub struct EngineLog<F: FileSystem + 'static = DefaultFileSystem> {
     dir: PathBuf,
     engine: Arc<Engine<F>>,
@@ -371,57 +369,6 @@ fn load<F: FileSystem>(engine: &Engine<F>) -> Result<BTreeMap<GroupId, GroupStat
     Ok(groups)
 }
 
-/// The thread that reads blocks for one engine.
-struct Reader<F: FileSystem + 'static> {
-    /// `None` only while it is dropped.
-    jobs: Option<mpsc::SyncSender<Job<F>>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-type Job<F> = Box<dyn FnOnce(&Engine<F>) + Send>;
-
-impl<F: FileSystem + 'static> Reader<F> {
-    fn start(engine: Arc<Engine<F>>, dir: &Path) -> Result<Self> {
-        let (jobs, waiting) = mpsc::sync_channel::<Job<F>>(READS_WAITING_MAX);
-        let thread = thread::Builder::new()
-            .name("raft-log-read".into())
-            .spawn(move || {
-                for job in waiting {
-                    job(&engine);
-                }
-            })
-            .map_err(Error::io("start the reading thread for", dir))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
-    }
-
-    /// Runs `job` on the thread and waits for its answer.
-    fn run<T: Send + 'static>(&self, job: impl FnOnce(&Engine<F>) -> T + Send + 'static) -> Result<T> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        let job: Job<F> = Box::new(move |engine| {
-            let done = catch_unwind(AssertUnwindSafe(|| job(engine)));
-            // The asker waits for it, and is only gone if it panicked.
-            let _ = reply.send(done.map_err(|panic| panic_text(panic.as_ref())));
-        });
-        let failed = |reason: String| Error::Engine { engine: ENGINE, action: "read entries", reason };
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        match (sent, answer.recv()) {
-            (true, Ok(Ok(answer))) => Ok(answer),
-            (true, Ok(Err(panic))) => Err(failed(panic)),
-            _ => Err(failed("the reading thread has ended".into())),
-        }
-    }
-}
-
-impl<F: FileSystem + 'static> Drop for Reader<F> {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // Jobs catch their panics, so there is nothing to hear.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// An engine's error off the commit path.
 fn off_path(dir: &Path, action: &'static str, error: raft_engine::Error) -> Error {
     match error {
@@ -430,7 +377,7 @@ fn off_path(dir: &Path, action: &'static str, error: raft_engine::Error) -> Erro
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without text".into())
 }

@@ -163,10 +163,8 @@ impl GroupState {
         let runs: Vec<EntryId> = std::iter::zip(&record.run_indexes, &record.run_terms)
             .map(|(&index, &term)| EntryId { index, term })
             .collect();
-        let mut hard_state = HardState::default();
-        hard_state.term = record.term;
-        hard_state.vote = record.vote;
-        hard_state.commit = record.commit;
+        let hard_state =
+            HardState { term: record.term, vote: record.vote, commit: record.commit, ..HardState::default() };
         let base = EntryId { index: record.base_index, term: record.base_term };
         let state = GroupState { base, last: record.last, runs, hard_state };
         if !state.holds_invariants() {
@@ -211,12 +209,7 @@ mod tests {
     use super::*;
 
     fn entries(from: u64, terms: &[u64]) -> GroupWrite {
-        let entries = (from..).zip(terms).map(|(index, &term)| {
-            let mut entry = Entry::default();
-            entry.index = index;
-            entry.term = term;
-            entry
-        });
+        let entries = (from..).zip(terms).map(|(index, &term)| Entry { index, term, ..Entry::default() });
         GroupWrite { group: 1, entries: entries.collect(), ..GroupWrite::default() }
     }
 

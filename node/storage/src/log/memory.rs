@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, GroupId, Result};
 
-/// The log in memory. See the [module](self).
+/// The log in memory. See the head of its module for how.
 #[derive(Default)]
 pub struct MemoryLog {
     inner: Mutex<Inner>,

@@ -37,6 +37,7 @@
 mod engine;
 mod group;
 mod memory;
+mod reader;
 mod scan;
 
 use raft::eraftpb::{Entry, HardState};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::checked::CHUNK_BYTES;
 use super::key::PointKey;
 use super::run::Run;
-use super::table::{Flat, Table};
+use super::table::{FLAT_KEY_BYTES_MAX, Flat, Table};
 use crate::Result;
 
 /// A source reads so many blocks at a time: 256 KiB.
@@ -125,8 +125,9 @@ impl FlatScan {
 
     /// Steps over the row of `best` and over what it replaces in older runs.
     fn step(&mut self, best: usize) -> Result<()> {
-        let at = self.sources[best].at(&self.table);
-        let key = self.sources[best].bytes.slice(at..at + self.table.key_len);
+        let mut key = [0; FLAT_KEY_BYTES_MAX];
+        let key = &mut key[..self.table.key_len];
+        key.copy_from_slice(self.sources[best].key(&self.table));
         let mut number = best;
         while number < self.sources.len() {
             let source = &mut self.sources[number];

@@ -24,8 +24,8 @@ use crate::{Error, Result};
 pub const COLUMNS_MAX: usize = 64;
 /// The most rows of a page; the least is 1.
 pub const PAGE_ROWS_MAX: usize = 8192;
-/// Bytes of the key of a flat table.
-pub const FLAT_KEY_BYTES: std::ops::RangeInclusive<usize> = POINT_BYTES..=32;
+/// The most bytes of the key of a flat table; the least is a point key's.
+pub const FLAT_KEY_BYTES_MAX: usize = 32;
 /// Mark a string or binary column with this field metadata (any value) when it has few distinct values: it is then
 /// written with a dictionary. All other columns are written plain.
 pub const DICTIONARY: &str = "isthmus.dictionary";
@@ -170,7 +170,7 @@ impl Table {
         let refused = |what: &str| Error::Refused(format!("{spec:?}: {what}"));
         let shape = match &spec.kind {
             TableKind::Flat { key_len, value_len } => {
-                if !FLAT_KEY_BYTES.contains(key_len) {
+                if !(POINT_BYTES..=FLAT_KEY_BYTES_MAX).contains(key_len) {
                     return Err(refused("a key has 16 to 32 bytes"));
                 }
                 let row_len = key_len + value_len;

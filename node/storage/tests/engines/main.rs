@@ -1,6 +1,8 @@
 //! What the engines of the Raft log and of the control store promise, checked on each of them: scenarios, random
 //! operations against a model, files that were cut, damaged or left behind. Nothing here uses fail points.
 
+#![expect(clippy::unwrap_used, reason = "tests: a failure has to be loud")]
+
 mod control;
 mod control_files;
 mod directory;

@@ -12,12 +12,11 @@ use crate::power::PowerCutFiles;
 const SMALL: EngineLogOptions = EngineLogOptions { file_bytes: 2048, purge_bytes: 4096 };
 
 fn append(first: u64, count: u64) -> Vec<GroupWrite> {
-    let entries = (first..first + count).map(|index| {
-        let mut entry = Entry::default();
-        entry.index = index;
-        entry.term = 1;
-        entry.data = vec![index as u8; 100].into();
-        entry
+    let entries = (first..first + count).map(|index| Entry {
+        index,
+        term: 1,
+        data: vec![index as u8; 100].into(),
+        ..Entry::default()
     });
     vec![GroupWrite { group: 1, entries: entries.collect(), ..GroupWrite::default() }]
 }

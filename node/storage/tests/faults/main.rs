@@ -2,6 +2,8 @@
 //!
 //! Fail points are global to the process, so these tests have a binary of their own and run one after the other.
 
+#![expect(clippy::unwrap_used, reason = "tests: a failure has to be loud")]
+
 mod control;
 mod log;
 mod power;
