@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::proto::{Event, value::Kind};
 
@@ -180,4 +182,34 @@ fn the_purchase_history_has_its_known_totals() {
     assert_eq!((orders["1901"], orders["2149"]), (56, 49));
     assert_eq!(orders.values().filter(|&&count| count == 1).count(), 1_205);
     assert_eq!(event(&rows[0]).timestamp.map(|time| time.seconds), Some(852_076_800));
+}
+
+proptest! {
+    #[test]
+    fn every_line_that_is_not_blank_becomes_one_row(
+        lines in prop::collection::vec(prop::collection::vec(prop_oneof![
+            any::<u8>(), Just(b','), Just(b'"'), Just(b'{'), Just(b'}'), Just(b' '), Just(b'\\'),
+        ], 0..40), 0..12),
+    ) {
+        let lines: Vec<Vec<u8>> =
+            lines.into_iter().map(|line| line.into_iter().filter(|&byte| byte != b'\n').collect()).collect();
+        let text = lines.join(&b'\n');
+        // A byte-order mark before the first line is not part of it.
+        prop_assume!(!text.starts_with(b"\xef\xbb\xbf"));
+        let expected: Vec<u64> = (1_u64..)
+            .zip(&lines)
+            .filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace))
+            .map(|(number, _)| number)
+            .collect();
+        let columns = format!("has_header = false\ncolumns = [\"id\", \"mail\", \"name\", \"age\", \"seen\"]\n{PEOPLE}");
+        for shape in [Shape::JsonLines, csv(&columns), csv(&format!("delimiter = \"whitespace\"\n{columns}"))] {
+            let found: Vec<u64> = rows(&text, shape).iter().map(|row| row.line).collect();
+            prop_assert_eq!(&found, &expected);
+        }
+    }
+
+    #[test]
+    fn any_mapping_is_read_or_refused(text in "(type|event|=|\\[identifiers\\]|\\{|\\}|\"|\n| |.){0,40}") {
+        let _ = Mapping::parse(&text);
+    }
 }

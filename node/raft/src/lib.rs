@@ -31,7 +31,11 @@
 //!    cause, never reaches `step`.
 //! 9. Every queue has a bound in items and in bytes.
 //!
-//! **What it leaves out.** No lease reads: raft-rs's lease checks no lease. No witness replicas, no follower
+//! **Fail points**: `raft::ack_before_sync` switches the guard of invariant 1 off, `raft::serve_read_before_commit`
+//! that of 5 (and the proof of leadership with it).
+//!
+//! **What it leaves out.** Entries that fell out of the memory cache are read from the log in the group's task, which
+//! waits for the page cache or the disk meanwhile: a peer that lags far costs its leader a little. No lease reads: raft-rs's lease checks no lease. No witness replicas, no follower
 //! replication. Peer ids must never be used twice: whoever hands them out (the coordinator) guarantees that. TLS
 //! belongs to the server that hosts the services. The crate knows nothing of customers, shards or slots.
 //!

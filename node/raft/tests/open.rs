@@ -170,6 +170,39 @@ fn a_replica_whose_leader_knows_more_of_it_than_it_has_is_broken_and_does_not_pa
 }
 
 #[test]
+fn a_change_of_members_that_is_committed_and_not_applied_holds_an_election_back() {
+    use raft::eraftpb::{ConfChangeType, ConfChangeV2, EntryType};
+    for changes in [false, true] {
+        let log = log((0, 0), 9, 2, 9);
+        if changes {
+            use protobuf::Message as _;
+            let mut change = ConfChangeV2::default();
+            let mut single = raft::eraftpb::ConfChangeSingle { node_id: peer(3).0, ..Default::default() };
+            single.set_change_type(ConfChangeType::AddLearnerNode);
+            change.set_changes(vec![single].into());
+            let mut entry = Entry { index: 7, term: 2, ..Default::default() };
+            entry.set_entry_type(EntryType::EntryConfChangeV2);
+            entry.data = change.write_to_bytes().unwrap().into();
+            let mut entries = vec![entry];
+            entries.extend(log.entries(GROUP, 8, 10, u64::MAX).unwrap());
+            log.write(&[GroupWrite { group: GROUP, entries, ..Default::default() }]).unwrap();
+        }
+        let mut position = at(4, 2);
+        position.conf.voters.push(peer(2).0);
+        let mut core = open(&log, position, false, false).unwrap();
+        // Not even handed out: none of them is known.
+        (0..25).for_each(|_| core.tick());
+        assert_eq!(core.view().role, Role::Follower);
+        core.collect().unwrap();
+        (0..25).for_each(|_| core.tick());
+        assert_eq!(core.view().role == Role::Candidate, !changes);
+        core.applied(9, 0);
+        (0..25).for_each(|_| core.tick());
+        assert_eq!(core.view().role, Role::Candidate);
+    }
+}
+
+#[test]
 fn what_only_clients_may_cause_is_not_taken_from_peers() {
     use raft::eraftpb::MessageType::*;
     let log = log((0, 0), 5, 2, 5);

@@ -16,9 +16,13 @@ use bytes::Bytes;
 use isthmus_storage::control::{SledControl, SledOptions};
 use isthmus_storage::keeper::{Keeper, KeeperOptions, WriteOut};
 use isthmus_storage::runs::{
-    DICTIONARY, FileRuns, PageCompression, PointKey, Projection, Rows, RunOptions, TableId, TableKind, TableRows,
-    TableSpec,
+    DICTIONARY, FileRuns, PageCompression, PointKey, Projection, Rows, RunOptions, TableId, TableKind,
+    TableRows, TableSpec,
 };
+
+/// As in the server: decoding makes many short-lived buffers.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROWS: u64 = 1_000_000;
 const WRITE_OUT_ROWS: u64 = 32_768;
@@ -87,11 +91,15 @@ fn rows(from: u64, to: u64) -> Result<(RecordBatch, Vec<u8>), Failure> {
     let mut order: Vec<(PointKey, u64)> = (from..to).map(|n| (hash(n * 7919 % FACETS, 1), n)).collect();
     order.sort_unstable();
     let numbers = || order.iter().map(|(_, n)| *n);
-    let texts = |text: &dyn Fn(u64) -> String| Arc::new(StringArray::from_iter_values(numbers().map(text))) as ArrayRef;
+    let texts = |text: &dyn Fn(u64) -> String| {
+        Arc::new(StringArray::from_iter_values(numbers().map(text))) as ArrayRef
+    };
     let names = ["Product Viewed", "Product Added", "Order Completed", "Signed In"];
     let columns: Vec<ArrayRef> = vec![
         Arc::new(FixedSizeBinaryArray::try_from_iter(order.iter().map(|(facet, _)| facet))?),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(numbers().map(|n| 1_700_000_000_000_000 + n as i64 * 977))),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(
+            numbers().map(|n| 1_700_000_000_000_000 + n as i64 * 977),
+        )),
         Arc::new(FixedSizeBinaryArray::try_from_iter(numbers().map(|n| hash(n, 2)))?),
         Arc::new(Int64Array::from_iter_values(numbers().map(|n| 1_700_000_000_500_000 + n as i64 * 977))),
         Arc::new(FixedSizeBinaryArray::try_from_iter(numbers().map(|n| hash(n, 3)))?),
@@ -100,18 +108,37 @@ fn rows(from: u64, to: u64) -> Result<(RecordBatch, Vec<u8>), Failure> {
         texts(&|_| "track".into()),
         texts(&|n| names[(n % 4) as usize].into()),
         Arc::new(StringArray::from_iter(numbers().map(|n| (n % 4 == 2).then_some("EUR")))),
-        Arc::new(StringArray::from_iter(numbers().map(|n| (n % 4 == 2).then(|| format!("{}.{:02}", n % 500, n % 100))))),
+        Arc::new(StringArray::from_iter(
+            numbers().map(|n| (n % 4 == 2).then(|| format!("{}.{:02}", n % 500, n % 100))),
+        )),
         texts(&|n| {
-            let [a, b] = [2, 5].map(|salt| u64::from_be_bytes([hash(n, salt)[0], 0, 0, 0, 1, 2, hash(n, salt)[1], hash(n, salt)[2]]));
+            let [a, b] = [2, 5].map(|salt| {
+                u64::from_be_bytes([hash(n, salt)[0], 0, 0, 0, 1, 2, hash(n, salt)[1], hash(n, salt)[2]])
+            });
             format!(
                 r#"{{"product_id":"SKU-{:06}","name":"Garden chair, model {}","category":"furniture/outdoor/{}","price":{}.{:02},"quantity":{},"list":"search results","position":{},"coupon":"SPRING{}","url":"https://shop.example/p/{:x}?ref={:x}","variant":"{:x}"}}"#,
-                a % 1_000_000, b % 900, a % 40, b % 300, a % 100, b % 5, a % 60, b % 30, a, b, a ^ b
+                a % 1_000_000,
+                b % 900,
+                a % 40,
+                b % 300,
+                a % 100,
+                b % 5,
+                a % 60,
+                b % 30,
+                a,
+                b,
+                a ^ b
             )
         }),
-        texts(&|n| format!(
-            r#"{{"ip":"10.{}.{}.{}","locale":"de-DE","library":{{"name":"analytics.js","version":"2.11.1"}},"page":{{"path":"/p/{}","title":"Shop"}},"userAgent":"Mozilla/5.0 (X11; Linux x86_64)"}}"#,
-            n % 256, n / 256 % 256, n / 65_536 % 256, n % 10_000
-        )),
+        texts(&|n| {
+            format!(
+                r#"{{"ip":"10.{}.{}.{}","locale":"de-DE","library":{{"name":"analytics.js","version":"2.11.1"}},"page":{{"path":"/p/{}","title":"Shop"}},"userAgent":"Mozilla/5.0 (X11; Linux x86_64)"}}"#,
+                n % 256,
+                n / 256 % 256,
+                n / 65_536 % 256,
+                n % 10_000
+            )
+        }),
     ];
     let mut seen: Vec<PointKey> = (from..to).map(|n| hash(n, 6)).collect();
     seen.sort_unstable();
@@ -127,7 +154,11 @@ fn say(step: &str, total: Spent, rows: u64) {
 fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
     println!("\n{compression:?}");
     let control = Arc::new(SledControl::open(&dir.join("control"), SledOptions::default())?);
-    let options = RunOptions { first_compression: compression, merged_compression: compression, ..RunOptions::default() };
+    let options = RunOptions {
+        first_compression: compression,
+        merged_compression: compression,
+        ..RunOptions::default()
+    };
     let runs = FileRuns::open(&dir.join("runs"), options)?;
     let kind = TableKind::Columnar { schema: schema(), key_columns: 3, combine: None, page_rows: PAGE_ROWS };
     let events = TableSpec { id: EVENTS, name: "events", kind };
@@ -137,17 +168,22 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
     let mut meta = keeper.create_group(1, 1, Bytes::new(), Bytes::new())?;
     let store = meta.store_id();
 
-    let (mut event_time, mut seen_time, mut merge_time) = (Spent::default(), Spent::default(), Spent::default());
+    let (mut event_time, mut seen_time, mut merge_time) =
+        (Spent::default(), Spent::default(), Spent::default());
     let (mut merged, mut raw_bytes) = ([0_u64; 2], 0);
     for from in (0..ROWS).step_by(WRITE_OUT_ROWS as usize) {
         let (batch, entries) = rows(from, ROWS.min(from + WRITE_OUT_ROWS))?;
         raw_bytes += batch.get_array_memory_size();
         meta.applied_index += 1;
         let events = vec![TableRows { table: EVENTS, rows: Rows::Columnar(vec![batch]) }];
-        timed(&mut event_time, || keeper.write_out(WriteOut { meta: meta.clone(), rows: vec![], tables: events }))?;
+        timed(&mut event_time, || {
+            keeper.write_out(WriteOut { meta: meta.clone(), rows: vec![], tables: events })
+        })?;
         meta.applied_index += 1;
         let seen = vec![TableRows { table: SEEN, rows: Rows::Flat(entries) }];
-        timed(&mut seen_time, || keeper.write_out(WriteOut { meta: meta.clone(), rows: vec![], tables: seen }))?;
+        timed(&mut seen_time, || {
+            keeper.write_out(WriteOut { meta: meta.clone(), rows: vec![], tables: seen })
+        })?;
         while keeper.wants_merge(store) {
             let before = keeper.runs(store)?;
             let after = timed(&mut merge_time, || keeper.merge_once(store))?.ok_or("no merge")?;
@@ -160,7 +196,11 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
     }
     say("write-out of events", event_time, ROWS);
     say("write-out of deduplication entries", seen_time, ROWS);
-    say(&format!("merges ({} event, {} entry rewrites)", merged[0], merged[1]), merge_time, merged[0] + merged[1]);
+    say(
+        &format!("merges ({} event, {} entry rewrites)", merged[0], merged[1]),
+        merge_time,
+        merged[0] + merged[1],
+    );
     let set = keeper.runs(store)?;
     println!(
         "{} + {} runs, {:.0} bytes an event in memory, {:.0} on disk with its entry",
@@ -177,7 +217,11 @@ fn measure(dir: PathBuf, compression: PageCompression) -> Result<(), Failure> {
     let mut time = Spent::default();
     timed(&mut time, || found += absent.iter().filter(|key| set.may_contain(SEEN, key)).count());
     say(&format!("filter, absent key ({found} pass)"), time, LOOK_UPS);
-    for (step, keys) in [("look-up, absent key", &absent), ("look-up, present key, cold", &present), ("look-up, present key, again", &present)] {
+    for (step, keys) in [
+        ("look-up, absent key", &absent),
+        ("look-up, present key, cold", &present),
+        ("look-up, present key, again", &present),
+    ] {
         let mut time = Spent::default();
         timed(&mut time, || keys.iter().try_for_each(|key| set.flat_get(SEEN, key).map(|_| ())))?;
         say(step, time, LOOK_UPS);

@@ -65,7 +65,14 @@ impl RowWriter {
         buffer.extend_from_slice(MAGIC);
         buffer.extend_from_slice(&number.to_le_bytes());
         let writer = disk.create(path)?;
-        Ok(Self { writer, path: path.to_path_buf(), buffer, whole: Box::new(Xxh3::new()), bytes: 0, count: 0 })
+        Ok(Self {
+            writer,
+            path: path.to_path_buf(),
+            buffer,
+            whole: Box::new(Xxh3::new()),
+            bytes: 0,
+            count: 0,
+        })
     }
 
     pub fn push(&mut self, row: &ControlWrite) -> Result<()> {
@@ -147,7 +154,16 @@ impl RowReader {
         let long = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
         let (number, count) = (long(&head[8..]), long(&tail[4..12]));
         let end = bytes - TAIL_BYTES;
-        Ok(Self { file, path: path.into(), number, count, offset: HEAD_BYTES, end, buffer: Vec::new(), at: 0 })
+        Ok(Self {
+            file,
+            path: path.into(),
+            number,
+            count,
+            offset: HEAD_BYTES,
+            end,
+            buffer: Vec::new(),
+            at: 0,
+        })
     }
 
     pub fn number(&self) -> u64 {
@@ -192,7 +208,9 @@ impl RowReader {
         let key = self.take(key).map_err(read)?.ok_or_else(cut)?.to_vec();
         let value = match value {
             MARK => None,
-            length => Some(Bytes::copy_from_slice(self.take(length as usize).map_err(read)?.ok_or_else(cut)?)),
+            length => {
+                Some(Bytes::copy_from_slice(self.take(length as usize).map_err(read)?.ok_or_else(cut)?))
+            }
         };
         Ok(Some(ControlWrite { key, value }))
     }
@@ -239,10 +257,8 @@ impl Redo<'_> {
         fail::fail_point!("storage::redo::before_sync");
         writer.finish()?;
         fail::fail_point!("storage::redo::after_sync");
-        self.publish(&temporary, number).map_err(|error| Error::Fatal {
-            action: "publishing a redo file",
-            reason: error.to_string(),
-        })
+        self.publish(&temporary, number)
+            .map_err(|error| Error::Fatal { action: "publishing a redo file", reason: error.to_string() })
     }
 
     fn publish(&self, temporary: &Path, number: u64) -> Result<()> {
@@ -286,7 +302,8 @@ mod tests {
 
     fn row() -> impl Strategy<Value = ControlWrite> {
         let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from));
-        (prop::collection::vec(any::<u8>(), 1..40), value).prop_map(|(key, value)| ControlWrite { key, value })
+        (prop::collection::vec(any::<u8>(), 1..40), value)
+            .prop_map(|(key, value)| ControlWrite { key, value })
     }
 
     proptest! {
@@ -306,8 +323,9 @@ mod tests {
     #[test]
     fn rows_larger_than_the_buffer_come_back() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/redo"));
-        let rows: Vec<_> =
-            (0..40_u8).map(|n| ControlWrite::put(vec![n], vec![n; VALUE_BYTES_MAX - usize::from(n)])).collect();
+        let rows: Vec<_> = (0..40_u8)
+            .map(|n| ControlWrite::put(vec![n], vec![n; VALUE_BYTES_MAX - usize::from(n)]))
+            .collect();
         let redo = Redo { disk: &disk, dir };
         redo.write(1, &rows).unwrap();
         assert_eq!(redo.found().unwrap().remove(0).collect::<Result<Vec<_>>>().unwrap(), rows);
@@ -317,7 +335,8 @@ mod tests {
     fn a_file_cut_anywhere_or_damaged_anywhere_is_refused() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/redo"));
         let redo = Redo { disk: &disk, dir };
-        redo.write(1, &[ControlWrite::put(*b"key", b"value".as_slice()), ControlWrite::delete(*b"gone")]).unwrap();
+        redo.write(1, &[ControlWrite::put(*b"key", b"value".as_slice()), ControlWrite::delete(*b"gone")])
+            .unwrap();
         let whole = crate::runs::disk::read_all(&disk, &redo.path(1), 1000).unwrap();
         for length in 0..whole.len() {
             let path = dir.join("cut");
@@ -327,7 +346,10 @@ mod tests {
             let path = dir.join(format!("flip-{length}"));
             crate::runs::disk::write_all(&disk, &path, &whole).unwrap();
             disk.flip(&path, length as u64).unwrap();
-            assert!(RowReader::open(&disk, &path).is_err_and(|error| error.is_corrupt()), "flipped at {length}");
+            assert!(
+                RowReader::open(&disk, &path).is_err_and(|error| error.is_corrupt()),
+                "flipped at {length}"
+            );
         }
     }
 

@@ -1,5 +1,7 @@
 //! Random sequences of write-outs, merges, exports, installations and restarts against a plain model.
 
+#![allow(clippy::unwrap_used, reason = "in tests a failure is a panic")]
+
 mod keeper_fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,19 +15,31 @@ use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Create { group: u64 },
-    Remove { group: u64 },
-    WriteOut { group: u64, change: Change },
-    Merge { group: u64 },
+    Create {
+        group: u64,
+    },
+    Remove {
+        group: u64,
+    },
+    WriteOut {
+        group: u64,
+        change: Change,
+    },
+    Merge {
+        group: u64,
+    },
     /// Export and install into the same node, as a snapshot of oneself.
-    Reinstall { group: u64 },
+    Reinstall {
+        group: u64,
+    },
     Garbage,
     Crash(Crash),
 }
 
 fn change() -> impl Strategy<Value = Change> {
     let key = (0..4_u8, 0..40_u8).prop_map(|(table, rest)| vec![table, rest]);
-    let control = prop::collection::vec((key, prop::option::of(prop::collection::vec(any::<u8>(), 0..20))), 0..100);
+    let control =
+        prop::collection::vec((key, prop::option::of(prop::collection::vec(any::<u8>(), 0..20))), 0..100);
     let events = prop::collection::vec((0..10_u64, -9..9_i64, any::<u64>()), 0..60);
     let sums = prop::collection::vec((0..30_u64, -99..99_i64), 0..20);
     let seen = prop::collection::btree_map(0..200_u64, any::<u64>(), 0..40);
@@ -33,7 +47,10 @@ fn change() -> impl Strategy<Value = Change> {
         control,
         events: events.into_iter().map(|(point, time, number)| (spread(point), time, number)).collect(),
         sums: sums.into_iter().map(|(point, value)| (spread(point), value)).collect(),
-        seen: seen.into_iter().map(|(key, value)| (spread(key).to_vec(), value.to_be_bytes().to_vec())).collect(),
+        seen: seen
+            .into_iter()
+            .map(|(key, value)| (spread(key).to_vec(), value.to_be_bytes().to_vec()))
+            .collect(),
     })
 }
 
@@ -116,11 +133,15 @@ fn run(mut machine: Machine, steps: Vec<Step>) {
 /// Files on the disk are those of runs that sets refer to, no more and no fewer.
 fn no_leftovers(keeper: &Keeper, runs: &dyn RunStore) {
     for (store, names) in runs.list().unwrap() {
-        let set = keeper.runs(store).map_or_else(|_| Vec::new(), |set| set.all().map(|run| run.meta().run).collect());
+        let set = keeper
+            .runs(store)
+            .map_or_else(|_| Vec::new(), |set| set.all().map(|run| run.meta().run).collect());
         let mut expected: Vec<u64> = set.iter().flat_map(|run| [*run, *run]).collect();
         expected.sort_unstable();
-        let mut found: Vec<u64> =
-            names.iter().map(|name| u64::from_str_radix(name.split('.').next().unwrap(), 16).unwrap()).collect();
+        let mut found: Vec<u64> = names
+            .iter()
+            .map(|name| u64::from_str_radix(name.split('.').next().unwrap(), 16).unwrap())
+            .collect();
         found.sort_unstable();
         assert_eq!(found, expected, "{store}");
     }
@@ -153,7 +174,11 @@ fn write_outs_that_make_no_sense_are_refused_and_change_nothing() {
     let meta = keeper.create_group(1, 1, Bytes::new(), Bytes::new()).unwrap();
     write_out(&keeper, 1, &Change::numbered(1)).unwrap();
     let before = observe(&keeper, 1).unwrap();
-    let good = isthmus_storage::keeper::WriteOut { meta: keeper.group(1).unwrap().unwrap(), rows: vec![], tables: vec![] };
+    let good = isthmus_storage::keeper::WriteOut {
+        meta: keeper.group(1).unwrap().unwrap(),
+        rows: vec![],
+        tables: vec![],
+    };
     let with = |change: &dyn Fn(&mut isthmus_storage::keeper::WriteOut)| {
         let mut write_out = good.clone();
         change(&mut write_out);
@@ -191,16 +216,24 @@ fn a_reader_goes_on_while_its_runs_are_merged_away() {
         (0..4).for_each(|number| write_out(&keeper, 1, &Change::numbered(number)).unwrap());
         let held = keeper.runs(store).unwrap();
         let count = |set: &isthmus_storage::runs::RunSet| {
-            let scan = set.scan(keeper_fixture::EVENTS, None, None, isthmus_storage::runs::Projection::ALL, 64).unwrap();
+            let scan = set
+                .scan(keeper_fixture::EVENTS, None, None, isthmus_storage::runs::Projection::ALL, 64)
+                .unwrap();
             scan.map(|batch| batch.unwrap().num_rows()).sum::<usize>()
         };
         while keeper.merge_once(store).unwrap().is_some() {}
-        assert!(held.all().all(|run| machine.runs().disk().open(run.path()).is_ok()), "files stay while they are held");
+        assert!(
+            held.all().all(|run| machine.runs().disk().open(run.path()).is_ok()),
+            "files stay while they are held"
+        );
         assert_eq!(count(&held), count(&keeper.runs(store).unwrap()));
         let paths: Vec<_> = held.all().map(|run| run.path().to_path_buf()).collect();
         drop(held);
         keeper.collect_garbage().unwrap();
-        assert!(paths.iter().all(|path| machine.runs().disk().open(path).is_err()), "and go when they are not");
+        assert!(
+            paths.iter().all(|path| machine.runs().disk().open(path).is_err()),
+            "and go when they are not"
+        );
         no_leftovers(&keeper, machine.runs().as_ref());
     }
 }

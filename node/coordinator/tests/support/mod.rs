@@ -155,6 +155,9 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        // RUST_LOG shows what the nodes do; another test of this binary may have set it up.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         Self { network: ChannelNetwork::new(7), shards: Arc::default() }
     }
 }

@@ -67,7 +67,7 @@ impl<T: Tokens> Core<T> {
         }
         let loaded =
             Loaded { base: state.base, last: state.last.index, hard_state, conf: position.conf.clone() };
-        let store = Store::new(*group, log.clone(), loaded, options.cache_bytes_max);
+        let store = Store::new(*group, log.clone(), loaded, position.index, options.cache_bytes_max);
         let raw = RawNode::new(&options.raft(*peer, position.index), store, &drain::logger(*group, *peer))
             .map_err(|error| Error::Storage(error.to_string()))?;
         Ok(Self {

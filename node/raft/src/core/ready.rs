@@ -6,7 +6,11 @@ use raft::{
     eraftpb::{Entry, EntryType, MessageType},
 };
 
-use super::{Apply, Core, Effects, Held, Tokens, Write, membership::sorted, store::entry_bytes};
+use super::{
+    Apply, Core, Effects, Held, Tokens, Write,
+    membership::sorted,
+    store::{HandOut, entry_bytes},
+};
 use crate::{
     Error, codec,
     machine::Broken,
@@ -55,9 +59,10 @@ impl<T: Tokens> Core<T> {
     }
 
     fn handle_ready(&mut self, withhold: bool) -> Result<(), Broken> {
-        self.raw.mut_store().withhold = withhold;
+        let hand_out = if withhold { HandOut::Withhold } else { HandOut::Next };
+        self.raw.mut_store().handing_out = Some(hand_out);
         let mut ready = self.raw.ready();
-        self.raw.mut_store().withhold = false;
+        self.raw.mut_store().handing_out = None;
 
         let number = ready.number();
         self.out.changed |= ready.ss().is_some();

@@ -4,19 +4,23 @@
 //! when they are handed to the log writer, and those that aren't synced yet are never evicted. Hence the log on
 //! disk is only asked for entries that are known to be there.
 //!
+//! Before an election raft-rs reads every entry that is committed and not applied, only to see whether one changes the
+//! members: after a restart that can be all of the log. It is answered from memory, with entries of no payload.
+//!
 //! Invariants: cached entries are consecutive and end at `last`; an entry above `pinned_from` (the first that may
 //! not be synced) is in the cache; `base <= last`.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
     sync::Arc,
 };
 
 use isthmus_storage::log::{EntryId, Log};
 use raft::{
     GetEntriesContext, RaftState, Storage, StorageError,
-    eraftpb::{ConfState, Entry, HardState, Snapshot},
+    eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot},
 };
 
 use crate::types::GroupId;
@@ -35,6 +39,15 @@ pub(super) struct Loaded {
     pub(super) last: u64,
     pub(super) hard_state: HardState,
     pub(super) conf: ConfState,
+}
+
+/// What raft-rs gets when it asks for committed entries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandOut {
+    /// The next ones.
+    Next,
+    /// None: those handed out before have to be applied first.
+    Withhold,
 }
 
 /// A finished snapshot, as raft-rs wants it, and when it was last asked for.
@@ -56,8 +69,12 @@ pub(super) struct Store {
     /// Bytes appended since the start, and that sum at some indexes: tells how many bytes lie behind an index.
     appended_bytes: u64,
     marks: VecDeque<(u64, u64)>,
-    /// While set, raft-rs gets no committed entries: those handed out before aren't applied yet.
-    pub(super) withhold: bool,
+    /// Set while a `Ready` is made: raft-rs then asks for committed entries to hand out, and gets some or none.
+    pub(super) handing_out: Option<HandOut>,
+    /// Indexes of changes of members in the log, and the entries that aren't known to be one or not: those that were
+    /// in the log at the start and have not been handed out.
+    conf_changes: RefCell<BTreeSet<u64>>,
+    unknown: RefCell<Range<u64>>,
     /// The core's tick, for the age of a snapshot.
     pub(super) tick: u64,
     offer: RefCell<Option<Offer>>,
@@ -65,8 +82,17 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(group: GroupId, log: Arc<dyn Log>, loaded: Loaded, cache_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        group: GroupId,
+        log: Arc<dyn Log>,
+        loaded: Loaded,
+        applied: u64,
+        cache_bytes_max: usize,
+    ) -> Self {
         Self {
+            handing_out: None,
+            conf_changes: RefCell::default(),
+            unknown: RefCell::new(applied + 1..loaded.last + 1),
             group,
             log,
             base: loaded.base,
@@ -77,7 +103,6 @@ impl Store {
             cache_bytes_max,
             appended_bytes: 0,
             marks: VecDeque::new(),
-            withhold: false,
             tick: 0,
             offer: RefCell::new(None),
             wanted: Cell::new(false),
@@ -97,6 +122,9 @@ impl Store {
             self.cache_bytes -= entry_bytes(&back);
         }
         while self.marks.pop_back_if(|(index, _)| *index >= first.index).is_some() {}
+        self.conf_changes.get_mut().split_off(&first.index);
+        let unknown = self.unknown.get_mut();
+        unknown.end = unknown.end.min(first.index);
         for entry in entries {
             let bytes = entry_bytes(entry);
             self.cache_bytes += bytes;
@@ -106,6 +134,9 @@ impl Store {
                 self.marks.push_back((entry.index, self.appended_bytes));
             }
             self.last = entry.index;
+            if entry.get_entry_type() != EntryType::EntryNormal {
+                self.conf_changes.get_mut().insert(entry.index);
+            }
             self.cache.push_back(entry.clone());
         }
     }
@@ -115,6 +146,8 @@ impl Store {
         self.cache.clear();
         self.cache_bytes = 0;
         self.marks.clear();
+        self.conf_changes.get_mut().clear();
+        *self.unknown.get_mut() = 0..0;
         self.base = base;
         self.last = base.index;
     }
@@ -135,6 +168,7 @@ impl Store {
             self.cache_bytes -= entry_bytes(&front);
         }
         while self.marks.pop_front_if(|(index, _)| *index <= base.index).is_some() {}
+        *self.conf_changes.get_mut() = self.conf_changes.get_mut().split_off(&(base.index + 1));
     }
 
     /// The largest index with at least `keep_bytes` behind it, as far as marks tell; the base if there is none.
@@ -167,6 +201,42 @@ impl Store {
         offer.as_ref().map(|offer| (offer.snapshot.get_metadata().index, offer.asked_tick))
     }
 
+    /// Entries from `low` on, without `high`, without payloads; the changes of members alone if that is enough. One
+    /// that isn't known might be a change.
+    fn kinds(&self, low: u64, high: u64) -> Vec<Entry> {
+        let change = |index| {
+            let mut entry = Entry { index, ..Default::default() };
+            entry.set_entry_type(EntryType::EntryConfChangeV2);
+            entry
+        };
+        let unknown = self.unknown.borrow();
+        if low.max(unknown.start) < high.min(unknown.end) {
+            return vec![change(low.max(unknown.start))];
+        }
+        let changes = self.conf_changes.borrow();
+        if high <= self.last {
+            return changes.range(low..high).copied().map(change).collect();
+        }
+        // raft-rs goes on with what it hasn't handed over yet only if it gets all up to there.
+        let normal = |index| Entry { index, ..Default::default() };
+        (low..high)
+            .map(|index| if changes.contains(&index) { change(index) } else { normal(index) })
+            .collect()
+    }
+
+    /// Entries are handed out in order: what they are is known from now on.
+    fn handed_out(&self, entries: &[Entry]) {
+        let mut unknown = self.unknown.borrow_mut();
+        for entry in entries.iter().filter(|entry| unknown.contains(&entry.index)) {
+            if entry.get_entry_type() != EntryType::EntryNormal {
+                self.conf_changes.borrow_mut().insert(entry.index);
+            }
+        }
+        if let Some(last) = entries.last() {
+            unknown.start = unknown.start.max(last.index + 1);
+        }
+    }
+
     fn read(&self, low: u64, high: u64, max_bytes: u64) -> raft::Result<Vec<Entry>> {
         self.log.entries(self.group, low, high, max_bytes).map_err(|error| match error {
             isthmus_storage::Error::Compacted { .. } => raft::Error::Store(StorageError::Compacted),
@@ -185,19 +255,27 @@ impl Storage for Store {
         low: u64,
         high: u64,
         max_size: impl Into<Option<u64>>,
-        _: GetEntriesContext,
+        context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if self.withhold {
+        if self.handing_out == Some(HandOut::Withhold) {
             return Ok(Vec::new());
         }
         if low <= self.base.index {
             return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        // Entries to send may be fetched asynchronously, as raft-rs sees it; those to hand out come with a `Ready`;
+        // else it only looks for changes of members.
+        if self.handing_out.is_none() && !context.can_async() {
+            return Ok(self.kinds(low, high));
         }
         let max_bytes = max_size.into().unwrap_or(u64::MAX);
         let cached_from = self.cache.front().map_or(self.last + 1, |front| front.index);
         let mut entries = Vec::new();
         if low < cached_from {
             entries = self.read(low, high.min(cached_from), max_bytes)?;
+            if self.handing_out.is_some() {
+                self.handed_out(&entries);
+            }
         }
         let mut bytes: u64 = entries.iter().map(|entry| entry_bytes(entry) as u64).sum();
         let next = low + entries.len() as u64;

@@ -85,31 +85,21 @@ pub fn services(hub: &Arc<Hub>, options: &GrpcOptions) -> (HealthReporter, Route
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))
         .add_service(health);
-    let router = match reflection() {
-        Ok((v1, v1alpha)) => router.add_service(v1).add_service(v1alpha),
-        Err(error) => {
-            // The descriptors are part of the program, and a test reads them.
-            tracing::error!(%error, "no server reflection");
-            router
-        }
-    };
+    let router = router
+        .add_optional_service(noted(reflection().build_v1()))
+        .add_optional_service(noted(reflection().build_v1alpha()));
     (reporter, router)
 }
 
-use tonic_reflection::server::{Error as ReflectionError, v1, v1alpha};
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(isthmus_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
 
-type Reflection = (
-    v1::ServerReflectionServer<impl v1::ServerReflection + use<>>,
-    v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection + use<>>,
-);
-
-fn reflection() -> Result<Reflection, ReflectionError> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(isthmus_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    Ok((builder().build_v1()?, builder().build_v1alpha()?))
+/// The descriptors are part of the program and a test reads them: an error is a defect, which leaves the rest alone.
+fn noted<S>(built: Result<S, tonic_reflection::server::Error>) -> Option<S> {
+    built.inspect_err(|error| tracing::error!(%error, "no server reflection")).ok()
 }
 
 /// Tells health checks whether the node serves.
@@ -124,6 +114,6 @@ pub async fn set_serving(reporter: &HealthReporter, serving: bool) {
 mod tests {
     #[test]
     fn reflection_knows_the_public_package() {
-        assert!(super::reflection().is_ok());
+        assert!(super::reflection().build_v1().is_ok() && super::reflection().build_v1alpha().is_ok());
     }
 }

@@ -25,7 +25,7 @@ use futures::{StreamExt as _, stream};
 use isthmus_coordinator::{ShardPeer, View, state::FIRST_SHARD};
 use isthmus_domain::NodeId;
 use isthmus_raft::{RaftNode, transport::GrpcTransport};
-use isthmus_router::{LocalShards, Router, Topology};
+use isthmus_router::{Router, Topology};
 use isthmus_shard::{Clock, Keeper, Open, ShardConfig, ShardHandle};
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -161,6 +161,10 @@ impl Host {
         let ShardPeer { shard, peer, founders } = wanted;
         let founds_alone = founders.len() == 1;
         tracing::debug!(shard, %peer, "opening a replica");
+        if self.keeper.storage().group(shard)?.is_none() {
+            // What an interrupted removal left of the log: it must not be taken for this peer's.
+            self.raft.remove_group(shard).await?;
+        }
         let handle = isthmus_shard::open(
             &self.raft,
             Open {
@@ -225,9 +229,4 @@ impl Host {
         .await?;
         self.raft.remove_group(shard).await.map_err(Error::from)
     }
-}
-
-/// The registry that the router starts with.
-pub(super) fn no_shards() -> LocalShards {
-    LocalShards::new()
 }

@@ -71,7 +71,7 @@ impl Serving {
 
     /// Serves clients, too.
     #[expect(clippy::too_many_arguments, reason = "called once, from the start")]
-    pub(super) fn clients(
+    pub(super) async fn clients(
         &mut self,
         grpc_listener: TcpListener,
         http_listener: TcpListener,
@@ -83,6 +83,7 @@ impl Serving {
     ) {
         let stop = CancellationToken::new();
         let (health, router) = grpc::services(hub, options);
+        grpc::set_serving(&health, false).await;
         let incoming = TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
         let server = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let grpc = spawn("clients' port", server);

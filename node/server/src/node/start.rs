@@ -118,7 +118,9 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     };
     let host = tracker.spawn(host.run(stop_host.clone()));
     let dir = storage.dir;
-    serving.clients(ports.grpc.listener, ports.http.listener, &hub, shards.clone(), keeper, dir.clone(), &options.grpc);
+    serving
+        .clients(ports.grpc.listener, ports.http.listener, &hub, shards.clone(), keeper, dir.clone(), &options.grpc)
+        .await;
     tracing::info!(node = options.node_id, grpc = addresses.grpc, peer = addresses.peer, version = VERSION, "started");
     Ok(Node { addresses, hub, raft, transport, shards, serving, host, tracker, stop_host, stop_rest, _dir: dir })
 }

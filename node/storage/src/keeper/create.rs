@@ -13,7 +13,13 @@ impl Keeper {
     ///
     /// # Errors
     /// [`Error::Refused`] when the group is there.
-    pub fn create_group(&self, group: GroupId, replica: u64, conf_state: Bytes, state: Bytes) -> Result<GroupMeta> {
+    pub fn create_group(
+        &self,
+        group: GroupId,
+        replica: u64,
+        conf_state: Bytes,
+        state: Bytes,
+    ) -> Result<GroupMeta> {
         self.check_whole()?;
         let mut node = self.writer.lock();
         if node.groups.contains_key(&group) {
@@ -61,7 +67,8 @@ impl Keeper {
 
 /// The next store, and the row that makes sure it is handed out once.
 pub(super) fn next_store(node: &Node) -> Result<(StoreId, ControlWrite)> {
-    let next = node.next_store.checked_add(1).ok_or_else(|| Error::Refused("all store numbers are used".into()))?;
+    let next =
+        node.next_store.checked_add(1).ok_or_else(|| Error::Refused("all store numbers are used".into()))?;
     Ok((StoreId(node.next_store), Counter::Store.put(u64::from(next))))
 }
 

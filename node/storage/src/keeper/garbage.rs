@@ -29,7 +29,8 @@ impl Keeper {
         let _node = self.writer.lock();
         let page = self.control.scan(&keys::store_range(store), Order::Ascending, BATCH_ROWS_MAX)?;
         if !page.rows.is_empty() {
-            let gone: Vec<_> = page.rows.into_iter().map(|(key, _)| ControlWrite::delete(key.to_vec())).collect();
+            let gone: Vec<_> =
+                page.rows.into_iter().map(|(key, _)| ControlWrite::delete(key.to_vec())).collect();
             self.must_end(|| self.control.apply(&gone))?;
             return Ok(false);
         }

@@ -131,5 +131,6 @@ pub(super) fn no_run_row(store: StoreId, run: RunId) -> ControlWrite {
 }
 
 pub(super) fn decode_run(store: StoreId, value: &Bytes) -> Result<RunMeta> {
-    RunMeta::decode(value.clone()).map_err(|_| Error::corrupt(format!("the manifest of {store}"), "a row can't be decoded"))
+    RunMeta::decode(value.clone())
+        .map_err(|_| Error::corrupt(format!("the manifest of {store}"), "a row can't be decoded"))
 }

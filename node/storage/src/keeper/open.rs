@@ -90,7 +90,8 @@ impl Keeper {
                 }
                 continue;
             };
-            let known: BTreeSet<String> = live.set.load().all().map(|run| run.meta().id().to_string()).collect();
+            let known: BTreeSet<String> =
+                live.set.load().all().map(|run| run.meta().id().to_string()).collect();
             for name in names {
                 if !name.split_once('.').is_some_and(|(run, _)| known.contains(run)) {
                     self.runs.remove_file(store, &name)?;
@@ -138,7 +139,8 @@ fn load_node(control: &dyn ControlStore, redo: u64) -> Result<Node> {
         groups.insert(meta.group, meta);
     }
     let next_store = Counter::Store.load(control)?.unwrap_or(1);
-    let next_store = u32::try_from(next_store).map_err(|_| Error::corrupt("the node's counters", "stores"))?;
+    let next_store =
+        u32::try_from(next_store).map_err(|_| Error::corrupt("the node's counters", "stores"))?;
     // Numbers that were reserved before the restart may have been used.
     let next_run = Counter::Run.load(control)?.unwrap_or(1);
     Ok(Node { groups, next_store, next_run, runs_reserved: next_run, redo })

@@ -65,7 +65,13 @@ impl Keeper {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when a file isn't what `exported` says; but for [`Error::Fatal`] the old state stays.
-    pub fn install(&self, group: GroupId, replica: u64, from: &Path, exported: &Exported) -> Result<GroupMeta> {
+    pub fn install(
+        &self,
+        group: GroupId,
+        replica: u64,
+        from: &Path,
+        exported: &Exported,
+    ) -> Result<GroupMeta> {
         self.check_whole()?;
         let control = self.check_export(group, from, exported)?;
         let store = self.make_store()?;

@@ -49,7 +49,8 @@ impl Keeper {
 
     /// Refuses what can't be written, before anything is. Returns the group's present meta row.
     fn checked(&self, meta: &GroupMeta, rows: &[ControlWrite], tables: &[TableRows]) -> Result<GroupMeta> {
-        let refused = |what: &str| Err(Error::Refused(format!("a write-out of group {}: {what}", meta.group)));
+        let refused =
+            |what: &str| Err(Error::Refused(format!("a write-out of group {}: {what}", meta.group)));
         let Some(written) = self.writer.lock().groups.get(&meta.group).cloned() else {
             return Err(Error::NotFound(format!("group {}", meta.group)));
         };

@@ -1,4 +1,4 @@
-//! One cache for all runs of a node, within a budget in bytes: decoded stripes and verified flat blocks.
+//! One cache for all runs of a node, within a budget in bytes: decoded stripes, verified flat blocks, dictionary pages.
 //!
 //! Scans and merges go around it, since they would only push out what look-ups use. Run numbers are never used twice,
 //! so nothing in it is ever stale.
@@ -26,8 +26,11 @@ enum Cached {
     Block(Bytes),
 }
 
-/// Run, number of the stripe or block, columns (none: a block).
+/// Run, number of the stripe or block, columns. No stripe is decoded without its first column, so even numbers are
+/// free for what has no columns.
 type Key = (u64, u32, u64);
+const BLOCK: u64 = 0;
+const DICTIONARY_PAGE: u64 = 2;
 
 #[derive(Clone)]
 struct Bytewise;
@@ -55,6 +58,7 @@ impl RunCache {
         Self(Cache::with_weighter(entries, budget_bytes, Bytewise))
     }
 
+    /// A decoded stripe; `projection` holds column 0.
     pub fn stripe(
         &self,
         run: u64,
@@ -71,8 +75,17 @@ impl RunCache {
         Ok(stripe)
     }
 
+    /// A block of a flat run.
     pub fn block(&self, run: u64, number: usize, read: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
-        let key = (run, number as u32, 0);
+        self.bytes_of((run, number as u32, BLOCK), read)
+    }
+
+    /// A dictionary page of a columnar run: every stripe of its row group needs it.
+    pub fn dictionary(&self, run: u64, number: usize, read: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
+        self.bytes_of((run, number as u32, DICTIONARY_PAGE), read)
+    }
+
+    fn bytes_of(&self, key: Key, read: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
         if let Some(Cached::Block(block)) = self.0.get(&key) {
             return Ok(block);
         }

@@ -137,7 +137,13 @@ impl Run {
         projection: Projection,
     ) -> Result<(RecordBatch, usize)> {
         let end = stripes.end.min(stripes::group_end(&self.index, stripes.start));
-        let batch = stripes::read(self.columnar()?, &self.file, &self.index, stripes.start..end, projection)?;
+        let range = stripes.start..end;
+        let batch =
+            stripes::read(self.columnar()?, &self.file, &self.index, range, projection, |number, chunk| {
+                self.cache.dictionary(self.meta.run, number, || {
+                    self.file.read(chunk.dictionary_offset, chunk.dictionary_bytes as usize)
+                })
+            })?;
         Ok((batch, end))
     }
 

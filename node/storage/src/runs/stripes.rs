@@ -17,7 +17,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::checked::CheckedFile;
 use super::columnar::PageCompression;
-use super::index::StoredIndex;
+use super::index::{StoredChunk, StoredIndex};
 use super::table::{Columnar, Projection};
 use crate::{Error, Result};
 
@@ -32,13 +32,14 @@ pub(crate) fn group_end(index: &StoredIndex, stripe: usize) -> usize {
     ((stripe / pages + 1) * pages).min(count(index))
 }
 
-/// Decodes stripes of one row group.
+/// Decodes stripes of one row group. `dictionary` fetches the dictionary page of a column chunk, given with its number.
 pub(crate) fn read(
     table: &Columnar,
     file: &CheckedFile,
     index: &StoredIndex,
     stripes: Range<usize>,
     projection: Projection,
+    dictionary: impl Fn(usize, &StoredChunk) -> Result<Bytes>,
 ) -> Result<RecordBatch> {
     let wrong = |what: &str| Error::corrupt_at(file.path(), 0, what);
     let wanted = table.existing(projection);
@@ -58,8 +59,8 @@ pub(crate) fn read(
             columns.push(None);
             continue;
         }
-        let chunk = group * index.columns as usize + column;
-        let chunk = index.column_chunks.get(chunk).ok_or_else(|| wrong("the index lacks a column"))?;
+        let number = group * index.columns as usize + column;
+        let chunk = index.column_chunks.get(number).ok_or_else(|| wrong("the index lacks a column"))?;
         let end =
             chunk.ends.get(first_page + stripes.len() - 1).ok_or_else(|| wrong("the index lacks a page"))?;
         let start = match first_page {
@@ -68,13 +69,12 @@ pub(crate) fn read(
         };
         let length = end.checked_sub(start).ok_or_else(|| wrong("pages overlap"))? as usize;
         let data = file.read(chunk.offset + u64::from(start), length)?;
-        let dictionary = chunk.dictionary_bytes as usize;
-        // The decoder wants both in one piece.
-        let bytes = match dictionary {
+        // The decoder wants dictionary and data in one piece.
+        let bytes = match chunk.dictionary_bytes {
             0 => data,
-            _ => [file.read(chunk.dictionary_offset, dictionary)?, data].concat().into(),
+            _ => [dictionary(number, chunk)?, data].concat().into(),
         };
-        columns.push(Some(Chunk { bytes, dictionary }));
+        columns.push(Some(Chunk { bytes, dictionary: chunk.dictionary_bytes as usize }));
     }
     let compression = index.compression;
     let pages = StripePages { table, columns, rows, compression };

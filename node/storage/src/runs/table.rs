@@ -131,7 +131,7 @@ pub struct Table {
 }
 
 pub(crate) enum Shape {
-    Columnar(Columnar),
+    Columnar(Box<Columnar>),
     Flat(Flat),
 }
 
@@ -206,7 +206,7 @@ impl Table {
                 }
                 let parquet_schema = Arc::new(ArrowSchemaConverter::new().convert(schema)?);
                 let footer = FileMetaData::new(2, 0, None, None, Arc::clone(&parquet_schema), None);
-                Shape::Columnar(Columnar {
+                Shape::Columnar(Box::new(Columnar {
                     schema: Arc::clone(schema),
                     key_columns: *key_columns,
                     key_width: width,
@@ -215,7 +215,7 @@ impl Table {
                     parquet_schema,
                     footer: ParquetMetaData::new(footer, Vec::new()),
                     levels: RwLock::default(),
-                })
+                }))
             }
         };
         Ok(Arc::new(Self { spec, shape }))

@@ -2,6 +2,8 @@
 //!
 //! Fail points belong to the whole process, so all tests here run one after the other, under a `FailScenario`.
 
+#![allow(clippy::unwrap_used, reason = "in tests a failure is a panic")]
+
 #[path = "../keeper_fixture/mod.rs"]
 mod keeper_fixture;
 
@@ -75,7 +77,8 @@ fn a_crash_at_any_step_of_a_write_out_leaves_all_of_it_or_nothing() {
             let keeper = machine.open().unwrap();
             let found = observe(&keeper, 1).unwrap().unwrap();
             let what = format!("{step}, {crash:?}");
-            if step.ends_with("::durable") || step.ends_with("redo_synced") || step.ends_with("redo_removed") {
+            if step.ends_with("::durable") || step.ends_with("redo_synced") || step.ends_with("redo_removed")
+            {
                 assert_eq!(found, after, "{what}: it was durable");
             }
             if found != after {
@@ -83,7 +86,11 @@ fn a_crash_at_any_step_of_a_write_out_leaves_all_of_it_or_nothing() {
                 write_out(&keeper, 1, &Change::numbered(7)).unwrap();
                 assert_eq!(observe(&keeper, 1).unwrap().unwrap(), after, "{what}: replayed");
             }
-            assert_eq!(files(&machine), 3 * 3 * 2, "{what}: three runs of two files for each of three write-outs");
+            assert_eq!(
+                files(&machine),
+                3 * 3 * 2,
+                "{what}: three runs of two files for each of three write-outs"
+            );
             // And it goes on.
             write_out(&keeper, 1, &Change::numbered(8)).unwrap();
             after.apply(&Change::numbered(8));

@@ -43,7 +43,7 @@ struct Sum;
 
 impl Combine for Sum {
     fn combine(&self, rows: &RecordBatch) -> Result<RecordBatch, String> {
-        Ok(sum_rows(fold(&[rows.clone()]).into_iter()))
+        Ok(sum_rows(fold(std::slice::from_ref(rows)).into_iter()))
     }
 }
 
@@ -111,7 +111,8 @@ impl Change {
         }
         change.events = (0..60).map(|row| (spread(row % 9), row as i64 - 30, number * 1000 + row)).collect();
         change.sums = (0..20).map(|row| (spread(row + number), (row * number) as i64 - 9)).collect();
-        change.seen = (0..80).map(|row| (spread(row + 50 * number).to_vec(), number.to_be_bytes().to_vec())).collect();
+        change.seen =
+            (0..80).map(|row| (spread(row + 50 * number).to_vec(), number.to_be_bytes().to_vec())).collect();
         change
     }
 }
@@ -139,14 +140,17 @@ pub fn write_out(keeper: &Keeper, group: u64, change: &Change) -> Result<()> {
     let mut meta = keeper.group(group)?.unwrap();
     meta.applied_index += 1;
     meta.state = Bytes::from(format!("state at {}", meta.applied_index));
-    let control = change.control.iter().map(|(key, value)| ControlWrite {
-        key: key.clone(),
-        value: value.clone().map(Bytes::from),
-    });
+    let control = change
+        .control
+        .iter()
+        .map(|(key, value)| ControlWrite { key: key.clone(), value: value.clone().map(Bytes::from) });
     let mut events = change.events.clone();
     events.sort();
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(events.iter().map(|row| Some(row.0)), 16).unwrap()),
+        Arc::new(
+            FixedSizeBinaryArray::try_from_sparse_iter_with_size(events.iter().map(|row| Some(row.0)), 16)
+                .unwrap(),
+        ),
         Arc::new(Int64Array::from_iter_values(events.iter().map(|row| row.1))),
         Arc::new(UInt64Array::from_iter_values(events.iter().map(|row| row.2))),
     ];
@@ -180,7 +184,8 @@ pub fn observe(keeper: &Keeper, group: u64) -> Result<Option<State>> {
         }
     }
     let sums: Vec<_> = set.scan(SUMS, None, None, Projection::ALL, 100)?.collect::<Result<_>>()?;
-    let seen = set.flat_scan(SEEN, None, None)?.map(|row| row.map(|row| (row.key.to_vec(), row.value.to_vec())));
+    let seen =
+        set.flat_scan(SEEN, None, None)?.map(|row| row.map(|row| (row.key.to_vec(), row.value.to_vec())));
     let (mut control, mut from) = (BTreeMap::new(), Vec::new());
     loop {
         let range = KeyRange { start: from.clone(), end: None };
@@ -191,7 +196,14 @@ pub fn observe(keeper: &Keeper, group: u64) -> Result<Option<State>> {
             _ => break,
         }
     }
-    Ok(Some(State { applied_index, state, control, events, sums: fold(&sums), seen: seen.collect::<Result<_>>()? }))
+    Ok(Some(State {
+        applied_index,
+        state,
+        control,
+        events,
+        sums: fold(&sums),
+        seen: seen.collect::<Result<_>>()?,
+    }))
 }
 
 /// What a crash takes.
@@ -230,7 +242,9 @@ impl Machine {
     pub fn open(&self) -> Result<Keeper> {
         let control: Arc<dyn ControlStore> = match self {
             Self::Memory { control, .. } => control.clone(),
-            Self::Files { dir } => Arc::new(SledControl::open(&dir.path().join("control"), SledOptions::default())?),
+            Self::Files { dir } => {
+                Arc::new(SledControl::open(&dir.path().join("control"), SledOptions::default())?)
+            }
         };
         Keeper::open(&self.path("redo"), control, self.runs(), tables(), KeeperOptions::default())
     }
