@@ -45,6 +45,7 @@
 //! ```
 
 mod admin;
+pub mod cli;
 mod client;
 mod endpoint;
 pub mod error;

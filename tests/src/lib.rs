@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test or a benchmark may panic, with the place")]
 
+pub mod ask;
 pub mod cli;
 pub mod cluster;
 pub mod drills;
 pub mod load;
 pub mod look;
+pub mod program;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::{
+use crate::cli::{
     cluster::ClusterVerb, ingest::IngestCommand, output::Format, profile::ProfileVerb,
     quarantine::QuarantineVerb, source::SourceVerb,
 };
@@ -60,25 +60,25 @@ pub enum Noun {
     /// Send the events in files
     Ingest(IngestCommand),
     /// Read customers' profiles
-    #[command(after_help = crate::profile::EXAMPLES)]
+    #[command(after_help = crate::cli::profile::EXAMPLES)]
     Profile {
         #[command(subcommand)]
         verb: ProfileVerb,
     },
     /// Look after the cluster
-    #[command(after_help = crate::cluster::EXAMPLES)]
+    #[command(after_help = crate::cli::cluster::EXAMPLES)]
     Cluster {
         #[command(subcommand)]
         verb: ClusterVerb,
     },
     /// Manage the systems that send, and their write keys
-    #[command(after_help = crate::source::EXAMPLES)]
+    #[command(after_help = crate::cli::source::EXAMPLES)]
     Source {
         #[command(subcommand)]
         verb: SourceVerb,
     },
     /// Look at what was kept and not applied
-    #[command(after_help = crate::quarantine::EXAMPLES)]
+    #[command(after_help = crate::cli::quarantine::EXAMPLES)]
     Quarantine {
         #[command(subcommand)]
         verb: QuarantineVerb,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::{Client, Error, json, proto};
 use clap::Subcommand;
-use isthmus_client::{Client, Error, json, proto};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::{
+use crate::cli::{
     failure::{Done, Failure},
     output::{Output, complain},
 };

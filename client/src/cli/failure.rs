@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use isthmus_client::Error;
+use crate::Error;
 
 /// A command that ran to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::{Client, Error, json, key::ProfileKey, proto};
 use clap::{Args, Subcommand};
-use isthmus_client::{Client, Error, json, key::ProfileKey, proto};
 
-use crate::{
+use crate::cli::{
     failure::{Done, Failure},
     output::{Output, complain},
 };
@@ -150,7 +150,7 @@ fn show(profile: &proto::Profile, output: &mut Output) -> Result<(), Failure> {
     }
     for (name, value) in &profile.traits {
         let value = serde_json::to_string(&json::Value(value)).map_err(std::io::Error::from)?;
-        output.facts(&[(&format!("  {}", crate::output::harmless(name)), value)])?;
+        output.facts(&[(&format!("  {}", crate::cli::output::harmless(name)), value)])?;
     }
     Ok(())
 }

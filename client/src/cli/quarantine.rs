@@ -1,9 +1,9 @@
 //! `isthmus quarantine …`
 
+use crate::{Client, Error, json, proto};
 use clap::Subcommand;
-use isthmus_client::{Client, Error, json, proto};
 
-use crate::{
+use crate::cli::{
     failure::{Done, Failure},
     output::{Output, complain, harmless},
 };

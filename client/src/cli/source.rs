@@ -1,10 +1,10 @@
 //! `isthmus source …`
 
+use crate::{Client, json, proto};
 use clap::Subcommand;
-use isthmus_client::{Client, json, proto};
 use serde_json::json;
 
-use crate::{
+use crate::cli::{
     failure::{Done, Failure},
     output::{Output, complain},
 };

@@ -203,6 +203,43 @@ fn a_change_of_members_that_is_committed_and_not_applied_holds_an_election_back(
 }
 
 #[test]
+fn a_replica_that_installs_a_snapshot_does_not_stand_for_election_until_it_is_synced() {
+    let log = log((0, 0), 5, 2, 5);
+    let mut core = open(&log, at(5, 2), false, false).unwrap();
+    let mut message =
+        raft::eraftpb::Message { from: peer(2).0, to: peer(1).0, term: 3, ..Default::default() };
+    message.set_msg_type(raft::eraftpb::MessageType::MsgSnapshot);
+    let meta = message.mut_snapshot().mut_metadata();
+    (meta.index, meta.term) = (20, 3);
+    meta.set_conf_state(ConfState { voters: vec![peer(1).0, peer(2).0], ..Default::default() });
+    core.snapshot_arrived(message);
+    let (effects, _) = core.collect().unwrap();
+    assert!(effects.install.is_some() && effects.writes.is_empty() && effects.messages.is_empty());
+    let mut lead_now =
+        raft::eraftpb::Message { from: peer(2).0, to: peer(1).0, term: 3, ..Default::default() };
+    lead_now.set_msg_type(raft::eraftpb::MessageType::MsgTimeoutNow);
+    let patient = |core: &mut Core<Names>| {
+        (0..50).for_each(|_| core.tick());
+        core.step(lead_now.clone()).unwrap();
+        assert_eq!(core.view().role, Role::Follower);
+    };
+    patient(&mut core);
+    assert!(core.collect().unwrap().0.writes.is_empty(), "nothing is written before the state is installed");
+    core.installed();
+    core.applied(20, 20);
+    let (effects, _) = core.collect().unwrap();
+    let [write] = &effects.writes[..] else { panic!("one write") };
+    assert_eq!(write.reset, Some(EntryId { index: 20, term: 3 }));
+    assert!(effects.messages.is_empty(), "nothing is acknowledged before the log is reset");
+    patient(&mut core);
+    core.persisted(write.number);
+    let (effects, _) = core.collect().unwrap();
+    assert!(effects.messages.iter().any(|message| message.index == 20 && !message.reject));
+    (0..50).for_each(|_| core.tick());
+    assert_eq!(core.view().role, Role::Candidate);
+}
+
+#[test]
 fn what_only_clients_may_cause_is_not_taken_from_peers() {
     use raft::eraftpb::MessageType::*;
     let log = log((0, 0), 5, 2, 5);

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use isthmus_client::proto::IngestItem;
+use crate::proto::IngestItem;
 use prost::{Message as _, length_delimiter_len};
 use tokio::sync::mpsc;
 
 use super::files::Input;
-use crate::failure::Failure;
+use crate::cli::failure::Failure;
 
 /// Kept free for what a request holds besides its items: key, source, framing.
 const REQUEST_BYTES: usize = 8 << 10;

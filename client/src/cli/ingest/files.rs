@@ -8,10 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use isthmus_client::files::{Mapping, OpenError, Rows, Shape};
+use crate::files::{Mapping, OpenError, Rows, Shape};
 
 use super::{FileFormat, IngestCommand};
-use crate::failure::Failure;
+use crate::cli::failure::Failure;
 
 /// A file to be sent.
 #[derive(Debug, Clone)]

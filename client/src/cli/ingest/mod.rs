@@ -15,10 +15,10 @@ mod tally;
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::Client;
 use clap::{Args, ValueEnum};
-use isthmus_client::Client;
 
-use crate::{
+use crate::cli::{
     failure::{Done, Failure},
     output::Output,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use isthmus_client::{Client, Error, Ingested};
+use crate::{Client, Error, Ingested};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -15,7 +15,7 @@ use super::{
     files::Input,
     tally::{Tally, Verdict},
 };
-use crate::{
+use crate::cli::{
     failure::{Done, Failure},
     output::{Output, complain},
 };

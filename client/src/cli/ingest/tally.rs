@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use isthmus_client::{
+use crate::{
     Counts, Error,
     proto::{ItemOutcome, ItemResult},
 };
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::{files::Input, send::Sent};
-use crate::{
+use crate::cli::{
     failure::Done,
     output::{Output, complain, harmless},
 };

@@ -259,10 +259,14 @@ impl Node {
         self.network.remove(self.id);
         self.stop.cancel();
         self.shards.0.lock().remove(&self.id);
+        eprintln!("KILL {} coordinator", self.id);
         self.coordinator.stop().await;
+        eprintln!("KILL {} raft", self.id);
         self.raft.stop().await;
+        eprintln!("KILL {} tracker", self.id);
         self.tracker.close();
         self.tracker.wait().await;
+        eprintln!("KILL {} done", self.id);
         self.disk.clone()
     }
 

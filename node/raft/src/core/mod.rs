@@ -104,10 +104,7 @@ impl<T: Tokens> Core<T> {
     pub fn tick(&mut self) {
         self.tick += 1;
         self.raw.mut_store().tick = self.tick;
-        // raft-rs asserts that whoever becomes leader has synced its log; of several voters that holds, since their
-        // vote requests wait for the sync, but a single voter elects itself on the spot.
-        let alone = self.raw.raft.prs().is_singleton();
-        if !(alone && !self.is_leader() && self.held.iter().any(|held| held.writes)) {
+        if self.may_campaign() {
             self.raw.tick();
         }
         self.campaign_if_asked();
@@ -115,6 +112,15 @@ impl<T: Tokens> Core<T> {
         self.leave_joint_if_due();
         self.expire_snapshot();
         self.compact_if_due();
+    }
+
+    /// Whether raft-rs would survive an election now. It asserts that whoever becomes leader has synced its log: of
+    /// several voters that holds, since their vote requests wait for the sync, but a single voter elects itself on
+    /// the spot. And it reads the entries after the applied one, which are gone while a snapshot is being installed.
+    fn may_campaign(&self) -> bool {
+        let alone = self.raw.raft.prs().is_singleton() && !self.is_quiescent();
+        let installing = self.raw.store().base().index > self.raw.raft.raft_log.applied;
+        self.is_leader() || !(alone || installing)
     }
 
     /// Whether a message may be stepped: for this peer, of a kind that peers may send.
@@ -148,6 +154,7 @@ impl<T: Tokens> Core<T> {
             {
                 return Ok(());
             }
+            MessageType::MsgTimeoutNow if !self.may_campaign() => return Ok(()),
             MessageType::MsgHeartbeat
                 if message.term >= self.raw.raft.term
                     && message.commit > self.raw.raft.raft_log.last_index() =>

@@ -148,8 +148,7 @@ impl<T: Tokens> Core<T> {
             self.campaign_asked = None;
             return;
         }
-        let synced = self.is_quiescent() || !raft.prs().is_singleton();
-        if synced && raft.promotable() && raft.raft_log.applied == raft.raft_log.committed {
+        if self.may_campaign() && raft.promotable() && raft.raft_log.applied == raft.raft_log.committed {
             self.campaign_asked = None;
             // An error says that raft-rs ignored it.
             let _ = self.raw.campaign();

@@ -26,8 +26,8 @@ pub struct Health {
     pub shards_with_leader: u32,
 }
 
-/// Judges. `metadata_voters` is how many peers vote in the metadata group, if this node can tell.
-pub fn judge(status: &ClusterStatus, answers: &Answers, metadata_voters: Option<usize>) -> Health {
+/// Judges. `voting` is how many peers vote in the metadata group, if this node can tell.
+pub fn judge(status: &ClusterStatus, answers: &Answers, voting: Option<usize>) -> Health {
     let view = &status.view;
     let mut health = Health::default();
     if view.version == 0 {
@@ -44,7 +44,7 @@ pub fn judge(status: &ClusterStatus, answers: &Answers, metadata_voters: Option<
     } else {
         let enough = largest_odd(nodes.min(metadata_voters(view.replicas)));
         let placed = view.metadata_peers.len();
-        let voting = metadata_voters.unwrap_or(placed);
+        let voting = voting.unwrap_or(placed);
         if placed < enough || voting < enough {
             health.problems.push(format!("the metadata group has {} of {enough} replicas", placed.min(voting)));
         }

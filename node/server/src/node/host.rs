@@ -24,7 +24,7 @@ use std::{
 use futures::{StreamExt as _, stream};
 use isthmus_coordinator::{ShardPeer, View, state::FIRST_SHARD};
 use isthmus_domain::NodeId;
-use isthmus_raft::{RaftNode, transport::GrpcTransport};
+use isthmus_raft::{RaftNode, transport::grpc::GrpcTransport};
 use isthmus_router::{Router, Topology};
 use isthmus_shard::{Clock, Keeper, Open, ShardConfig, ShardHandle};
 use parking_lot::RwLock;

@@ -196,14 +196,16 @@ impl Keeper {
         }
     }
 
-    /// From here on a change must end: if `change` fails or panics, the keeper is broken.
+    /// From here on a change must end: if `change` fails or panics, the keeper is broken. The caller holds the writer
+    /// lock. While the change is under way the keeper is not broken: others that look meanwhile wait for the lock.
     fn must_end<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.broken.store(true, Ordering::Release);
+        self.check_whole()?;
+        let unended = Unended(&self.broken);
         let result = change().map_err(|error| match error {
             Error::Fatal { .. } => error,
             other => Error::Fatal { action: "changing control rows", reason: other.to_string() },
         })?;
-        self.broken.store(false, Ordering::Release);
+        std::mem::forget(unended);
         Ok(result)
     }
 
@@ -214,5 +216,14 @@ impl Keeper {
             self.control.apply(rows)?;
             self.control.flush_durable()
         })
+    }
+}
+
+/// A change that was begun; dropped by an error or a panic, it leaves the keeper broken.
+struct Unended<'a>(&'a AtomicBool);
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Sums {
     pub bytes: u64,
     pub xxh3: [u8; 16],
     /// XXH3-64 of each chunk, little-endian, side by side.
-    pub chunks: Vec<u8>,
+    pub chunks: Bytes,
 }
 
 /// Writes a file and sums it up.
@@ -76,7 +76,7 @@ impl SummingWriter {
         self.write_out().map_err(Error::io("write", &self.path))?;
         self.writer.sync().map_err(Error::io("sync", &self.path))?;
         let xxh3 = self.whole.digest128().to_be_bytes();
-        Ok(Sums { bytes: self.bytes, xxh3, chunks: std::mem::take(&mut self.chunks) })
+        Ok(Sums { bytes: self.bytes, xxh3, chunks: std::mem::take(&mut self.chunks).into() })
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
         let sums = writer.finish().unwrap();
         assert_eq!(sums.xxh3, xxhash_rust::xxh3::xxh3_128(&contents).to_be_bytes());
         assert_eq!(sums.xxh3, sum_of(disk.open(&path).unwrap().as_ref(), &path).unwrap());
-        let file = CheckedFile::open(&disk, path, sums.bytes, sums.chunks.into()).unwrap();
+        let file = CheckedFile::open(&disk, path, sums.bytes, sums.chunks).unwrap();
         (disk, file, contents)
     }
 

@@ -173,7 +173,7 @@ impl<'a> ColumnarWriter<'a> {
             format: FORMAT,
             data_xxh3: Bytes::copy_from_slice(&sums.xxh3),
             rows: self.rows,
-            chunks: sums.chunks.clone().into(),
+            chunks: sums.chunks.clone(),
             filter: self.filter.finish()?,
             key_width: self.table.key_width as u32,
             first_keys: self.first_keys.into(),

@@ -8,22 +8,22 @@
 //! ## What it promises
 //!
 //! 1. A run that [`RunStore::write`] returned is on the disk, with its name, whatever happens next.
-//! 2. Every byte that is read is verified ([`checked`]); what doesn't fit is [`Error::Corrupt`](crate::Error::Corrupt)
+//! 2. Every byte that is read is verified (`checked`); what doesn't fit is [`Error::Corrupt`](crate::Error::Corrupt)
 //!    with file and offset.
-//! 3. A look-up of what isn't there reads nothing (but for a false positive of the [`filter`]); a look-up of a row of
+//! 3. A look-up of what isn't there reads nothing (but for a false positive of the `filter`); a look-up of a row of
 //!    a flat table reads one block of 4 KiB; a look-up in a columnar table reads the pages that hold the point key.
 //! 4. Readers hold an immutable [`RunSet`] and never wait for writers.
 //! 5. Memory is bounded: writing holds one row group, merging one batch a run and the keys of a filter's part, caches
-//!    keep to a budget. An open run keeps its [`index`] in memory: about 2 bytes a row of a flat table, 1 to 2 bytes
-//!    for each distinct point and 1% of the data of a columnar one.
+//!    keep to a budget. An open run keeps its `index` in memory: about 3 bytes a row of a flat table; of a
+//!    columnar one 9 bits for each distinct point, a few bytes for each page, and 0.2% of the data.
 //! 6. A columnar run is a plain Parquet file, sorted by its first columns; anything that reads Parquet reads it.
 //!
 //! ## How
 //!
-//! Two kinds of table. *Columnar* ([`columnar`], [`stripes`]): Parquet, with the pages of all columns ending at the
-//! same rows, so that a group of pages (a stripe) is found by a sparse index of first keys. *Flat* ([`flat`]): rows of
-//! fixed width in blocks of 4 KiB, for tables that are only looked up. [`merge`] and [`flat_merge`] read several runs
-//! in key order, for scans and for merges. [`store`] is the engine on a [`disk`], of the file system or in memory.
+//! Two kinds of table. *Columnar* (`columnar`, `stripes`): Parquet, with the pages of all columns ending at the
+//! same rows, so that a group of pages (a stripe) is found by a sparse index of first keys. *Flat* (`flat`): rows of
+//! fixed width in blocks of 4 KiB, for tables that are only looked up. `merge` and `flat_merge` read several runs
+//! in key order, for scans and for merges. `store` is the engine on a [`disk`], of the file system or in memory.
 //!
 //! ## What it leaves out
 //!

@@ -76,7 +76,10 @@ impl Run {
         }
         let filter = PointFilter::load(std::mem::take(&mut index.filter))?;
         let first_keys = Keys::from_bytes(std::mem::take(&mut index.first_keys).into(), width);
-        let file = CheckedFile::open(disk, data_path.to_path_buf(), meta.bytes, index.chunks.clone())?;
+        // Copied out: the decoded fields are slices of the whole index file, and would keep it in memory.
+        let chunks = Bytes::copy_from_slice(&std::mem::take(&mut index.chunks));
+        index.data_xxh3 = Bytes::new();
+        let file = CheckedFile::open(disk, data_path.to_path_buf(), meta.bytes, chunks)?;
         Ok(Self {
             meta: meta.clone(),
             table: Arc::clone(table),

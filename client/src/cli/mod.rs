@@ -15,24 +15,27 @@ mod quarantine;
 mod source;
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
 
+use crate::Client;
 use clap::{CommandFactory as _, Parser as _};
-use isthmus_client::Client;
 
 use args::{Args, Noun};
 use failure::{Done, Failure};
 use output::Output;
 
-fn main() -> ExitCode {
-    let args = Args::parse();
+/// Runs the CLI with its arguments, the program's name first. Ends the process itself where arguments are wrong or
+/// only help was asked for (exit codes 2 and 0).
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = Args::parse_from(args);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Failed(format!("can't start: {error}")).report(),
     };
-    let result = runtime.block_on(run(args));
+    let result = runtime.block_on(carry_out(args));
     // A thread that waits for standard input can't be stopped; it isn't waited for.
     runtime.shutdown_background();
     match result {
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> Result<Done, Failure> {
+async fn carry_out(args: Args) -> Result<Done, Failure> {
     let mut output = Output::new(args.global.output);
     if let Noun::Completions { shell } = args.noun {
         let mut script = Vec::new();
