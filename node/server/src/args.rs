@@ -33,9 +33,11 @@ pub enum Command {
 
 /// `isthmus-node dev`
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Node i listens on P+10i (gRPC), P+10i+1 (HTTP) and P+10i+2 (other nodes). There is a source \
+#[command(
+    after_help = "Node i listens on P+10i (gRPC), P+10i+1 (HTTP) and P+10i+2 (other nodes). There is a source \
                         `dev` with the write key `dev-write-key`.\n\nExamples:\n  isthmus-node dev\n  isthmus-node dev \
-                        --nodes 3 --data-dir ./data")]
+                        --nodes 3 --data-dir ./data"
+)]
 pub struct DevArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
@@ -65,10 +67,12 @@ pub struct DemoArgs {
 /// `isthmus-node serve`. What is given here counts before the environment (`ISTHMUS_NODE_ID`), and that before the
 /// file. Names are those of the file's keys.
 #[derive(Clone, Debug, Default, Args, Serialize)]
-#[command(after_help = "Every option can be set by the environment (ISTHMUS_NODE_ID=1) and in the file of --config \
+#[command(
+    after_help = "Every option can be set by the environment (ISTHMUS_NODE_ID=1) and in the file of --config \
                         (node_id = 1), too.\n\nExamples:\n  isthmus-node serve --node-id 1 --grpc-listen \
                         127.0.0.1:7400 --http-listen 127.0.0.1:7401 \\\n    --peer-listen 127.0.0.1:7402 --data-dir \
-                        /var/lib/isthmus --bootstrap\n  isthmus-node serve --config /etc/isthmus.toml")]
+                        /var/lib/isthmus --bootstrap\n  isthmus-node serve --config /etc/isthmus.toml"
+)]
 pub struct ServeArgs {
     /// This node's id in the cluster: 1 or more, never used twice.
     #[arg(long, value_name = "ID")]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use isthmus_coordinator::{DEV_SOURCE, DEV_WRITE_KEY, FoundOptions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -111,11 +112,9 @@ impl DevCluster {
         self.nodes.first().map(|node| format!("http://{}", node.addresses().grpc)).unwrap_or_default()
     }
 
-    /// Stops all nodes, one after the other.
+    /// Stops all nodes together.
     pub async fn stop(self) {
-        for node in self.nodes {
-            node.stop().await;
-        }
+        join_all(self.nodes.into_iter().map(Node::stop_with_the_cluster)).await;
     }
 }
 
@@ -130,7 +129,8 @@ pub async fn run(args: DevArgs) -> Result<()> {
         Some(_) => None,
         None => Some(tempfile::tempdir().map_err(Error::io("make a temporary directory"))?),
     };
-    let data_dir = args.data_dir.as_deref().or(temporary.as_ref().map(|dir| dir.path())).unwrap_or(Path::new("."));
+    let data_dir =
+        args.data_dir.as_deref().or(temporary.as_ref().map(|dir| dir.path())).unwrap_or(Path::new("."));
     let replicas = args.replicas.unwrap_or(if args.nodes >= 3 { 3 } else { 1 });
     config::check_replicas(replicas).map_err(|error| given(&args, error))?;
     if args.shards == 0 || args.shards > config::SHARDS_MAX {
@@ -141,8 +141,13 @@ pub async fn run(args: DevArgs) -> Result<()> {
         let problem = format!("{replicas} replicas need {replicas} nodes: give --nodes, too");
         return Err(given(&args, Error::setting("replicas", problem)));
     }
-    let options =
-        DevOptions { nodes: args.nodes, data_dir: data_dir.to_owned(), port: args.port, shards: args.shards, replicas };
+    let options = DevOptions {
+        nodes: args.nodes,
+        data_dir: data_dir.to_owned(),
+        port: args.port,
+        shards: args.shards,
+        replicas,
+    };
     let begun = Instant::now();
     let cluster = tokio::select! {
         biased;
@@ -156,7 +161,10 @@ pub async fn run(args: DevArgs) -> Result<()> {
         cluster.endpoint()
     );
     match &temporary {
-        Some(dir) => println!("The data is in {} and is removed at the end; --data-dir keeps it.", dir.path().display()),
+        Some(dir) => println!(
+            "The data is in {} and is removed at the end; --data-dir keeps it.",
+            dir.path().display()
+        ),
         None => println!("The data is in {}.", data_dir.display()),
     }
     stop.cancelled().await;

@@ -27,13 +27,13 @@ mod version;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use self::args::{Cli, Command};
 pub use self::{
     args::{DevArgs, ServeArgs},
     error::{Error, Result},
     node::{Addresses, Node, NodeOptions, Origin},
     version::VERSION,
 };
-use self::args::{Cli, Command};
 
 /// `EX_USAGE` as clap and most programs have it.
 const USAGE: u8 = 2;

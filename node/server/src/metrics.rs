@@ -96,7 +96,12 @@ impl Metrics {
         let calls = Family::<Call, Counter>::default();
         registry.register("grpc_calls", "Clients' calls, by method and code", calls.clone());
         let seconds = Family::<Method, Histogram, fn() -> Histogram>::new_with_constructor(durations);
-        registry.register_with_unit("grpc_call", "Time to the answer's beginning", Unit::Seconds, seconds.clone());
+        registry.register_with_unit(
+            "grpc_call",
+            "Time to the answer's beginning",
+            Unit::Seconds,
+            seconds.clone(),
+        );
         let family = Family::<Outcome, Counter>::default();
         registry.register("ingest_items", "Items of batches, by outcome", family.clone());
         let items = ["unspecified", "accepted", "duplicate", "quarantined", "rejected", "outcome_unknown"]

@@ -97,7 +97,8 @@ pub fn options(config: &Config) -> Result<NodeOptions> {
 fn identity_key(path: &Path) -> Result<IdentityKey> {
     let wrong = |problem: String| Error::setting("identity_key_file", problem);
     check_secret_file(path).map_err(|error| wrong(error.to_string()))?;
-    let content = std::fs::read(path).map_err(|error| wrong(format!("{} can't be read: {error}", path.display())))?;
+    let content =
+        std::fs::read(path).map_err(|error| wrong(format!("{} can't be read: {error}", path.display())))?;
     if let Ok(key) = <[u8; 32]>::try_from(content.as_slice()) {
         return Ok(IdentityKey::new(key));
     }

@@ -259,14 +259,11 @@ impl Node {
         self.network.remove(self.id);
         self.stop.cancel();
         self.shards.0.lock().remove(&self.id);
-        eprintln!("KILL {} coordinator", self.id);
         self.coordinator.stop().await;
-        eprintln!("KILL {} raft", self.id);
-        self.raft.stop().await;
-        eprintln!("KILL {} tracker", self.id);
+        // Before the raft node: it may be closing a group.
         self.tracker.close();
         self.tracker.wait().await;
-        eprintln!("KILL {} done", self.id);
+        self.raft.stop().await;
         self.disk.clone()
     }
 

@@ -122,7 +122,8 @@ fn given(args: &ServeArgs) -> Vec<String> {
 /// service (`ISTHMUS_SERVICE_HOST`, `ISTHMUS_PORT_7400_TCP_ADDR`); those aren't.
 fn is_setting(key: &str) -> bool {
     let of_service = key.contains("SERVICE_HOST") || key.contains("SERVICE_PORT");
-    let of_link = key == "PORT" || key.starts_with("PORT_") || key.contains("_PORT_") || key.ends_with("_PORT");
+    let of_link =
+        key == "PORT" || key.starts_with("PORT_") || key.contains("_PORT_") || key.ends_with("_PORT");
     !(of_service || of_link || NOT_SETTINGS.contains(&key) || key.starts_with(FOR_TESTS))
 }
 

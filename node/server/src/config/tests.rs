@@ -59,8 +59,7 @@ fn what_is_wrong_in_a_file_is_named_with_key_and_line() {
 #[test]
 fn the_command_line_counts_before_the_environment_and_that_before_the_file() {
     let file = file("node_id = 1\nshards = 2\nreplicas = 1\n[raft]\ntick = \"20ms\"\n");
-    let args =
-        ServeArgs { config: Some(file.path().to_owned()), node_id: Some(3), ..ServeArgs::default() };
+    let args = ServeArgs { config: Some(file.path().to_owned()), node_id: Some(3), ..ServeArgs::default() };
     let env = [("ISTHMUS_NODE_ID", "2"), ("ISTHMUS_SHARDS", "4"), ("ISTHMUS_RAFT__TICK", "30ms")];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = load(&args, env).unwrap().config;
@@ -72,7 +71,10 @@ fn the_command_line_counts_before_the_environment_and_that_before_the_file() {
 #[test]
 fn what_is_wrong_elsewhere_is_named_by_option_or_variable() {
     let args = ServeArgs { replicas: Some(2), ..ServeArgs::default() };
-    assert_eq!(load(&args, none()).unwrap_err().to_string().split(": must").next(), Some("--replicas: replicas"));
+    assert_eq!(
+        load(&args, none()).unwrap_err().to_string().split(": must").next(),
+        Some("--replicas: replicas")
+    );
     for (name, value, key) in [
         ("ISTHMUS_REPLICAS", "4", "replicas"),
         ("ISTHMUS_REPLICA", "3", "replica"),
@@ -85,8 +87,17 @@ fn what_is_wrong_elsewhere_is_named_by_option_or_variable() {
 
 #[test]
 fn variables_that_are_not_settings_are_left_alone() {
-    let names = ["ISTHMUS_LOG", "ISTHMUS_ENDPOINT", "ISTHMUS_SERVICE_HOST", "ISTHMUS_PORT", "ISTHMUS_PORT_7400_TCP",
-        "ISTHMUS_PEERS_SERVICE_PORT_GRPC", "ISTHMUS_PEERS_PORT_7402_TCP_ADDR", "ISTHMUS_TEST_SEED", "HOME"];
+    let names = [
+        "ISTHMUS_LOG",
+        "ISTHMUS_ENDPOINT",
+        "ISTHMUS_SERVICE_HOST",
+        "ISTHMUS_PORT",
+        "ISTHMUS_PORT_7400_TCP",
+        "ISTHMUS_PEERS_SERVICE_PORT_GRPC",
+        "ISTHMUS_PEERS_PORT_7402_TCP_ADDR",
+        "ISTHMUS_TEST_SEED",
+        "HOME",
+    ];
     let env = names.map(|name| (name.to_owned(), "tcp://10.0.0.1:7400".to_owned()));
     load(&ServeArgs::default(), env).unwrap();
 }

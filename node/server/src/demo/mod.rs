@@ -11,8 +11,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use isthmus_coordinator::{DEV_SOURCE, DEV_WRITE_KEY};
 use isthmus_domain::Amount;
 use isthmus_proto::v1::{
-    GetRequest, Identifier, IngestRequest, ItemOutcome, Profile, ProfileKey, ProfileServiceListRequest, TimelineEvent,
-    TimelineRequest, ingest_service_client::IngestServiceClient, profile_key::Key,
+    GetRequest, Identifier, IngestRequest, ItemOutcome, Profile, ProfileKey, ProfileServiceListRequest,
+    TimelineEvent, TimelineRequest, ingest_service_client::IngestServiceClient, profile_key::Key,
     profile_service_client::ProfileServiceClient,
 };
 use tokio::time::Instant;
@@ -84,8 +84,11 @@ async fn show(cluster: &DevCluster) -> Result<()> {
 
 async fn ingest(channel: Channel) -> Result<()> {
     let items: Vec<_> = history::items()?;
-    println!("Taking in {} purchases at an online shop, 1997 and 1998 (CDNOW; a line each, any of which may look like \
-              another) ...", items.len());
+    println!(
+        "Taking in {} purchases at an online shop, 1997 and 1998 (CDNOW; a line each, any of which may look like \
+              another) ...",
+        items.len()
+    );
     let begun = Instant::now();
     let batches = items.chunks(BATCH_ITEMS).map(|items| IngestRequest {
         write_key: DEV_WRITE_KEY.to_owned(),
@@ -116,13 +119,16 @@ async fn check_totals(client: &mut ProfileServiceClient<Channel>) -> Result<()> 
     let (mut customers, mut transactions, mut revenue) = (0_u64, 0_u64, Amount::zero());
     let mut cursor = String::new();
     loop {
-        let request = ProfileServiceListRequest { limit: PAGE, cursor, ..ProfileServiceListRequest::default() };
+        let request =
+            ProfileServiceListRequest { limit: PAGE, cursor, ..ProfileServiceListRequest::default() };
         let page = client.list(request).await?.into_inner();
         for profile in &page.profiles {
             customers += 1;
             transactions += profile.event_counts.get(EVENT).copied().unwrap_or_default();
-            let sum: Amount =
-                profile.revenue.parse().map_err(|_| Error::Demo("a profile's revenue is no amount".to_owned()))?;
+            let sum: Amount = profile
+                .revenue
+                .parse()
+                .map_err(|_| Error::Demo("a profile's revenue is no amount".to_owned()))?;
             revenue += &sum;
         }
         cursor = page.next_cursor;
@@ -188,12 +194,16 @@ fn day(time: Option<&prost_types::Timestamp>) -> String {
 /// Says how to go on, and with `keep` waits to be told to stop.
 async fn go_on(cluster: &DevCluster, keep: bool, stop: &CancellationToken) {
     if !keep {
-        println!("To look around yourself: `isthmus-node demo --keep` leaves this cluster running; `isthmus-node dev`");
+        println!(
+            "To look around yourself: `isthmus-node demo --keep` leaves this cluster running; `isthmus-node dev`"
+        );
         println!("starts an empty one; `cargo install --path client` installs the CLI `isthmus` for both.");
         return;
     }
     let endpoint = cluster.endpoint();
-    println!("The cluster stays up until Ctrl-C. Clients connect to {endpoint}; source `{DEV_SOURCE}`, write key");
+    println!(
+        "The cluster stays up until Ctrl-C. Clients connect to {endpoint}; source `{DEV_SOURCE}`, write key"
+    );
     println!("`{DEV_WRITE_KEY}`. For example, after `cargo install --path client`:");
     println!("  export ISTHMUS_ENDPOINT={endpoint}");
     println!("  isthmus profile get user_id:{CUSTOMER}");

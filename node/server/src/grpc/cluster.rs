@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use isthmus_domain::{NodeId, ShardEntry};
 use isthmus_proto::v1::{
-    Node, NodeState, NodesRequest, NodesResponse, RemoveRequest, RemoveResponse, Replica, ReplicaRole, ShardsRequest,
-    ShardsResponse, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
+    Node, NodeState, NodesRequest, NodesResponse, RemoveRequest, RemoveResponse, Replica, ReplicaRole,
+    ShardsRequest, ShardsResponse, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
     cluster_service_server::ClusterService,
 };
 use tokio::time::Instant;
@@ -55,8 +55,7 @@ impl Cluster {
 /// A replica as clients get it.
 fn replica(entry: &ShardEntry, node: NodeId, answers: &Answers) -> Replica {
     let slots: Vec<String> = entry.ranges.as_slice().iter().map(ToString::to_string).collect();
-    let mut shown =
-        Replica { shard: entry.id.0, node: node.0, slots: slots.join(","), ..Replica::default() };
+    let mut shown = Replica { shard: entry.id.0, node: node.0, slots: slots.join(","), ..Replica::default() };
     if let Some(reply) = answers.get(&(entry.id.0, node.0)) {
         let role = i32::try_from(reply.role).ok().and_then(|role| ReplicaRole::try_from(role).ok());
         shown.role = role.unwrap_or_default().into();
@@ -134,7 +133,10 @@ impl ClusterService for Cluster {
         Ok(Response::new(ShardsResponse { replicas }))
     }
 
-    async fn transfer(&self, request: Request<TransferRequest>) -> Result<Response<TransferResponse>, Status> {
+    async fn transfer(
+        &self,
+        request: Request<TransferRequest>,
+    ) -> Result<Response<TransferResponse>, Status> {
         let deadline = self.hub.deadline(request.metadata());
         let TransferRequest { shard, to_node } = request.into_inner();
         let view = self.hub.view();

@@ -43,7 +43,10 @@ pub fn decode<const N: usize>(kind: Kind, cursor: &str) -> Result<Option<[u8; N]
 }
 
 fn bytes(text: &str) -> Option<Vec<u8>> {
-    if text.len() > 2 * BYTES_MAX || !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if text.len() > 2 * BYTES_MAX
+        || !text.len().is_multiple_of(2)
+        || !text.bytes().all(|b| b.is_ascii_hexdigit())
+    {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()

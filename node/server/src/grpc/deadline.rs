@@ -21,7 +21,8 @@ pub fn deadline(metadata: &MetadataMap, default: Duration) -> Instant {
 
 /// At most eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
-    let unit_at = text.len().checked_sub(1).filter(|at| (1..=8).contains(at) && text.is_char_boundary(*at))?;
+    let unit_at =
+        text.len().checked_sub(1).filter(|at| (1..=8).contains(at) && text.is_char_boundary(*at))?;
     let (digits, unit) = text.split_at(unit_at);
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

@@ -95,7 +95,10 @@ where
         Box::pin(
             async move {
                 let mut response = in_our_words(answer.await?);
-                let code = response.headers().get("grpc-status").map_or(Code::Ok, |v| Code::from_bytes(v.as_bytes()));
+                let code = response
+                    .headers()
+                    .get("grpc-status")
+                    .map_or(Code::Ok, |v| Code::from_bytes(v.as_bytes()));
                 shared.metrics.called(method, code, begun.elapsed());
                 tracing::debug!(?code, "answered");
                 response.headers_mut().insert(REQUEST_ID, id);
@@ -228,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_clients_request_id_is_taken_if_it_is_a_plain_one() {
-        let with = |id: &str| request_id(&Request::builder().header(REQUEST_ID, id).body(Body::empty()).unwrap());
+        let with =
+            |id: &str| request_id(&Request::builder().header(REQUEST_ID, id).body(Body::empty()).unwrap());
         assert_eq!(with("abc-1").unwrap(), "abc-1");
         assert!(with("a b").is_none() && with(&"a".repeat(65)).is_none());
     }

@@ -40,13 +40,17 @@ pub fn judge(status: &ClusterStatus, answers: &Answers, voting: Option<usize>) -
     let nodes = view.active_nodes().count();
     let wanted = view.replicas as usize;
     if nodes < wanted {
-        health.problems.push(format!("{wanted} replicas of each shard need {wanted} nodes, there are {nodes}"));
+        health
+            .problems
+            .push(format!("{wanted} replicas of each shard need {wanted} nodes, there are {nodes}"));
     } else {
         let enough = largest_odd(nodes.min(metadata_voters(view.replicas)));
         let placed = view.metadata_peers.len();
         let voting = voting.unwrap_or(placed);
         if placed < enough || voting < enough {
-            health.problems.push(format!("the metadata group has {} of {enough} replicas", placed.min(voting)));
+            health
+                .problems
+                .push(format!("the metadata group has {} of {enough} replicas", placed.min(voting)));
         }
     }
     for entry in &view.shard_map.shards {
@@ -67,7 +71,8 @@ pub fn judge(status: &ClusterStatus, answers: &Answers, voting: Option<usize>) -
 /// The newest of those that say they lead.
 pub fn leader_of<'a>(entry: &ShardEntry, answers: &'a Answers) -> Option<&'a ReplicaStatusReply> {
     let told = entry.replicas.iter().filter_map(|peer| answers.get(&(entry.id.0, peer.node().0)));
-    let leaders = told.filter(|reply| reply.role == u32::try_from(i32::from(ReplicaRole::Leader)).unwrap_or(0));
+    let leaders =
+        told.filter(|reply| reply.role == u32::try_from(i32::from(ReplicaRole::Leader)).unwrap_or(0));
     leaders.max_by_key(|reply| reply.term)
 }
 
@@ -139,7 +144,8 @@ mod tests {
             let voters: Vec<u64> = entry.replicas.iter().map(|peer| peer.0).collect();
             for (index, peer) in entry.replicas.iter().enumerate() {
                 let role = if index == 0 { 1 } else { 2 };
-                let reply = ReplicaStatusReply { peer: peer.0, role, voters: voters.clone(), ..Default::default() };
+                let reply =
+                    ReplicaStatusReply { peer: peer.0, role, voters: voters.clone(), ..Default::default() };
                 answers.insert((entry.id.0, peer.node().0), reply);
             }
         }
@@ -157,7 +163,8 @@ mod tests {
 
     #[test]
     fn each_thing_that_is_amiss_is_said() {
-        let problems = |status: &ClusterStatus, answers: &Answers| judge(status, answers, None).problems.join("; ");
+        let problems =
+            |status: &ClusterStatus, answers: &Answers| judge(status, answers, None).problems.join("; ");
         let few = status(1, 3);
         assert!(problems(&few, &answers(&few)).contains("need 3 nodes"));
         let good = status(3, 3);
@@ -171,7 +178,10 @@ mod tests {
         let leader = learning.get_mut(&(1, 1)).unwrap();
         leader.learners = vec![leader.voters.pop().unwrap()];
         assert_eq!(problems(&good, &learning), "shard 1: 2 of 3 replicas vote");
-        assert_eq!(judge(&good, &answers(&good), Some(1)).problems, ["the metadata group has 1 of 3 replicas"]);
+        assert_eq!(
+            judge(&good, &answers(&good), Some(1)).problems,
+            ["the metadata group has 1 of 3 replicas"]
+        );
         let unknown = ClusterStatus { metadata_leader: None, ..status(1, 1) };
         assert!(problems(&unknown, &answers(&unknown)).contains("metadata group has no leader"));
     }

@@ -57,16 +57,20 @@ impl Hub {
     pub(super) fn facet(&self, key: Option<&ProfileKey>) -> Result<FacetId, Refusal> {
         match key.and_then(|key| key.key.as_ref()) {
             Some(Key::Identifier(given)) => {
-                let namespace = Namespace::parse(&given.namespace)
-                    .map_err(|error| Refusal::field("INVALID_IDENTIFIER", "key.identifier.namespace", error.to_string()))?;
-                let identifier = Identifier::normalise(namespace, &given.value)
-                    .map_err(|error| Refusal::field("INVALID_IDENTIFIER", "key.identifier.value", error.to_string()))?;
+                let namespace = Namespace::parse(&given.namespace).map_err(|error| {
+                    Refusal::field("INVALID_IDENTIFIER", "key.identifier.namespace", error.to_string())
+                })?;
+                let identifier = Identifier::normalise(namespace, &given.value).map_err(|error| {
+                    Refusal::field("INVALID_IDENTIFIER", "key.identifier.value", error.to_string())
+                })?;
                 Ok(FacetId::of(&self.identity_key, &identifier))
             }
             Some(Key::ProfileId(text)) => text.parse().map_err(|_| {
                 Refusal::field("INVALID_PROFILE_ID", "key.profile_id", "must be 32 hexadecimal digits")
             }),
-            None => Err(Refusal::field("INVALID_KEY", "key", "is missing: name an identifier or a profile id")),
+            None => {
+                Err(Refusal::field("INVALID_KEY", "key", "is missing: name an identifier or a profile id"))
+            }
         }
     }
 }
@@ -94,7 +98,11 @@ pub(super) fn page_limit(limit: u32) -> Result<u32, Refusal> {
     match limit {
         0 => Ok(PAGE_DEFAULT),
         1..=PAGE_MAX => Ok(limit),
-        _ => Err(Refusal::field("INVALID_LIMIT", "limit", format!("must be 1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}"))),
+        _ => Err(Refusal::field(
+            "INVALID_LIMIT",
+            "limit",
+            format!("must be 1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}"),
+        )),
     }
 }
 
@@ -114,7 +122,9 @@ mod tests {
         assert_eq!(level(Level::Linearizable(Linearizable {})), Ok(ReadLevel::Linearizable));
         assert_eq!(level(Level::MinVersion("00000000000000ff".into())), Ok(ReadLevel::AtLeast(Stamp(255))));
         assert_eq!(level(Level::MaxStalenessMs(5)), Ok(ReadLevel::Stale(Duration::from_millis(5))));
-        for bad in [Level::MinVersion("ff".into()), Level::MaxStalenessMs(0), Level::MaxStalenessMs(3_600_001)] {
+        for bad in
+            [Level::MinVersion("ff".into()), Level::MaxStalenessMs(0), Level::MaxStalenessMs(3_600_001)]
+        {
             assert!(level(bad).is_err());
         }
     }

@@ -57,7 +57,10 @@ const HEALTH_NAMES: [&str; 6] = [
 ];
 
 /// All services of the clients' port, and the handle on what health checks are told.
-pub fn services(hub: &Arc<Hub>, options: &GrpcOptions) -> (HealthReporter, Router<Stack<FrontLayer, Identity>>) {
+pub fn services(
+    hub: &Arc<Hub>,
+    options: &GrpcOptions,
+) -> (HealthReporter, Router<Stack<FrontLayer, Identity>>) {
     // Requests may come compressed; the limit holds for both sizes.
     macro_rules! limited {
         ($server:ident, $service:expr) => {

@@ -56,9 +56,9 @@ fn hex(id: &[u8; 16]) -> String {
 fn parsed(text: &str) -> Result<[u8; 16], Refusal> {
     let plain = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let number = plain.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-    number
-        .map(u128::to_be_bytes)
-        .ok_or_else(|| Refusal::field("INVALID_ID", "id", "must be 32 hexadecimal digits, as List shows them"))
+    number.map(u128::to_be_bytes).ok_or_else(|| {
+        Refusal::field("INVALID_ID", "id", "must be 32 hexadecimal digits, as List shows them")
+    })
 }
 
 #[tonic::async_trait]

@@ -63,7 +63,8 @@ impl SourceService for Sources {
         let deadline = self.hub.deadline(request.metadata());
         let CreateRequest { name, primary_order, default_currency } = request.into_inner();
         named(&name)?;
-        let made = self.hub.coordinator.create_source(&name, primary_order, &default_currency, random()?, deadline);
+        let made =
+            self.hub.coordinator.create_source(&name, primary_order, &default_currency, random()?, deadline);
         let (source, write_key) = with_key(made.await.map_err(|error| status(&error))?);
         Ok(Response::new(CreateResponse { source, write_key }))
     }

@@ -245,6 +245,9 @@ mod tests {
             message: "why".to_owned(),
         };
         assert_eq!(shown(&refused("ALREADY_EXISTS")), (Code::AlreadyExists, "ALREADY_EXISTS".into(), false));
-        assert_eq!(shown(&refused("QUORUM_AT_RISK")), (Code::FailedPrecondition, "QUORUM_AT_RISK".into(), false));
+        assert_eq!(
+            shown(&refused("QUORUM_AT_RISK")),
+            (Code::FailedPrecondition, "QUORUM_AT_RISK".into(), false)
+        );
     }
 }

@@ -31,8 +31,15 @@ impl ShardControl for Control {
         })
     }
 
-    fn transfer(&self, shard: u64, to_peer: u64, deadline: Instant) -> BoxFuture<'static, Result<(), String>> {
+    fn transfer(
+        &self,
+        shard: u64,
+        to_peer: u64,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<(), String>> {
         let router = self.router.clone();
-        Box::pin(async move { router.transfer(shard, to_peer, deadline).await.map_err(|error| error.to_string()) })
+        Box::pin(
+            async move { router.transfer(shard, to_peer, deadline).await.map_err(|error| error.to_string()) },
+        )
     }
 }

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::storage::blocking;
-use crate::{Result, Error};
+use crate::{Error, Result};
 
 /// How long to wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);

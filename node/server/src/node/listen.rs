@@ -55,12 +55,15 @@ impl Port {
             );
             return Err(wrong(problem));
         }
-        let listener = listener(&addresses).map_err(|error| wrong(format!("can't listen on `{listen}`: {error}")))?;
+        let listener =
+            listener(&addresses).map_err(|error| wrong(format!("can't listen on `{listen}`: {error}")))?;
         let bound = listener.local_addr().map_err(|error| wrong(format!("`{listen}`: {error}")))?;
         let host = match &options.advertise_host {
             Some(host) => bracketed(host),
             None if bound.ip().is_unspecified() => {
-                let problem = format!("others can't reach a node at `{listen}`: say with advertise_host where they can");
+                let problem = format!(
+                    "others can't reach a node at `{listen}`: say with advertise_host where they can"
+                );
                 return Err(Error::setting("advertise_host", problem));
             }
             None => host.to_owned(),
@@ -118,7 +121,8 @@ mod tests {
     #[tokio::test]
     async fn a_port_in_use_is_named() {
         let taken = Ports::bind(&options()).await.unwrap();
-        let (key, problem) = refused(NodeOptions { http_listen: taken.peer.address.clone(), ..options() }).await;
+        let (key, problem) =
+            refused(NodeOptions { http_listen: taken.peer.address.clone(), ..options() }).await;
         assert!(key == "http_listen" && problem.contains("in use"), "{problem}");
     }
 
@@ -138,7 +142,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_address_is_refused() {
         for listen in ["7400", ":7400", "127.0.0.1", "127.0.0.1:99999"] {
-            assert_eq!(refused(NodeOptions { peer_listen: listen.into(), ..options() }).await.0, "peer_listen");
+            assert_eq!(
+                refused(NodeOptions { peer_listen: listen.into(), ..options() }).await.0,
+                "peer_listen"
+            );
         }
     }
 }

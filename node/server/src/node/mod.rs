@@ -137,8 +137,13 @@ impl Node {
         &self.hub.coordinator
     }
 
-    /// Stops the node gracefully.
+    /// Stops the node gracefully: what it leads is handed over to other nodes first.
     pub async fn stop(self) {
-        stop::stop(self).await;
+        stop::stop(self, true).await;
+    }
+
+    /// Stops the node gracefully, and leaves it to the others to elect new leaders: for a cluster that stops as a whole.
+    pub async fn stop_with_the_cluster(self) {
+        stop::stop(self, false).await;
     }
 }

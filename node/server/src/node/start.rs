@@ -43,7 +43,8 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     let storage = Storage::open(dir, options.storage.clone()).await?;
 
     let transport = transport(&membership, &options)?;
-    let raft = RaftNode::start(storage.log.clone(), transport.clone(), raft_options(&options, &storage.incoming))?;
+    let raft =
+        RaftNode::start(storage.log.clone(), transport.clone(), raft_options(&options, &storage.incoming))?;
     let identity_key = membership.identity_key.clone();
     let started = Coordinator::start(Parts {
         membership,
@@ -60,7 +61,8 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
             return Err(error.into());
         }
     };
-    let (tracker, stop_rest, stop_host) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let (tracker, stop_rest, stop_host) =
+        (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     let me = NodeId(options.node_id);
     let view = coordinator.view();
     let first = view.borrow().clone();
@@ -119,10 +121,36 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     let host = tracker.spawn(host.run(stop_host.clone()));
     let dir = storage.dir;
     serving
-        .clients(ports.grpc.listener, ports.http.listener, &hub, shards.clone(), keeper, dir.clone(), &options.grpc)
+        .clients(
+            ports.grpc.listener,
+            ports.http.listener,
+            &hub,
+            shards.clone(),
+            keeper,
+            dir.clone(),
+            &options.grpc,
+        )
         .await;
-    tracing::info!(node = options.node_id, grpc = addresses.grpc, peer = addresses.peer, version = VERSION, "started");
-    Ok(Node { addresses, hub, raft, transport, shards, serving, host, tracker, stop_host, stop_rest, _dir: dir })
+    tracing::info!(
+        node = options.node_id,
+        grpc = addresses.grpc,
+        peer = addresses.peer,
+        version = VERSION,
+        "started"
+    );
+    Ok(Node {
+        addresses,
+        hub,
+        raft,
+        transport,
+        shards,
+        serving,
+        host,
+        tracker,
+        stop_host,
+        stop_rest,
+        _dir: dir,
+    })
 }
 
 /// The node's place in a cluster: what an earlier start left, or a new one.
@@ -147,7 +175,10 @@ async fn membership(
     let membership = match Membership::resume(&path, &node).map_err(explained)? {
         Some(membership) => membership,
         None if dir.identity().is_some() => {
-            let problem = format!("{} lacks the node's membership: restore it, or begin anew under another id", path.display());
+            let problem = format!(
+                "{} lacks the node's membership: restore it, or begin anew under another id",
+                path.display()
+            );
             return Err(Error::setting("data_dir", problem));
         }
         None => enter(&path, &node, &options.origin, stop).await?,
@@ -161,7 +192,12 @@ async fn membership(
     }
 }
 
-async fn enter(path: &Path, node: &MemberOptions, origin: &Origin, stop: &CancellationToken) -> Result<Membership> {
+async fn enter(
+    path: &Path,
+    node: &MemberOptions,
+    origin: &Origin,
+    stop: &CancellationToken,
+) -> Result<Membership> {
     let entered = match origin {
         Origin::Found(options) => Membership::found(path, node, options.clone()),
         Origin::Join(peers) => {

@@ -16,16 +16,18 @@ const WRITE_OUT: Duration = Duration::from_secs(15);
 /// How long calls under way are waited for.
 const CALLS: Duration = Duration::from_secs(5);
 
-/// See [`Node::stop`].
-pub(super) async fn stop(node: Node) {
+/// See [`Node::stop`] and [`Node::stop_with_the_cluster`].
+pub(super) async fn stop(node: Node, hand_over: bool) {
     let Node { hub, raft, transport, shards, serving, host, tracker, stop_host, stop_rest, _dir, .. } = node;
     tracing::info!(node = hub.node, "stopping");
     serving.close_clients().await;
-    let deadline = Instant::now() + HAND_OVER;
-    let handles = shards.all();
-    join_all(handles.iter().map(|shard| hand_over(shard, deadline))).await;
-    if let Err(error) = hub.coordinator.hand_over(deadline).await {
-        tracing::warn!(%error, "the metadata group was not handed over");
+    if hand_over {
+        let deadline = Instant::now() + HAND_OVER;
+        let handles = shards.all();
+        join_all(handles.iter().map(|shard| give_away(shard, deadline))).await;
+        if let Err(error) = hub.coordinator.hand_over(deadline).await {
+            tracing::warn!(%error, "the metadata group was not handed over");
+        }
     }
     let serving = serving.drain_clients(CALLS).await;
     stop_host.cancel();
@@ -57,7 +59,7 @@ pub(super) async fn stop(node: Node) {
 }
 
 /// Hands a shard over to the voter that is closest behind, if this node leads it and there is such a one.
-async fn hand_over(shard: &ShardHandle, deadline: Instant) {
+async fn give_away(shard: &ShardHandle, deadline: Instant) {
     let view = shard.watch().borrow().clone();
     let heirs = view.progress.iter().filter(|peer| peer.recent_active && !peer.learner);
     let Some(heir) = heirs.max_by_key(|peer| (peer.matched, peer.peer)) else { return };

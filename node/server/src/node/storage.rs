@@ -85,7 +85,9 @@ fn empty(path: &Path) -> Result<()> {
 }
 
 /// Runs what waits for a disk on a thread that may.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Error::NotReady(format!("a task of the storage ended early: {error}"))),

@@ -19,7 +19,7 @@ use super::table::{Combine, Projection, Table};
 use crate::{Error, Result};
 
 /// A source decodes about so many rows at a time.
-const READ_ROWS: usize = 4096;
+const READ_ROWS: usize = 1024;
 
 struct Source {
     run: Arc<Run>,

@@ -90,7 +90,7 @@ pub enum RowSource {
 }
 
 /// Batches of a merge.
-const MERGE_ROWS: usize = 4096;
+const MERGE_ROWS: usize = 1024;
 
 impl<D: Disk> Runs<D> {
     /// Runs in a directory of a disk.

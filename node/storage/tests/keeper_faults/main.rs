@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use fail::FailScenario;
+use isthmus_storage::control::{KeyRange, Order};
 use isthmus_storage::keeper::{Keeper, STEPS};
 use isthmus_storage::{Error, Result, StoreId};
 use keeper_fixture::{Change, Crash, Machine, State, observe, write_out};
@@ -57,6 +58,15 @@ fn prepared(machine: &Machine, write_outs: u64) -> (Keeper, StoreId, State) {
         state.apply(&Change::numbered(number));
     }
     (keeper, store, state)
+}
+
+/// Stores that no group has hold no rows.
+fn no_dead_rows(keeper: &Keeper, what: &str) {
+    let live: Vec<u32> = keeper.groups().unwrap().iter().map(|meta| meta.store).collect();
+    for store in (1..9).filter(|store| !live.contains(store)) {
+        let page = keeper.scan(StoreId(store), &KeyRange::all(), Order::Ascending, 1).unwrap();
+        assert!(page.rows.is_empty(), "{what}: rows of store {store}");
+    }
 }
 
 fn files(machine: &Machine) -> usize {
@@ -192,6 +202,7 @@ fn a_crash_at_any_step_of_an_installation_leaves_the_old_state_or_the_new() {
             assert_eq!(found, if flipped { new.clone() } else { old }, "{step}, {crash:?}");
             let runs = keeper.runs(keeper.group(1).unwrap().unwrap().store_id()).unwrap().all().count();
             assert_eq!(files(&machine), runs * 2, "{step}, {crash:?}: the other store is dropped");
+            no_dead_rows(&keeper, &format!("{step}, {crash:?}"));
             keeper.install(1, 3, &machine.path("export"), &exported).unwrap();
             while keeper.collect_garbage().unwrap() {}
             assert_eq!(observe(&keeper, 1).unwrap().unwrap(), new, "{step}, {crash:?}: installed again");

@@ -90,7 +90,8 @@ fn entry(
     content_type: &str,
     payload: Bytes,
 ) -> QuarantineEntry {
-    let mut entry = QuarantineEntry::new(context.key, refused, &context.source.name, origin, content_type, payload);
+    let mut entry =
+        QuarantineEntry::new(context.key, refused, &context.source.name, origin, content_type, payload);
     if entry.payload.len() > PAYLOAD_BYTES_MAX {
         entry.message.push_str(&format!(
             " (of {} bytes that were sent the first {PAYLOAD_BYTES_MAX} are kept)",
@@ -160,7 +161,9 @@ mod tests {
     fn kept(item: IngestItem) -> QuarantineEntry {
         let prepared = prepared(item);
         assert_eq!(prepared.routed.item.attempt, 5);
-        let Some(command_item::Body::Quarantine(bytes)) = prepared.routed.item.body else { panic!("accepted") };
+        let Some(command_item::Body::Quarantine(bytes)) = prepared.routed.item.body else {
+            panic!("accepted")
+        };
         let entry = QuarantineEntry::from_bytes(bytes).unwrap();
         assert_eq!(prepared.told.refused, Some((entry.reason.clone(), entry.message.clone())));
         assert_eq!(prepared.routed.slot, entry.slot());
@@ -228,6 +231,9 @@ mod tests {
         };
         let entry = kept(IngestItem { body: Some(Body::Unreadable(unreadable)), origin: "a.csv:17".into() });
         assert_eq!((entry.reason.as_str(), entry.payload.len()), (UNREADABLE, UNREADABLE_BYTES_MAX));
-        assert_eq!((entry.content_type.as_str(), entry.message.as_str()), ("text/csv", "line 17: 3 columns, not 5"));
+        assert_eq!(
+            (entry.content_type.as_str(), entry.message.as_str()),
+            ("text/csv", "line 17: 3 columns, not 5")
+        );
     }
 }

@@ -72,7 +72,12 @@ impl Ingest {
     }
 
     /// Makes all items ready for their shards.
-    async fn prepare(&self, source: &SourceView, sent_at: Option<i64>, batch: IngestRequest) -> Vec<Prepared> {
+    async fn prepare(
+        &self,
+        source: &SourceView,
+        sent_at: Option<i64>,
+        batch: IngestRequest,
+    ) -> Vec<Prepared> {
         let mut prepared = Vec::with_capacity(batch.items.len());
         let mut items = batch.items.into_iter();
         loop {
@@ -168,7 +173,8 @@ fn explained(reason: &str) -> &'static str {
 #[tonic::async_trait]
 impl IngestService for Ingest {
     async fn ingest(&self, request: Request<IngestRequest>) -> Result<Response<IngestResponse>, Status> {
-        let span = tracing::debug_span!("ingest.batch", node = self.hub.node, items = request.get_ref().items.len());
+        let span =
+            tracing::debug_span!("ingest.batch", node = self.hub.node, items = request.get_ref().items.len());
         Ok(Response::new(self.take(request).instrument(span).await?))
     }
 }
@@ -193,7 +199,10 @@ mod tests {
             (ItemResult::Unknown, ItemOutcome::OutcomeUnknown, "OUTCOME_UNKNOWN", true),
         ] {
             let answer = answer(result, told("m-1"));
-            assert_eq!((answer.outcome(), answer.reason.as_str(), answer.retryable), (outcome, reason, retryable));
+            assert_eq!(
+                (answer.outcome(), answer.reason.as_str(), answer.retryable),
+                (outcome, reason, retryable)
+            );
             assert_eq!(answer.message.is_empty(), reason.is_empty());
             assert_eq!(answer.message_id, "m-1");
         }

@@ -26,7 +26,8 @@ pub(super) fn of(view: &View, metadata: &MetadataMap, batch: &IngestRequest) -> 
     };
     let source = match key {
         Some(key) => {
-            let known = view.source_by_key(&key).filter(|source| !source.disabled && key.len() <= KEY_BYTES_MAX);
+            let known =
+                view.source_by_key(&key).filter(|source| !source.disabled && key.len() <= KEY_BYTES_MAX);
             let source = known.ok_or_else(|| {
                 let message = "the write key is unknown, was rotated away, or its source is disabled";
                 Refusal::new(Code::Unauthenticated, "WRITE_KEY_INVALID", message)
@@ -68,7 +69,8 @@ fn viewed(source: &Source) -> SourceView {
 
 fn key_of_metadata(metadata: &MetadataMap) -> Result<Option<String>, Refusal> {
     let unreadable = || {
-        let message = "the authorization header can't be read: send `Bearer KEY`, or `Basic` with base64 of `KEY:`";
+        let message =
+            "the authorization header can't be read: send `Bearer KEY`, or `Basic` with base64 of `KEY:`";
         Refusal::new(Code::Unauthenticated, "WRITE_KEY_INVALID", message)
     };
     if let Some(value) = metadata.get("x-write-key") {
@@ -138,23 +140,34 @@ mod tests {
         let wire = ClusterView {
             version: 1,
             cluster_id: vec![1; 16].into(),
-            shard_map: isthmus_domain::ShardMap::even(1).map(|mut map| {
-                map.shards[0].replicas = vec![isthmus_domain::ReplicaId::new(isthmus_domain::NodeId(1), 1)];
-                map.encode().into()
-            })
-            .unwrap(),
-            sources: vec![source("default", "", false), source("shop", "k1", false), source("old", "k2", true)],
+            shard_map: isthmus_domain::ShardMap::even(1)
+                .map(|mut map| {
+                    map.shards[0].replicas =
+                        vec![isthmus_domain::ReplicaId::new(isthmus_domain::NodeId(1), 1)];
+                    map.encode().into()
+                })
+                .unwrap(),
+            sources: vec![
+                source("default", "", false),
+                source("shop", "k1", false),
+                source("old", "k2", true),
+            ],
             ..ClusterView::default()
         };
         View::from_wire(wire).unwrap()
     }
 
-    fn asked(key: &str, source: &str, headers: &[(&'static str, &'static str)]) -> Result<String, &'static str> {
+    fn asked(
+        key: &str,
+        source: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<String, &'static str> {
         let mut metadata = MetadataMap::new();
         for (name, value) in headers {
             metadata.insert(*name, value.parse().unwrap());
         }
-        let batch = IngestRequest { write_key: key.into(), source: source.into(), ..IngestRequest::default() };
+        let batch =
+            IngestRequest { write_key: key.into(), source: source.into(), ..IngestRequest::default() };
         use crate::grpc::status::Fault as _;
         of(&view(), &metadata, &batch).map(|source| source.name).map_err(|refusal| match refusal.reason() {
             "WRITE_KEY_INVALID" => "key",
@@ -190,7 +203,9 @@ mod tests {
 
     #[test]
     fn base64_is_decoded_with_and_without_padding() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zg", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE", "fooba")] {
+        for (text, bytes) in
+            [("", ""), ("Zg==", "f"), ("Zg", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE", "fooba")]
+        {
             assert_eq!(base64(text).as_deref(), Some(bytes.as_bytes()), "{text}");
         }
         for bad in ["Z", "Zg===", "Z*==", "Zm9vY"] {

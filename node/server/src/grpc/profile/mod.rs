@@ -15,9 +15,9 @@ use isthmus_domain::{EventRecord, FacetId, FacetSummary, Profile, Stamp};
 use isthmus_proto::{
     internal::v1::StoredEvent,
     v1::{
-        self, BatchGetEntry, BatchGetRequest, BatchGetResponse, GetRequest, GetResponse, ProfileServiceListRequest,
-        ProfileServiceListResponse, TimelineEvent, TimelineRequest, TimelineResponse,
-        profile_service_server::ProfileService,
+        self, BatchGetEntry, BatchGetRequest, BatchGetResponse, GetRequest, GetResponse,
+        ProfileServiceListRequest, ProfileServiceListResponse, TimelineEvent, TimelineRequest,
+        TimelineResponse, profile_service_server::ProfileService,
     },
 };
 use prost::Message as _;
@@ -46,7 +46,12 @@ impl Profiles {
     }
 
     /// The profile of a facet's summary; `None` when nothing is known under it.
-    fn fold(&self, summary: Option<&[u8]>, stamp: Stamp, fields: Fields) -> Result<Option<v1::Profile>, Status> {
+    fn fold(
+        &self,
+        summary: Option<&[u8]>,
+        stamp: Stamp,
+        fields: Fields,
+    ) -> Result<Option<v1::Profile>, Status> {
         let Some(bytes) = summary else { return Ok(None) };
         let summary = FacetSummary::from_bytes(bytes).map_err(|_| damaged("a facet's summary"))?;
         if summary.is_empty() {
@@ -71,13 +76,16 @@ impl Profiles {
         let facets: Vec<FacetId> = facets.collect::<Result<_, _>>()?;
         let read = self.hub.router.read_facets(&facets, level, deadline).await;
         let (summaries, stamp) = read.map_err(|error| status(&error))?;
-        let entries = summaries.iter().map(|summary| {
-            Ok(BatchGetEntry { profile: self.fold(summary.as_deref(), stamp, fields)? })
-        });
+        let entries = summaries
+            .iter()
+            .map(|summary| Ok(BatchGetEntry { profile: self.fold(summary.as_deref(), stamp, fields)? }));
         Ok(BatchGetResponse { entries: entries.collect::<Result<_, Status>>()? })
     }
 
-    async fn page(&self, request: Request<ProfileServiceListRequest>) -> Result<ProfileServiceListResponse, Status> {
+    async fn page(
+        &self,
+        request: Request<ProfileServiceListRequest>,
+    ) -> Result<ProfileServiceListResponse, Status> {
         let deadline = self.hub.deadline(request.metadata());
         let request = request.into_inner();
         let limit = page_limit(request.limit)?;
@@ -91,7 +99,8 @@ impl Profiles {
             profiles.extend(self.fold(Some(summary), page.stamp, fields)?);
         }
         let last = page.facets.last().filter(|_| page.more);
-        let next_cursor = last.map(|(id, _)| cursor::encode(Kind::Profiles, id.as_bytes())).unwrap_or_default();
+        let next_cursor =
+            last.map(|(id, _)| cursor::encode(Kind::Profiles, id.as_bytes())).unwrap_or_default();
         Ok(ProfileServiceListResponse { profiles, next_cursor })
     }
 
@@ -115,9 +124,8 @@ impl Profiles {
             events.push(wire::event(record, Stamp(stamp), page.identifier.as_ref()));
         }
         let last = last.filter(|_| page.more);
-        let next_cursor = last.map(|place| {
-            cursor::encode(Kind::Timeline, &[facet.as_bytes().as_slice(), &place].concat())
-        });
+        let next_cursor =
+            last.map(|place| cursor::encode(Kind::Timeline, &[facet.as_bytes().as_slice(), &place].concat()));
         Ok(TimelineResponse { events, next_cursor: next_cursor.unwrap_or_default() })
     }
 }
@@ -146,7 +154,12 @@ fn nothing_known() -> Status {
 }
 
 fn damaged(what: &str) -> Status {
-    Refusal::new(Code::Internal, "INTERNAL", format!("{what} can't be read: it is damaged, or of a newer version")).into()
+    Refusal::new(
+        Code::Internal,
+        "INTERNAL",
+        format!("{what} can't be read: it is damaged, or of a newer version"),
+    )
+    .into()
 }
 
 #[tonic::async_trait]
@@ -164,8 +177,12 @@ impl ProfileService for Profiles {
         Ok(Response::new(GetResponse { profile: Some(profile) }))
     }
 
-    async fn batch_get(&self, request: Request<BatchGetRequest>) -> Result<Response<BatchGetResponse>, Status> {
-        let span = tracing::debug_span!("query.scatter", node = self.hub.node, keys = request.get_ref().keys.len());
+    async fn batch_get(
+        &self,
+        request: Request<BatchGetRequest>,
+    ) -> Result<Response<BatchGetResponse>, Status> {
+        let span =
+            tracing::debug_span!("query.scatter", node = self.hub.node, keys = request.get_ref().keys.len());
         Ok(Response::new(self.get_many(request).instrument(span).await?))
     }
 
@@ -177,7 +194,10 @@ impl ProfileService for Profiles {
         Ok(Response::new(self.page(request).instrument(span).await?))
     }
 
-    async fn timeline(&self, request: Request<TimelineRequest>) -> Result<Response<TimelineResponse>, Status> {
+    async fn timeline(
+        &self,
+        request: Request<TimelineRequest>,
+    ) -> Result<Response<TimelineResponse>, Status> {
         Ok(Response::new(self.events(request).await?))
     }
 }

@@ -10,7 +10,10 @@ use crate::grpc::value::{timestamp, to_wire};
 ///
 /// # Errors
 /// When a stored trait is no JSON.
-pub(super) fn profile(profile: Profile, fields: Fields) -> Result<v1::Profile, isthmus_domain::value::JsonError> {
+pub(super) fn profile(
+    profile: Profile,
+    fields: Fields,
+) -> Result<v1::Profile, isthmus_domain::value::JsonError> {
     let mut shown = v1::Profile::default();
     if fields.has("profile_id") {
         shown.profile_id = profile.profile_id.to_string();

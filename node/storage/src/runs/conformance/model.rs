@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use arrow::compute::concat_batches;
 use proptest::prelude::*;
 
+use super::super::merge::Merge;
 use super::super::*;
 use super::*;
 
@@ -111,6 +112,7 @@ proptest! {
     fn a_merge_folds_equal_keys(
         runs in prop::collection::vec(prop::collection::vec((0..30_u64, -100..100_i64), 1..60), 1..6),
         page_rows in 1..20_usize,
+        batch_rows in 1..20_usize,
     ) {
         for (store, ..) in engines() {
             let table = sums_table(page_rows);
@@ -125,12 +127,17 @@ proptest! {
                 opened.push(writer.run(&table, 0, source).unwrap());
             }
             opened.reverse();
+            let oldest_first: Vec<_> = opened.iter().rev().cloned().collect();
+            let merge = Merge::new(&table, &oldest_first, (None, None), Projection::ALL, batch_rows).unwrap();
+            let folded: Result<Vec<_>> = merge.combining(table.columnar().unwrap().combine.clone()).collect();
             let merged = writer.run(&table, 1, RowSource::Runs(opened)).unwrap();
             let set = set(&table, vec![merged]);
             let batches: Result<Vec<_>> = set.scan(SUMS, None, None, Projection::ALL, 1000).unwrap().collect();
             let batch = concat_batches(&sum_schema(), &batches.unwrap()).unwrap();
             let expected = sum_rows(model.into_iter());
-            prop_assert_eq!(batch, expected);
+            prop_assert_eq!(&batch, &expected);
+            // However small the batches of a merge are, none ends inside of a group.
+            prop_assert_eq!(concat_batches(&sum_schema(), &folded.unwrap()).unwrap(), expected);
         }
     }
 }

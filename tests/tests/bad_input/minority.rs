@@ -1,0 +1,132 @@
+//! What only shows when a majority is gone: deadlines that pass, too much that waits, no quorum.
+//!
+//! Three nodes, of which two are killed. The one that is left leads every shard until it notices: for some seconds it
+//! proposes what can't be committed, after that it has no leader to send anything to.
+
+use std::{path::PathBuf, time::Duration};
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use isthmus_proto::v1::{
+    IngestRequest, IngestResponse, ItemOutcome, ReplicaRole, ShardsRequest, TransferRequest,
+    cluster_service_client::ClusterServiceClient, ingest_service_client::IngestServiceClient,
+};
+use isthmus_tests::{
+    ask,
+    cluster::{Cluster, PATIENCE},
+};
+use tonic::{Code, Request, Status, transport::Channel};
+
+use crate::{calls::unreadable, options};
+
+/// The node that is left.
+const LEFT: usize = 0;
+
+pub struct Minority {
+    cluster: Cluster,
+    cut: bool,
+}
+
+impl Minority {
+    pub async fn start(data: PathBuf) -> Self {
+        // A leader that hears of nobody gives up after this many ticks, and not before a case has used it.
+        let slow = [("ISTHMUS_RAFT__ELECTION_TICKS", "80")];
+        Self { cluster: Cluster::start(options(data, 3, &slow)).await, cut: false }
+    }
+
+    /// The node that is left, alone from the first time on.
+    async fn left(&mut self) -> Channel {
+        let channel = self.cluster.channel(LEFT);
+        if !self.cut {
+            self.lead_all(&channel).await;
+            for index in [1, 2] {
+                self.cluster.kill(index);
+            }
+            self.cut = true;
+        }
+        channel
+    }
+
+    /// Makes it the leader of all shards.
+    async fn lead_all(&self, channel: &Channel) {
+        let mut client = ClusterServiceClient::new(channel.clone());
+        let node = self.cluster.nodes[LEFT].id;
+        let replicas = client.shards(ShardsRequest {}).await.unwrap().into_inner().replicas;
+        for replica in replicas.iter().filter(|replica| replica.node == node && replica.role() != ReplicaRole::Leader) {
+            let request = TransferRequest { shard: replica.shard, to_node: node };
+            client.transfer(request).await.unwrap();
+        }
+    }
+
+    /// What was proposed and not committed by the deadline is unknown, never failed.
+    pub async fn deadline_passed(&mut self) {
+        let channel = self.left().await;
+        let response = send(&channel, "late", Duration::from_millis(600)).await.unwrap();
+        for result in &response.results {
+            assert_eq!(result.outcome(), ItemOutcome::OutcomeUnknown, "{result:?}");
+            assert_eq!(result.reason, "OUTCOME_UNKNOWN");
+            assert!(result.retryable && result.message.contains("same message id"), "{result:?}");
+        }
+        assert!(response.version.is_empty(), "nothing is known to be stored");
+    }
+
+    /// What has no leader to go to is refused as unavailable, writes and linearizable reads.
+    pub async fn no_quorum(&mut self) {
+        let channel = self.left().await;
+        let until = Duration::from_millis(300);
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match send(&channel, "refused", until).await {
+                Err(status) if status.code() == Code::Unavailable => {
+                    assert_eq!(ask::reason(&status), "NO_LEADER", "{status}");
+                    assert!(ask::says_when_to_come_back(&status), "{status}");
+                    break;
+                }
+                // The leader hasn't noticed yet.
+                Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status}"),
+                Ok(response) => {
+                    let unknown = |result: &_| isthmus_proto::v1::ItemResult::outcome(result) == ItemOutcome::OutcomeUnknown;
+                    assert!(response.results.iter().all(unknown), "{response:?}");
+                }
+            }
+            assert!(tokio::time::Instant::now() < patience, "it never refuses");
+        }
+        let status = ask::profile(&channel, "user_id", "late-1").await.unwrap_err();
+        assert_eq!((status.code(), ask::reason(&status).as_str()), (Code::Unavailable, "NO_LEADER"), "{status}");
+    }
+
+    /// More than may be on its way at a time is refused at once, with a time to come back.
+    pub async fn too_much_waits(&mut self) {
+        let channel = self.left().await;
+        let mut calls: FuturesUnordered<_> = (0..48)
+            .map(|_| {
+                let request = IngestRequest { items: unreadable(120, 32 << 10), ..IngestRequest::default() };
+                let mut client = IngestServiceClient::new(channel.clone());
+                async move { client.ingest(within(request, PATIENCE)).await }
+            })
+            .collect();
+        loop {
+            let answer = calls.next().await.expect("however much is sent, nothing is refused");
+            if let Err(status) = answer
+                && status.code() == Code::ResourceExhausted
+            {
+                assert_eq!(ask::reason(&status), "OVERLOADED", "{status}");
+                assert!(ask::says_when_to_come_back(&status), "{status}");
+                return;
+            }
+        }
+    }
+}
+
+fn within<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// Sends events of many customers, so that every shard gets some.
+async fn send(channel: &Channel, name: &str, timeout: Duration) -> Result<IngestResponse, Status> {
+    let items = (0..40).map(|number| ask::json(ask::seen(&format!("{name}-{number}"), &format!("{name}-{number}"))));
+    let request = IngestRequest { items: items.collect(), ..IngestRequest::default() };
+    let answer = IngestServiceClient::new(channel.clone()).ingest(within(request, timeout)).await;
+    answer.map(tonic::Response::into_inner)
+}
