@@ -176,12 +176,11 @@ impl Coordinator {
                     .channels
                     .retain(&shown.nodes.values().map(|node| node.peer_address.as_str()).collect());
                 let known = shown.nodes.get(&self.inner.me);
-                if known.is_some_and(|known| NodeInfo { leaving: false, ..known.clone() } != me) {
-                    if let Err(error) = self.announce(&me).await {
-                        tracing::warn!(%error, "could not tell the cluster this node's addresses; trying again");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                        continue;
-                    }
+                let news = known.is_some_and(|known| NodeInfo { leaving: false, ..known.clone() } != me);
+                if news && let Err(error) = self.announce(&me).await {
+                    tracing::warn!(%error, "could not tell the cluster this node's addresses; trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
                 }
                 if view.changed().await.is_err() {
                     return;

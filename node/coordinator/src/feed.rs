@@ -68,3 +68,50 @@ impl Saver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use isthmus_domain::ShardMap;
+    use isthmus_proto::internal::v1::ClusterView;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::state::MetaState;
+
+    fn view(version: u64) -> View {
+        let shard_map = ShardMap::even(4).unwrap();
+        View::of(&MetaState { version, shard_map, ..MetaState::new() }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_view_is_on_disk_before_it_is_shown_and_never_goes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(VIEW_FILE);
+        let (feed, saver, mut shown) = ViewFeed::new(Arc::default(), file.clone());
+        feed.offer(view(2));
+        assert_eq!(shown.borrow().version, 0, "nothing is shown before the saver has run");
+        assert!(!file.exists());
+        let stop = CancellationToken::new();
+        let saving = TaskTracker::new();
+        saving.spawn(saver.run(stop.clone()));
+        saving.close();
+        shown.wait_for(|view| view.version == 2).await.unwrap();
+        assert!(files::read_message::<ClusterView>(&file).unwrap().is_some());
+        feed.offer(view(1));
+        feed.offer(view(3));
+        assert_eq!(shown.wait_for(|view| view.version != 2).await.unwrap().version, 3);
+        stop.cancel();
+        saving.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_view_that_cannot_be_saved_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feed, saver, shown) = ViewFeed::new(Arc::default(), dir.path().join("missing").join(VIEW_FILE));
+        feed.offer(view(2));
+        let stop = CancellationToken::new();
+        stop.cancel();
+        saver.run(stop).await;
+        assert_eq!(shown.borrow().version, 0);
+    }
+}

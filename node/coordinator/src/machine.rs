@@ -43,6 +43,9 @@ use crate::{
     view::View,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// After so many entries the state is written out, so that the log stays short.
 pub const WRITE_OUT_ENTRIES: u64 = 256;
 
@@ -129,12 +132,6 @@ impl Machine {
         };
         machine.offer();
         Ok(machine)
-    }
-
-    /// Writes out after so many entries; for tests.
-    #[cfg(test)]
-    pub(crate) fn set_write_out_entries(&mut self, entries: u64) {
-        self.write_out_entries = entries;
     }
 
     fn offer(&mut self) {

@@ -51,18 +51,15 @@ impl Keep {
     pub(crate) async fn run(self, mut view: watch::Receiver<Arc<View>>, stop: CancellationToken) {
         loop {
             let shown = Arc::clone(&view.borrow_and_update());
-            let again = match self.follow(&shown).await {
-                Ok(()) => None,
-                Err(error) => {
-                    tracing::error!(%error, "the metadata replica is not as it should be; trying again");
-                    Some(tokio::time::sleep(RETRY))
-                }
-            };
+            let followed = self.follow(&shown).await;
+            if let Err(error) = &followed {
+                tracing::error!(%error, "the metadata replica is not as it should be; trying again");
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 changed = view.changed() => if changed.is_err() { return },
-                Some(()) = async { Some(again?.await) } => {}
+                () = tokio::time::sleep(RETRY), if followed.is_err() => {}
             }
         }
     }

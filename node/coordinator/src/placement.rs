@@ -12,7 +12,9 @@
 //!   goes to the answering nodes that hold the least. A peer that was placed and is not a voter yet is given up when
 //!   its node stops answering and another node can take its part; otherwise it is waited for.
 //! - *Evenly.* When all is at rest and one node holds at least two peers more than another, one group gets a peer
-//!   more, on the emptier node; the group then has one too many, and gives up the one on the fullest node.
+//!   more, on the emptier node; the group then has one too many, and gives up the one on the fullest node. Not while
+//!   there are too few nodes for the replicas wanted: the next node that joins changes everything again, and a cluster
+//!   of two whose single replicas are spread is hurt by the loss of either node.
 //!
 //! **What it leaves out.** Racks and zones; weights of shards and of nodes. Nodes that don't answer stay members
 //! until someone removes them: a machine can't tell a dead node from a cut cable.
@@ -175,6 +177,7 @@ fn spread(
         let movable = |id: &&u64| {
             **id != METADATA_GROUP
                 && at_rest(id, answer)
+                && groups.get(id).is_some_and(|group| group.voters.len() >= group.wanted)
                 && answer.get(id).is_some_and(|d| d.contains(&from) && !d.contains(&to))
         };
         let Some(id) = groups.keys().find(movable).copied() else { return };

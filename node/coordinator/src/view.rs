@@ -56,7 +56,7 @@ impl TryFrom<&SourceRecord> for Source {
     }
 }
 
-/// The cluster at one version. See the [module](self).
+/// The cluster at one version: immutable, consistent, maybe old. Of two views, the one with the larger version is newer.
 #[derive(Clone, Default)]
 pub struct View {
     /// The version; 0: nothing is known yet.

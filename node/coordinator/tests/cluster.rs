@@ -1,5 +1,7 @@
 //! Coordinators of several nodes in one process: growth, loss of the leader, removal, restart.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use isthmus_coordinator::{DEV_WRITE_KEY, Error, state::Code};

@@ -92,7 +92,7 @@ pub async fn check(world: &World, input: &str) -> Checked {
             let text = fs::read_to_string(&format).unwrap();
             assert!(text.contains("format_version = 1\n"), "{text}");
             fs::write(&format, text.replace("format_version = 1\n", "format_version = 2\n")).unwrap();
-            File::new(&data).is_refused_for(world, "data_dir", "newer");
+            File::new(&data).is_refused_for(world, "data_dir", "format 2, this version reads up to 1");
         }
         "secret file readable by others" => {
             let secret = world.path().join("identity.key");

@@ -2,7 +2,7 @@
 //! exactly what was sent.
 
 use isthmus_proto::v1::{
-    Event, EventType, IngestItem, ItemOutcome, QuarantineServiceListRequest, Value, ingest_item::Body, value::Kind,
+    Event, EventType, IngestItem, ItemOutcome, ItemResult, QuarantineServiceListRequest, Value, ingest_item::Body, value::Kind,
 };
 use isthmus_tests::ask;
 use prost::Message as _;
@@ -13,21 +13,11 @@ use crate::Checked;
 /// Stands in every value that could be personal, and must not stand in any answer.
 const CANARY: &str = "canary";
 
-/// Sends an item between two good ones and checks that it alone went to quarantine.
+/// Sends an item between two good ones and checks that it alone went to quarantine, and can be found there.
 pub async fn quarantined(channel: &Channel, input: &str, item: IngestItem, reason: &str) {
     let origin = format!("{}.jsonl:2", input.replace(' ', "-"));
-    let good = |number: u8| ask::json(ask::seen(&format!("good {input}"), &format!("good-{number} {input}")));
     let item = IngestItem { origin: origin.clone(), ..item };
-    let response = ask::send(channel, vec![good(1), item.clone(), good(2)]).await.unwrap();
-    let result = &response.results[1];
-    assert_eq!(result.outcome(), ItemOutcome::Quarantined, "{result:?}");
-    assert_eq!(result.reason, reason, "{}", result.message);
-    assert!(result.message.len() > 10 && !result.message.contains(CANARY), "{}", result.message);
-    assert!(!result.retryable, "sending the same again can't help");
-    for good in [0, 2] {
-        assert_eq!(response.results[good].outcome(), ItemOutcome::Accepted);
-    }
-
+    let result = refused(channel, input, item.clone(), reason).await;
     let list = QuarantineServiceListRequest { reason: reason.to_owned(), limit: 1_000, ..Default::default() };
     let entries = ask::quarantined(channel, list).await;
     let kept: Vec<_> = entries.iter().filter(|entry| entry.origin == origin).collect();
@@ -44,6 +34,41 @@ pub async fn quarantined(channel: &Channel, input: &str, item: IngestItem, reaso
         Some(Body::Event(sent)) => assert_eq!(entry.content, sent.encode_to_vec(), "what was sent is kept unchanged"),
         other => panic!("{other:?}"),
     }
+}
+
+/// Sends an item between two good ones; the result of the one that is refused.
+async fn refused(channel: &Channel, input: &str, item: IngestItem, reason: &str) -> ItemResult {
+    let good = |number: u8| ask::json(ask::seen(&format!("good {input}"), &format!("good-{number} {input}")));
+    let mut results = ask::send(channel, vec![good(1), item, good(2)]).await.unwrap().results;
+    for good in [0, 2] {
+        assert_eq!(results[good].outcome(), ItemOutcome::Accepted);
+    }
+    let result = results.remove(1);
+    assert_eq!(result.outcome(), ItemOutcome::Quarantined, "{result:?}");
+    assert_eq!(result.reason, reason, "{}", result.message);
+    assert!(result.message.len() > 10 && !result.message.contains(CANARY), "{}", result.message);
+    assert!(!result.retryable, "sending the same again can't help");
+    result
+}
+
+/// The first event under a message id counts; the second is kept as it was understood, since what tells them apart is
+/// known only where they are stored.
+async fn conflicting(channel: &Channel, input: &str) {
+    ask::accepted(channel, vec![track(r#""messageId":"m-1","properties":{"n":1}"#)]).await;
+    let second = track(r#""messageId":"m-1","properties":{"n":2}"#);
+    for _ in 0..2 {
+        let result = ask::send(channel, vec![second.clone()]).await.unwrap().results.remove(0);
+        assert_eq!((result.outcome(), result.reason.as_str()), (ItemOutcome::Quarantined, "MESSAGE_ID_CONFLICT"));
+    }
+    refused(channel, input, second, "MESSAGE_ID_CONFLICT").await;
+    let profile = ask::profile(channel, "user_id", CANARY).await.unwrap();
+    assert_eq!(profile.event_counts["Seen"], 1, "the first one counts, and it alone");
+    let list = QuarantineServiceListRequest { reason: "MESSAGE_ID_CONFLICT".to_owned(), ..Default::default() };
+    let entries = ask::quarantined(channel, list).await;
+    assert_eq!((entries.len(), entries[0].message_id.as_str()), (1, "m-1"), "{entries:?}");
+    let entry = ask::shown(channel, &entries[0].id).await;
+    let kept: serde_json::Value = serde_json::from_slice(&entry.content).unwrap();
+    assert_eq!((&kept["properties"]["n"], &kept["userId"]), (&2.into(), &CANARY.into()), "{kept}");
 }
 
 /// A track event with one more field.
@@ -92,11 +117,7 @@ pub async fn check(channel: &Channel, input: &str) -> Checked {
             (track(&format!(r#""messageId":"{}""#, "m".repeat(101))), "MESSAGE_ID_TOO_LONG")
         }
         "same message id with another body" => {
-            ask::accepted(channel, vec![track(r#""messageId":"m-1","properties":{"n":1}"#)]).await;
-            let second = track(r#""messageId":"m-1","properties":{"n":2}"#);
-            quarantined(channel, input, second, "MESSAGE_ID_CONFLICT").await;
-            let profile = ask::profile(channel, "user_id", CANARY).await.unwrap();
-            assert_eq!(profile.event_counts["Seen"], 1, "the first one counts, and it alone");
+            conflicting(channel, input).await;
             return Checked::Held;
         }
         other => panic!("no case for {other}"),

@@ -243,7 +243,8 @@ impl Round<'_> {
         if let Some(step) = self.change_voters(change) {
             return step;
         }
-        let kept: Vec<_> = placed.iter().copied().filter(|peer| wants(peer) || self.led.has(*peer)).collect();
+        // Members are exactly the wanted peers here: what is left over is placed alone.
+        let kept: Vec<_> = placed.iter().copied().filter(wants).collect();
         (kept.len() < placed.len()).then(|| self.place(kept))
     }
 

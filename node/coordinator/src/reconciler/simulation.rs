@@ -145,6 +145,12 @@ impl World {
 
     /// Nodes open and delete replicas, groups elect leaders, learners catch up, nodes report.
     pub(super) fn settle(&mut self) {
+        self.settle_unchecked();
+        self.check();
+    }
+
+    /// As [`Self::settle`], for a world that a test has put out of order.
+    pub(super) fn settle_unchecked(&mut self) {
         self.now_ms += ROUND_MS;
         let view = self.view();
         for (id, group) in &self.groups {
@@ -182,12 +188,17 @@ impl World {
                 group.caught_up = members.copied().filter(|peer| up(peer, *id)).collect();
             }
         }
+        self.report_all();
+    }
+
+    /// All nodes that are up tell what their replicas do.
+    pub(super) fn report_all(&mut self) {
+        let view = self.view();
         for info in view.nodes.values().filter(|info| !self.down.contains(&NodeId(info.node_id))) {
             let of_node = self.open.iter().filter(|(_, peer)| peer.node().0 == info.node_id);
             let reports = of_node.map(|(group, peer)| self.report(*group, *peer)).collect();
             self.observed.report(NodeId(info.node_id), reports, self.now_ms);
         }
-        self.check();
     }
 
     fn report(&self, id: u64, peer: ReplicaId) -> ReplicaReport {

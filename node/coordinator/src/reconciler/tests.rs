@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use isthmus_domain::NodeId;
+use isthmus_domain::{NodeId, ReplicaId};
 use proptest::prelude::*;
 
 use super::{
@@ -29,12 +29,14 @@ fn one_node_stays_as_it_is() {
 }
 
 #[test]
-fn two_nodes_hold_one_voter_of_each_group_since_two_are_no_safer() {
+fn a_second_node_changes_nothing_since_two_are_no_safer_than_one() {
     let world = grown(2, 16, 3);
-    for group in world.groups.values() {
-        assert_eq!(group.voters.len(), 1);
-    }
-    let voters = world.voters_by_node();
+    assert_eq!(world.voters_by_node(), BTreeMap::from([(1, 17)]));
+}
+
+#[test]
+fn single_replicas_are_spread_where_they_are_wanted() {
+    let voters = grown(2, 16, 1).voters_by_node();
     assert!(voters[&1].abs_diff(voters[&2]) <= 1, "{voters:?}");
 }
 
@@ -132,13 +134,49 @@ fn a_new_leader_decides_nothing_before_it_has_heard_from_all_or_waited() {
 
 #[test]
 fn a_peer_that_the_placement_does_not_list_is_removed_from_its_group() {
-    let mut world = grown(3, 1, 3);
-    let stray = isthmus_domain::ReplicaId::new(NodeId(9), 99);
-    world.groups.get_mut(&16).unwrap().learners.insert(stray);
-    world.settle();
-    let steps = super::decide(&world.view(), &world.observed, world.now_ms);
+    // On a node that has a peer in the placement, too: it is the peer that counts.
+    let stray = ReplicaId::new(NodeId(2), 99);
     let removed = Step::Change { group: 16, add_learners: vec![], promote: vec![], remove: vec![stray] };
-    assert_eq!(steps, [removed]);
+    let mut world = grown(3, 1, 3);
+    world.groups.get_mut(&16).unwrap().learners.insert(stray);
+    world.settle_unchecked();
+    assert_eq!(super::decide(&world.view(), &world.observed, world.now_ms), [removed.clone()]);
+
+    let mut world = grown(3, 1, 3);
+    world.groups.get_mut(&16).unwrap().voters.insert(stray);
+    world.settle_unchecked();
+    assert_eq!(super::decide(&world.view(), &world.observed, world.now_ms), [removed]);
+}
+
+#[test]
+fn voters_change_only_to_a_set_that_could_commit_now() {
+    let mut world = grown(6, 1, 5);
+    let leader = world.groups[&16].leader.unwrap();
+    let leaves =
+        world.groups[&16].voters.iter().map(|peer| peer.node()).find(|node| *node != leader.node()).unwrap();
+    assert_eq!(world.remove(leaves.0), "");
+    let promotes =
+        |step: &Step| matches!(step, Step::Change { group: 16, promote, .. } if !promote.is_empty());
+    let next = |world: &World| super::decide(&world.view(), &world.observed, world.now_ms);
+    for _ in 0..20 {
+        if next(&world).iter().any(promotes) {
+            break;
+        }
+        world.round(|_| Fate::Done);
+    }
+    assert!(next(&world).iter().any(promotes));
+    let learner = *world.groups[&16].learners.first().unwrap();
+    let all = world.groups[&16].caught_up.clone();
+    let mut told = |caught_up: &[ReplicaId]| {
+        world.groups.get_mut(&16).unwrap().caught_up = caught_up.iter().copied().collect();
+        world.report_all();
+        next(&world).iter().any(promotes)
+    };
+    let others: Vec<_> = all.iter().copied().filter(|peer| *peer != learner).collect();
+    assert!(!told(&others), "the learner is behind");
+    assert!(!told(&[leader, learner]), "two of five are close");
+    let stays = others.iter().copied().find(|peer| *peer != leader && peer.node() != leaves).unwrap();
+    assert!(told(&[leader, learner, stays]), "three of five are close");
 }
 
 /// Loses, repeats and interrupts steps, and stops and starts nodes, never more than one of three at a time.

@@ -6,8 +6,8 @@
 //! nothing. Commands are safe to send again: a repeated one is answered as the first was and changes nothing.
 //!
 //! **How.** One command, one file, in `apply/`. Each returns what it did or why not; [`MetaState::apply`] alone
-//! raises the version, and only when something changed. [`rows`] turns the state into small control rows and back.
-//! [`check`] states the invariants; the tests hold them after every command.
+//! raises the version, and only when something changed. `rows` turns the state into small control rows and back.
+//! [`MetaState::check`] states the invariants; the tests hold them after every command.
 //!
 //! **Invariants.**
 //! 1. The shard map is valid: every slot is owned by exactly one shard.

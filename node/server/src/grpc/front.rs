@@ -12,6 +12,9 @@
 //! | RESOURCE_EXHAUSTED, on one that decompresses to more | RESOURCE_EXHAUSTED `TOO_LARGE` |
 //! | UNIMPLEMENTED, on an encoding or method | UNIMPLEMENTED `UNSUPPORTED_ENCODING`, `UNKNOWN_METHOD` |
 //!
+//! tonic doesn't look at a request's content type. What is not gRPC is answered here, in HTTP's terms too (415), as
+//! "gRPC over HTTP/2" asks for: UNIMPLEMENTED `UNSUPPORTED_CONTENT_TYPE`.
+//!
 //! Left out: answers that begin well and fail later (streams); their services say themselves why.
 
 use std::{
@@ -24,7 +27,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -91,10 +94,13 @@ where
         let method = shared.metrics.method(request.uri().path());
         let span = tracing::debug_span!("grpc.call", method, request = id.to_str().unwrap_or_default());
         let begun = Instant::now();
-        let answer = self.inner.call(request);
+        let answer = is_grpc(&request).then(|| self.inner.call(request));
         Box::pin(
             async move {
-                let mut response = in_our_words(answer.await?);
+                let mut response = match answer {
+                    Some(answer) => in_our_words(answer.await?),
+                    None => not_grpc(),
+                };
                 let code = response
                     .headers()
                     .get("grpc-status")
@@ -123,6 +129,21 @@ fn request_id(request: &Request<Body>) -> Option<HeaderValue> {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
     let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(plain);
     fits.then(|| id.clone())
+}
+
+/// Whether a request's content type is `application/grpc`, with `+proto` and parameters or without.
+fn is_grpc(request: &Request<Body>) -> bool {
+    let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = given.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/grpc") || kind.eq_ignore_ascii_case("application/grpc+proto")
+}
+
+fn not_grpc() -> Response<Body> {
+    let message = "the content type has to be application/grpc, with Protobuf messages";
+    let refusal = Refusal::new(Code::Unimplemented, "UNSUPPORTED_CONTENT_TYPE", message);
+    let mut answer = Status::from(refusal).into_http();
+    *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    answer
 }
 
 /// Puts tonic's own refusals into our words; other answers pass.
@@ -227,6 +248,19 @@ mod tests {
     fn our_own_answers_pass_unchanged() {
         let ours = Refusal::new(Code::Internal, "INTERNAL", "failed to decode Protobuf message in a shard");
         assert_eq!(answered(ours.into()), (Code::Internal, "INTERNAL".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_grpc_is_told_so() {
+        let with = |kind: &str| is_grpc(&Request::builder().header(CONTENT_TYPE, kind).body(Body::empty()).unwrap());
+        assert!(with("application/grpc") && with("application/grpc+proto") && with("Application/gRPC; a=b"));
+        assert!(!with("application/json") && !with("application/grpc-web") && !with("application/grpc+json"));
+        assert!(!is_grpc(&Request::new(Body::empty())));
+        let (answer, refused) = (not_grpc(), "UNSUPPORTED_CONTENT_TYPE".to_owned());
+        assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, refused);
     }
 
     #[test]
