@@ -19,7 +19,7 @@ async fn three(world: &World) -> Vec<Node> {
     let first = Node::start(world, 1, &Disk::new(), Way::Found { shards: SHARDS, replicas: 3 }).await;
     let peers = [first.address.clone()];
     let second = Node::start(world, 2, &Disk::new(), Way::Join(&peers)).await;
-    let third = Node::start(world, 3, &Disk::new(), Way::Join(&[second.address.clone()])).await;
+    let third = Node::start(world, 3, &Disk::new(), Way::Join(std::slice::from_ref(&second.address))).await;
     let nodes = vec![first, second, third];
     grown(&nodes, &[1, 2, 3]).await;
     nodes

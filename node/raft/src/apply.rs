@@ -91,6 +91,10 @@ enum Next<O> {
     Other(Work<O>),
 }
 
+/// After so many bytes of entries others get their turn: with many groups catching up after a restart, heartbeats and
+/// elections must not wait for whole batches.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Runs until told to stop, or until the state machine is broken.
 pub(crate) async fn run<S: StateMachine>(machine: S, replica: Arc<Replica<S::Outcome>>, entries_max: usize) {
     let group = replica.group;
@@ -161,11 +165,17 @@ impl<S: StateMachine> Applier<S> {
         let mut entries = entries.into_iter();
         let mut answers = Vec::new();
         let mut applied = self.replica.gate.applied();
+        let mut bytes = 0;
         for step in steps {
+            if bytes >= PIECE_BYTES {
+                bytes = 0;
+                tokio::task::yield_now().await;
+            }
             let index = match step {
                 Step::Entry(reply) => {
                     let entry = entries.next().ok_or_else(|| Broken::new("an entry without a payload"))?;
                     let (index, term) = (entry.index, entry.term);
+                    bytes += entry.data.len();
                     let outcome = self.machine.apply(entry)?;
                     if let Some(reply) = reply {
                         answers.push((reply, Proposed { index, term, outcome }));

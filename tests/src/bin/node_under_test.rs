@@ -4,5 +4,6 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    let _scenario = fail::FailScenario::setup();
     isthmus_node::run(std::env::args_os())
 }

@@ -140,7 +140,7 @@ fn a_peer_that_the_placement_does_not_list_is_removed_from_its_group() {
     let mut world = grown(3, 1, 3);
     world.groups.get_mut(&16).unwrap().learners.insert(stray);
     world.settle_unchecked();
-    assert_eq!(super::decide(&world.view(), &world.observed, world.now_ms), [removed.clone()]);
+    assert_eq!(super::decide(&world.view(), &world.observed, world.now_ms), std::slice::from_ref(&removed));
 
     let mut world = grown(3, 1, 3);
     world.groups.get_mut(&16).unwrap().voters.insert(stray);

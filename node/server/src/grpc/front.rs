@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn what_is_not_grpc_is_told_so() {
-        let with = |kind: &str| is_grpc(&Request::builder().header(CONTENT_TYPE, kind).body(Body::empty()).unwrap());
+        let with =
+            |kind: &str| is_grpc(&Request::builder().header(CONTENT_TYPE, kind).body(Body::empty()).unwrap());
         assert!(with("application/grpc") && with("application/grpc+proto") && with("Application/gRPC; a=b"));
         assert!(!with("application/json") && !with("application/grpc-web") && !with("application/grpc+json"));
         assert!(!is_grpc(&Request::new(Body::empty())));

@@ -199,11 +199,11 @@ impl Host {
         };
         let mut whole = true;
         for meta in stored.into_iter().filter(|meta| meta.group >= FIRST_SHARD) {
-            if wanted.get(&meta.group) != Some(&meta.replica) {
-                if let Err(error) = self.remove(meta.group).await {
-                    whole = false;
-                    tracing::error!(shard = meta.group, %error, "a replica can't be removed; trying again");
-                }
+            if wanted.get(&meta.group) != Some(&meta.replica)
+                && let Err(error) = self.remove(meta.group).await
+            {
+                whole = false;
+                tracing::error!(shard = meta.group, %error, "a replica can't be removed; trying again");
             }
         }
         whole

@@ -1,10 +1,13 @@
 //! A node's ports: bound before anything else, so that a port in use is found while nothing has been touched.
 
-use std::net::SocketAddr;
+use std::{io::ErrorKind, net::SocketAddr};
 
-use tokio::net::{TcpListener, lookup_host};
+use tokio::{
+    net::{TcpListener, lookup_host},
+    time::{Instant, sleep},
+};
 
-use super::NodeOptions;
+use super::{LET_GO, NodeOptions};
 use crate::{Error, Result};
 
 /// Connections that may wait to be accepted.
@@ -55,8 +58,8 @@ impl Port {
             );
             return Err(wrong(problem));
         }
-        let listener =
-            listener(&addresses).map_err(|error| wrong(format!("can't listen on `{listen}`: {error}")))?;
+        let listening = patiently(&addresses).await;
+        let listener = listening.map_err(|error| wrong(format!("can't listen on `{listen}`: {error}")))?;
         let bound = listener.local_addr().map_err(|error| wrong(format!("`{listen}`: {error}")))?;
         let host = match &options.advertise_host {
             Some(host) => bracketed(host),
@@ -72,9 +75,22 @@ impl Port {
     }
 }
 
+/// Listens; a port in use is waited for a moment, since a process that was killed takes a moment to let go.
+async fn patiently(addresses: &[SocketAddr]) -> std::io::Result<TcpListener> {
+    let until = Instant::now() + LET_GO;
+    loop {
+        match listener(addresses) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                sleep(LET_GO / 20).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Listens on the first of the addresses that can be had.
 fn listener(addresses: &[SocketAddr]) -> std::io::Result<TcpListener> {
-    let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    let mut failed = std::io::Error::from(ErrorKind::AddrNotAvailable);
     for address in addresses {
         match bind(*address) {
             Ok(listener) => return Ok(listener),

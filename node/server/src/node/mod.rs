@@ -40,6 +40,8 @@ use crate::{
 
 /// How often something that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a port or directory that is in use is waited for: a process that was killed takes a moment to let go of it.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// Where a node is reached, each as `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -147,15 +147,13 @@ fn unready(hub: &Hub) -> Option<String> {
         return Some("no leader of the metadata group is known".to_owned());
     }
     let me = isthmus_domain::NodeId(hub.node);
-    let missing =
-        status.view.shards_of(me).into_iter().find_map(|peer| match hub.router.local().get(peer.shard) {
-            None => Some(format!("shard {} is not open", peer.shard)),
-            Some(shard) if shard.leadership().leader.is_none() => {
-                Some(format!("shard {} has no leader", peer.shard))
-            }
-            Some(_) => None,
-        });
-    missing
+    status.view.shards_of(me).into_iter().find_map(|peer| match hub.router.local().get(peer.shard) {
+        None => Some(format!("shard {} is not open", peer.shard)),
+        Some(shard) if shard.leadership().leader.is_none() => {
+            Some(format!("shard {} has no leader", peer.shard))
+        }
+        Some(_) => None,
+    })
 }
 
 /// What the HTTP port tells of a node.

@@ -16,7 +16,9 @@ use isthmus_storage::{
     log::{EngineLog, EngineLogOptions},
     runs::{FileRuns, RunOptions},
 };
+use tokio::time::{Instant, sleep};
 
+use super::LET_GO;
 use crate::{Error, Result, config::StorageOptions};
 
 /// The opened data of a node.
@@ -34,7 +36,14 @@ pub(super) struct Storage {
 /// # Errors
 /// [`Error::Setting`] of `data_dir` for what an operator has to mend.
 pub(super) async fn open_dir(path: PathBuf) -> Result<Arc<DataDir>> {
-    blocking(move || DataDir::open(&path).map(Arc::new).map_err(Error::data_dir)).await
+    let until = Instant::now() + LET_GO;
+    loop {
+        let opening = path.clone();
+        match blocking(move || Ok(DataDir::open(&opening))).await? {
+            Err(isthmus_storage::Error::Locked { .. }) if Instant::now() < until => sleep(LET_GO / 20).await,
+            opened => return opened.map(Arc::new).map_err(Error::data_dir),
+        }
+    }
 }
 
 /// Where the node's membership is kept.

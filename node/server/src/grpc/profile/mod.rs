@@ -31,6 +31,8 @@ use super::{
     status::{Refusal, status},
 };
 
+/// A page ends with the item that takes it to so many bytes: most clients take 4 MiB unless told otherwise.
+const PAGE_BYTES: usize = 3 << 20;
 /// The most profiles of a `BatchGet`.
 const KEYS_MAX: usize = 1_000;
 
@@ -95,12 +97,20 @@ impl Profiles {
         let read = self.hub.router.list_facets(after, limit, level, deadline).await;
         let page = read.map_err(|error| status(&error))?;
         let mut profiles = Vec::with_capacity(page.facets.len());
-        for (_, summary) in &page.facets {
-            profiles.extend(self.fold(Some(summary), page.stamp, fields)?);
+        let (mut bytes, mut last, mut more) = (0, None, page.more);
+        for (id, summary) in &page.facets {
+            if bytes >= PAGE_BYTES {
+                more = true;
+                break;
+            }
+            if let Some(profile) = self.fold(Some(summary), page.stamp, fields)? {
+                bytes += profile.encoded_len();
+                profiles.push(profile);
+            }
+            last = Some(id);
         }
-        let last = page.facets.last().filter(|_| page.more);
-        let next_cursor =
-            last.map(|(id, _)| cursor::encode(Kind::Profiles, id.as_bytes())).unwrap_or_default();
+        let last = last.filter(|_| more);
+        let next_cursor = last.map(|id| cursor::encode(Kind::Profiles, id.as_bytes())).unwrap_or_default();
         Ok(ProfileServiceListResponse { profiles, next_cursor })
     }
 
@@ -117,13 +127,18 @@ impl Profiles {
             return Err(nothing_known());
         }
         let mut events: Vec<TimelineEvent> = Vec::with_capacity(page.events.len());
-        let mut last = None;
+        let (mut bytes, mut last, mut more) = (0, None, page.more);
         for StoredEvent { record, stamp } in page.events {
+            if bytes >= PAGE_BYTES {
+                more = true;
+                break;
+            }
+            bytes += record.len();
             let record = EventRecord::decode(record).map_err(|_| damaged("an event"))?;
             last = Some(place(&record));
             events.push(wire::event(record, Stamp(stamp), page.identifier.as_ref()));
         }
-        let last = last.filter(|_| page.more);
+        let last = last.filter(|_| more);
         let next_cursor =
             last.map(|place| cursor::encode(Kind::Timeline, &[facet.as_bytes().as_slice(), &place].concat()));
         Ok(TimelineResponse { events, next_cursor: next_cursor.unwrap_or_default() })
