@@ -4,7 +4,10 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     net::{Ipv4Addr, TcpListener},
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -125,7 +128,9 @@ pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> E
 /// # Panics
 /// When there is none.
 pub fn free_port(count: u16, apart: u16) -> u16 {
-    let mut numbers = Numbers(u64::from(std::process::id()));
+    // Where each call begins, so that tests of one process that run side by side don't choose the same.
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let mut numbers = Numbers((u64::from(std::process::id()) << 16) + CALLS.fetch_add(1, Relaxed));
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let bases = std::iter::repeat_with(|| 10_000 + (numbers.draw() % 2_000) as u16 * 10).take(1_000);
     let fits = |base: &u16| (0..count).all(|node| (0..3).all(|offset| free(base + node * apart + offset)));

@@ -79,8 +79,9 @@ async fn dev_runs_a_whole_cluster_and_leaves_nothing_behind() {
 async fn dev_with_a_data_dir_keeps_its_data() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
+    // The same ports again: nodes find each other where they were.
+    let port = free_port(3, 10);
     for round in 1..=2 {
-        let port = free_port(3, 10);
         let (port_text, data_text) = (port.to_string(), data.display().to_string());
         let arguments = ["dev", "--nodes", "3", "--port", &port_text, "--shards", "4", "--data-dir", &data_text];
         let mut dev = Program::start(NODE, &arguments, &[]);

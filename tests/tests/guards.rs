@@ -26,7 +26,7 @@ struct Guard {
     without: (&'static str, &'static str),
 }
 
-const GUARDS: [Guard; 6] = [
+const GUARDS: [Guard; 7] = [
     Guard {
         name: "sync before acknowledgement: the log's",
         point: ("storage::log::sync", "node/storage/src/log/mod.rs"),
@@ -52,10 +52,16 @@ const GUARDS: [Guard; 6] = [
         without: ("without_the_inbox_sequence_messages_are_handled_twice", "node/shard/tests/courier.rs"),
     },
     Guard {
-        name: "ownership check",
-        point: ("shard::ownership", "node/shard/src/apply/mod.rs"),
+        name: "ownership check of clients' items",
+        point: ("shard::ownership::items", "node/shard/src/apply/ingest.rs"),
         holds: ("an_item_whose_slot_is_not_owned_is_sent_back_and_leaves_no_trace", "node/shard/tests/ingest.rs"),
         without: ("without_the_ownership_check_two_shards_take_the_same_event", "node/shard/tests/courier.rs"),
+    },
+    Guard {
+        name: "ownership check of other shards' messages",
+        point: ("shard::ownership::messages", "node/shard/src/apply/deliver.rs"),
+        holds: ("a_message_for_a_slot_that_moved_is_sent_on_to_its_owner", "node/shard/tests/courier.rs"),
+        without: ("a_message_for_a_slot_that_moved_is_sent_on_to_its_owner", "node/shard/tests/courier.rs"),
     },
     Guard {
         name: "redo",

@@ -95,10 +95,15 @@ impl LogWriter {
         self.shared.filled.notify_one();
     }
 
-    /// Removes a group's log; the receiver ends when it is done.
+    /// Removes a group's log; the receiver hears when it is done, and fails once the writer is stopping.
     pub(crate) fn remove(&self, group: GroupId) -> oneshot::Receiver<()> {
         let (done, removed) = oneshot::channel();
-        self.shared.queue.lock().jobs.push(Job::Remove { group, done });
+        let mut queue = self.shared.queue.lock();
+        // What is queued before the stop is still carried out; behind it nobody would.
+        if !queue.stop {
+            queue.jobs.push(Job::Remove { group, done });
+        }
+        drop(queue);
         self.shared.filled.notify_one();
         removed
     }

@@ -1,6 +1,8 @@
 //! A node by itself, over its real ports: what goes in comes out, also after a restart, and what makes no sense is
 //! answered in the words of the interface.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use isthmus_coordinator::FoundOptions;
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
+    codec::CompressionEncoding,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
@@ -144,6 +147,12 @@ async fn requests_that_make_no_sense_are_refused_with_a_reason() {
         let status = profiles.get(request).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (code, why), "{status:?}");
     }
+    // A few kilobytes on the wire, five megabytes decompressed.
+    let bomb = IngestItem { origin: "x".repeat(5 << 20), ..json(ORDER) };
+    let mut gzipped = client.clone().send_compressed(CompressionEncoding::Gzip);
+    gzipped.ingest(request("", vec![json(ORDER)])).await.unwrap();
+    let status = gzipped.ingest(request("", vec![bomb])).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "TOO_LARGE"));
     let undecodable = raw_call(&channel, bytes::Bytes::from_static(&[0x0a, 0xff])).await.unwrap_err();
     assert_eq!((undecodable.code(), reason(&undecodable).as_str()), (Code::InvalidArgument, "MALFORMED"));
     node.stop().await;

@@ -1,6 +1,8 @@
 //! The configuration rows of the table of bad input that show when a node starts: each ends the program with exit code
 //! 78, names the key and where it was set, and nothing is left running. (The others are tests of `config`.)
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,

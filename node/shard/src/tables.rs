@@ -27,9 +27,9 @@ pub const FACETS: TableId = TableId(2);
 pub const DEDUP: TableId = TableId(3);
 
 /// Rows of a page of events: the smallest part of a timeline that is read.
-const EVENT_PAGE_ROWS: usize = 512;
+const EVENT_PAGE_ROWS: usize = 128;
 /// Rows of a page of facets.
-const FACET_PAGE_ROWS: usize = 128;
+const FACET_PAGE_ROWS: usize = 64;
 
 /// Numbers of the events table's columns.
 pub(crate) mod event {
