@@ -3,13 +3,14 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
 };
 
 use isthmus_proto::v1::{
     GetRequest, Identifier, IngestItem, IngestRequest, IngestResponse, ItemOutcome, Profile, ProfileKey,
     QuarantineEntry, QuarantineServiceListRequest, ShowRequest, ingest_item::Body,
-    ingest_service_client::IngestServiceClient, profile_key::Key, profile_service_client::ProfileServiceClient,
-    quarantine_service_client::QuarantineServiceClient,
+    ingest_service_client::IngestServiceClient, profile_key::Key,
+    profile_service_client::ProfileServiceClient, quarantine_service_client::QuarantineServiceClient,
 };
 use tonic::{Status, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -76,7 +77,11 @@ pub async fn quarantined(channel: &Channel, request: QuarantineServiceListReques
     let mut client = QuarantineServiceClient::new(channel.clone());
     let (mut cursor, mut entries) = (request.cursor.clone(), Vec::new());
     loop {
-        let page = client.list(QuarantineServiceListRequest { cursor, ..request.clone() }).await.unwrap().into_inner();
+        let page = client
+            .list(QuarantineServiceListRequest { cursor, ..request.clone() })
+            .await
+            .unwrap()
+            .into_inner();
         entries.extend(page.entries);
         if page.next_cursor.is_empty() {
             return entries;
@@ -119,4 +124,20 @@ pub fn http(address: SocketAddr, path: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Waits until a node says over HTTP that it can serve. It may not for a moment whenever a leader changes.
+///
+/// # Panics
+/// When it never does.
+pub async fn ready(address: SocketAddr) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (code, why) = http(address, "/readyz");
+        if code == 200 {
+            return;
+        }
+        assert!(code == 503 && Instant::now() < until, "{code}: {why}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -80,10 +80,13 @@ impl Cli {
     /// # Panics
     /// When it can't be started.
     pub fn start_ingest(&self, endpoints: &str, file: &Path) -> Child {
-        self.command(endpoints, &["ingest", &file.display().to_string(), "--output", "json", "--retry-for", "5m"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        self.command(
+            endpoints,
+            &["ingest", &file.display().to_string(), "--output", "json", "--retry-for", "5m"],
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
     }
 }

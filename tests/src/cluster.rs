@@ -199,7 +199,11 @@ impl Cluster {
                     Err(error) => last = error.to_string(),
                 }
             }
-            assert!(Instant::now() < until, "waited in vain until {what}; {last}; logs: {}", self.options.data.display());
+            assert!(
+                Instant::now() < until,
+                "waited in vain until {what}; {last}; logs: {}",
+                self.options.data.display()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -1,6 +1,7 @@
 //! What the end-to-end tests and the benchmark share: clusters of real node processes, load for them, and drills.
 
 #![allow(clippy::unwrap_used, reason = "a test or a benchmark may panic, with the place")]
+#![allow(clippy::disallowed_methods, reason = "tests and benchmarks own a clock, and tasks end with them")]
 
 pub mod ask;
 pub mod cli;

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use isthmus_proto::v1::{
     GetRequest, Identifier, IngestItem, IngestRequest, ItemOutcome, ProfileKey, ingest_item::Body,
-    ingest_service_client::IngestServiceClient, profile_key::Key, profile_service_client::ProfileServiceClient,
+    ingest_service_client::IngestServiceClient, profile_key::Key,
+    profile_service_client::ProfileServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -66,7 +67,8 @@ pub fn event(run: &str, number: u64, profiles: u64, numbers: &mut Numbers) -> By
         amount % 100,
         1 + sku % 9,
     );
-    let tail = r#""},"context":{"ip":"203.0.113.7","locale":"de-DE","library":{"name":"bench","version":"1"}}}"#;
+    let tail =
+        r#""},"context":{"ip":"203.0.113.7","locale":"de-DE","library":{"name":"bench","version":"1"}}}"#;
     while json.len() + tail.len() < 500 {
         json.push((b'a' + (json.len() % 26) as u8) as char);
     }
@@ -111,7 +113,12 @@ pub async fn ingest(channels: &[Channel], load: &IngestLoad) -> Measured {
                 let to = (from + load.batch).min(load.events);
                 let mut numbers = Numbers(load.first + from);
                 let items = (from..to).map(|number| IngestItem {
-                    body: Some(Body::Json(event(&load.run, load.first + number, load.profiles, &mut numbers))),
+                    body: Some(Body::Json(event(
+                        &load.run,
+                        load.first + number,
+                        load.profiles,
+                        &mut numbers,
+                    ))),
                     origin: String::new(),
                 });
                 let request = IngestRequest { items: items.collect(), ..IngestRequest::default() };
@@ -119,7 +126,13 @@ pub async fn ingest(channels: &[Channel], load: &IngestLoad) -> Measured {
                 let response = client.ingest(request).await.unwrap().into_inner();
                 latencies.push(sent.elapsed());
                 for result in response.results {
-                    assert_eq!(result.outcome(), ItemOutcome::Accepted, "{}: {}", result.reason, result.message);
+                    assert_eq!(
+                        result.outcome(),
+                        ItemOutcome::Accepted,
+                        "{}: {}",
+                        result.reason,
+                        result.message
+                    );
                 }
             }
         })
@@ -141,8 +154,10 @@ pub async fn reads(channels: &[Channel], profiles: u64, parallel: usize, duratio
             let mut numbers = Numbers(reader as u64);
             let mut latencies = Vec::new();
             while begin.elapsed() < duration {
-                let identifier =
-                    Identifier { namespace: "user_id".into(), value: format!("u{}", numbers.draw() % profiles) };
+                let identifier = Identifier {
+                    namespace: "user_id".into(),
+                    value: format!("u{}", numbers.draw() % profiles),
+                };
                 let key = Some(ProfileKey { key: Some(Key::Identifier(identifier)) });
                 let sent = Instant::now();
                 let got = client.get(GetRequest { key, ..GetRequest::default() }).await;

@@ -21,7 +21,8 @@ pub async fn all_profiles(channel: Channel) -> Vec<Profile> {
     let mut client = ProfileServiceClient::new(channel);
     let (mut cursor, mut profiles) = (String::new(), Vec::new());
     loop {
-        let request = ProfileServiceListRequest { limit: 1_000, cursor, ..ProfileServiceListRequest::default() };
+        let request =
+            ProfileServiceListRequest { limit: 1_000, cursor, ..ProfileServiceListRequest::default() };
         let page = client.list(request).await.unwrap().into_inner();
         profiles.extend(page.profiles);
         if page.next_cursor.is_empty() {

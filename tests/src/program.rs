@@ -43,7 +43,8 @@ impl Program {
         let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         std::thread::spawn(move || {
             // Ends with the program, or when nobody wants its lines any more.
-            let _unread = BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line));
+            let _unread =
+                BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line));
         });
         let errors = std::thread::spawn(move || {
             let mut text = Vec::new();
@@ -64,7 +65,11 @@ impl Program {
             let Ok(line) = self.lines.recv_timeout(left) else {
                 let _ended = self.child.kill();
                 let errors = self.errors.take().map(|errors| errors.join().unwrap_or_default());
-                panic!("no line with `{word}`; printed: {:?}; errors: {}", self.printed, errors.unwrap_or_default());
+                panic!(
+                    "no line with `{word}`; printed: {:?}; errors: {}",
+                    self.printed,
+                    errors.unwrap_or_default()
+                );
             };
             self.printed.push(line.clone());
             if line.contains(word) {

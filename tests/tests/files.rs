@@ -89,8 +89,16 @@ fn orders() -> Vec<u8> {
     line(b"{\"type\":\"track\",\"event\":\"Caf\xe9\",\"userId\":\"1\"}");
     line(br#"{"type":"track","event":"Order Completed","userId":"1","properties":{"revenue":20.10}}"#);
     line(br#"{"type":"track","event":"Order Completed","userId":"1","properties":{"revenue":20.10}}"#);
-    line(format!(r#"{{"type":"track","event":"Long","userId":"1","properties":{{"p":"{}"}}}}"#, "x".repeat(40_000)).as_bytes());
-    file.extend_from_slice(br#"{"type":"track","event":"Order Completed","userId":"2","timestamp":"2024-02-29T12:00:00+02:00"}"#);
+    line(
+        format!(
+            r#"{{"type":"track","event":"Long","userId":"1","properties":{{"p":"{}"}}}}"#,
+            "x".repeat(40_000)
+        )
+        .as_bytes(),
+    );
+    file.extend_from_slice(
+        br#"{"type":"track","event":"Order Completed","userId":"2","timestamp":"2024-02-29T12:00:00+02:00"}"#,
+    );
     file
 }
 
@@ -122,7 +130,8 @@ async fn good_lines_come_in_and_broken_ones_are_kept_with_their_numbers() {
     assert!(shown("orders.jsonl:6")["content_hex"].as_str().unwrap().contains("436166e9"));
     assert_eq!(shown("orders.jsonl:9")["content"].as_str().unwrap().len(), 32 * 1024);
     // People get the content below the facts.
-    let table = hub.cli.run(&hub.cluster.endpoints(), &["quarantine", "show", broken["id"].as_str().unwrap()]);
+    let table =
+        hub.cli.run(&hub.cluster.endpoints(), &["quarantine", "show", broken["id"].as_str().unwrap()]);
     assert!(table.out.contains("orders.jsonl:2") && table.out.contains(r#""userId":"1","#), "{}", table.out);
 
     // Lines that say the same are two purchases.
@@ -140,7 +149,10 @@ async fn good_lines_come_in_and_broken_ones_are_kept_with_their_numbers() {
     hub.write("orders.jsonl", grown);
     counted(&hub.json(&["ingest", &file]), 3, [1, 5, 4, 0]);
     let profile = hub.json(&["profile", "get", "user_id:2"]).last();
-    assert_eq!((&profile["event_counts"]["Order Completed"], &profile["first_seen"]), (&2.into(), &"2024-02-29T10:00:00Z".into()));
+    assert_eq!(
+        (&profile["event_counts"]["Order Completed"], &profile["first_seen"]),
+        (&2.into(), &"2024-02-29T10:00:00Z".into())
+    );
 
     standard_input(&hub, &fs::read(&file).unwrap());
 }
@@ -211,14 +223,19 @@ async fn rows_of_a_table_come_in_by_its_mapping() {
             ("orders.csv:8", "EVENT_NAME_MISSING"),
         ]
     );
-    for (line, column) in [("orders.csv:4", "`total`"), ("orders.csv:5", "`when`"), ("orders.csv:6", "columns")] {
+    for (line, column) in
+        [("orders.csv:4", "`total`"), ("orders.csv:5", "`when`"), ("orders.csv:6", "columns")]
+    {
         assert!(kept[line]["message"].as_str().unwrap().contains(column), "{}", kept[line]);
     }
     assert_eq!(kept["orders.csv:4"]["content_type"], "text/csv");
     counted(&hub.json(&ingest), 3, [0, 3, 5, 0]);
 
     let profile = hub.json(&["profile", "get", "user_id:17"]).last();
-    assert_eq!((&profile["revenue"], &profile["event_counts"]["Order Completed"]), (&"15.00".into(), &2.into()));
+    assert_eq!(
+        (&profile["revenue"], &profile["event_counts"]["Order Completed"]),
+        (&"15.00".into(), &2.into())
+    );
     let events = hub.json(&["profile", "timeline", "user_id:17"]).objects();
     let gift = events.iter().find(|event| event["properties"]["gift"] == true).unwrap();
     // Midnight in Berlin.

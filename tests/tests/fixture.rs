@@ -16,9 +16,9 @@ use std::{
 };
 
 use isthmus_proto::v1::{
-    CreateRequest, Event, EventType, Identifier, IngestItem, IngestRequest, ItemOutcome, UnreadableItem, Value as Typed,
-    ingest_item::Body, ingest_service_client::IngestServiceClient, source_service_client::SourceServiceClient,
-    value::Kind,
+    CreateRequest, Event, EventType, Identifier, IngestItem, IngestRequest, ItemOutcome, UnreadableItem,
+    Value as Typed, ingest_item::Body, ingest_service_client::IngestServiceClient,
+    source_service_client::SourceServiceClient, value::Kind,
 };
 use isthmus_tests::{
     ask,
@@ -73,8 +73,11 @@ fn items() -> Vec<IngestItem> {
     .enumerate()
     .map(|(index, text)| ask::from(*text, &format!("fixture.jsonl:{}", index + 1)))
     .collect();
-    let unreadable =
-        UnreadableItem { content: b"\xff\x00\xfe".to_vec().into(), content_type: "text/csv".into(), problem: "not UTF-8".into() };
+    let unreadable = UnreadableItem {
+        content: b"\xff\x00\xfe".to_vec().into(),
+        content_type: "text/csv".into(),
+        problem: "not UTF-8".into(),
+    };
     items.push(IngestItem { body: Some(Body::Unreadable(unreadable)), origin: "fixture.csv:7".into() });
     let typed = Event {
         r#type: EventType::Track.into(),
@@ -111,7 +114,8 @@ fn seen(cluster: &Cluster) -> Value {
         timelines.insert(id.to_owned(), run(&["profile", "timeline", id]));
     }
     let entries = run(&["quarantine", "list"]);
-    let shown = entries.iter().map(|entry| run(&["quarantine", "show", entry["id"].as_str().unwrap()]).remove(0));
+    let shown =
+        entries.iter().map(|entry| run(&["quarantine", "show", entry["id"].as_str().unwrap()]).remove(0));
     let quarantine: Vec<Value> = shown.collect();
     let status = run(&["cluster", "status"]).remove(0);
     json!({
@@ -129,7 +133,11 @@ fn seen(cluster: &Cluster) -> Value {
 async fn write() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = start(folder.path()).await;
-    let create = CreateRequest { name: "shop".into(), primary_order: vec!["crm_id".into()], default_currency: "EUR".into() };
+    let create = CreateRequest {
+        name: "shop".into(),
+        primary_order: vec!["crm_id".into()],
+        default_currency: "EUR".into(),
+    };
     let made = SourceServiceClient::new(cluster.channel(0)).create(create).await.unwrap().into_inner();
     let taken = outcomes(&cluster.channel(0), "").await;
     assert_eq!(taken.iter().filter(|outcome| **outcome == ItemOutcome::Accepted).count(), 11);
@@ -185,7 +193,11 @@ async fn data_of_the_first_version_is_read_as_it_was_written() {
     cluster.launch(0);
     cluster.healthy().await;
     let profile = ask::profile(&cluster.channel(0), "user_id", "ann").await.unwrap();
-    let known = expected["profiles"].as_array().unwrap().iter().find(|known| known["profile_id"] == profile.profile_id.as_str());
+    let known = expected["profiles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|known| known["profile_id"] == profile.profile_id.as_str());
     let before = known.unwrap()["event_counts"]["Order Completed"].as_u64().unwrap();
     assert_eq!(profile.event_counts["Order Completed"], before + 1);
 }

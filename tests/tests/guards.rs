@@ -7,6 +7,7 @@
 //! which it acknowledged before is lost; that is tested here, with a real process.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
+#![allow(clippy::disallowed_methods, reason = "tests own a clock, and tasks end with them")]
 
 use std::{fs, path::Path};
 
@@ -31,7 +32,10 @@ const GUARDS: [Guard; 7] = [
         name: "sync before acknowledgement: the log's",
         point: ("storage::log::sync", "node/storage/src/log/mod.rs"),
         holds: ("nothing_acknowledged_is_lost_in_a_power_cut", "node/storage/tests/faults/log.rs"),
-        without: ("without_the_sync_a_power_cut_loses_what_was_acknowledged", "node/storage/tests/faults/log.rs"),
+        without: (
+            "without_the_sync_a_power_cut_loses_what_was_acknowledged",
+            "node/storage/tests/faults/log.rs",
+        ),
     },
     Guard {
         name: "sync before acknowledgement: the replica's",
@@ -42,7 +46,10 @@ const GUARDS: [Guard; 7] = [
     Guard {
         name: "deduplication",
         point: ("shard::dedup", "node/shard/src/apply/ingest.rs"),
-        holds: ("an_event_sent_again_is_a_duplicate_in_memory_frozen_on_disk_and_after_a_crash", "node/shard/tests/ingest.rs"),
+        holds: (
+            "an_event_sent_again_is_a_duplicate_in_memory_frozen_on_disk_and_after_a_crash",
+            "node/shard/tests/ingest.rs",
+        ),
         without: ("without_deduplication_an_event_counts_twice", "node/shard/tests/courier.rs"),
     },
     Guard {
@@ -54,8 +61,14 @@ const GUARDS: [Guard; 7] = [
     Guard {
         name: "ownership check of clients' items",
         point: ("shard::ownership::items", "node/shard/src/apply/ingest.rs"),
-        holds: ("an_item_whose_slot_is_not_owned_is_sent_back_and_leaves_no_trace", "node/shard/tests/ingest.rs"),
-        without: ("without_the_ownership_check_two_shards_take_the_same_event", "node/shard/tests/courier.rs"),
+        holds: (
+            "an_item_whose_slot_is_not_owned_is_sent_back_and_leaves_no_trace",
+            "node/shard/tests/ingest.rs",
+        ),
+        without: (
+            "without_the_ownership_check_two_shards_take_the_same_event",
+            "node/shard/tests/courier.rs",
+        ),
     },
     Guard {
         name: "ownership check of other shards' messages",
@@ -66,8 +79,14 @@ const GUARDS: [Guard; 7] = [
     Guard {
         name: "redo",
         point: ("storage::redo::skip", "node/storage/src/redo.rs"),
-        holds: ("a_crash_at_any_step_of_a_write_out_leaves_all_of_it_or_nothing", "node/storage/tests/keeper_faults/main.rs"),
-        without: ("without_the_redo_file_a_crash_between_batches_shows", "node/storage/tests/keeper_faults/main.rs"),
+        holds: (
+            "a_crash_at_any_step_of_a_write_out_leaves_all_of_it_or_nothing",
+            "node/storage/tests/keeper_faults/main.rs",
+        ),
+        without: (
+            "without_the_redo_file_a_crash_between_batches_shows",
+            "node/storage/tests/keeper_faults/main.rs",
+        ),
     },
 ];
 
@@ -95,7 +114,11 @@ fn each_guard_can_be_switched_off_and_its_test_then_fails() {
         test_in(&read(guard.holds.1), guard.holds.0);
         let text = read(guard.without.1);
         let body = test_in(&text, guard.without.0);
-        assert!(body.contains(&format!("\"{point}\", \"return\"")), "{} doesn't switch {point} off", guard.without.0);
+        assert!(
+            body.contains(&format!("\"{point}\", \"return\"")),
+            "{} doesn't switch {point} off",
+            guard.without.0
+        );
     }
 }
 
@@ -107,7 +130,10 @@ fn programs_that_are_shipped_carry_no_fail_points() {
         let features = shipped.lines().filter(|line| line.contains("failpoints"));
         let defined: Vec<_> = features.filter(|line| !line.starts_with("failpoints = [")).collect();
         assert!(defined.is_empty(), "node/{package}: {defined:?}");
-        assert!(!shipped.contains("default = ["), "node/{package} has default features: does one switch them on?");
+        assert!(
+            !shipped.contains("default = ["),
+            "node/{package} has default features: does one switch them on?"
+        );
     }
 }
 
@@ -123,7 +149,10 @@ async fn a_node_whose_log_can_not_be_written_stops_and_loses_nothing() {
         shards: 2,
         replicas: 1,
         arguments: vec![],
-        environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        environment: environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
     };
     // Some hundred writes succeed, and from then on none.
     let mut cluster = Cluster::start(options(&[("FAILPOINTS", "storage::log::write=300*off->return")])).await;

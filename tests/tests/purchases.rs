@@ -6,7 +6,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use futures::stream::{self, StreamExt as _};
-use isthmus_proto::v1::{ProfileKey, TimelineRequest, profile_key::Key, profile_service_client::ProfileServiceClient};
+use isthmus_proto::v1::{
+    ProfileKey, TimelineRequest, profile_key::Key, profile_service_client::ProfileServiceClient,
+};
 use isthmus_tests::{
     cli::{Cli, Ended},
     cluster::{Cluster, ClusterOptions},
@@ -93,7 +95,10 @@ fn customers(run: &impl Fn(&[&str]) -> Ended) {
     assert_eq!((count(&best), &best["revenue"]), (56, &"6552.70".into()), "{best}");
     assert_eq!(best["identifiers"], serde_json::json!([{ "namespace": "user_id", "value": "1901" }]));
     // By its id it is the same one.
-    assert_eq!(run(&["profile", "get", best["profile_id"].as_str().unwrap()]).last()["revenue"], best["revenue"]);
+    assert_eq!(
+        run(&["profile", "get", best["profile_id"].as_str().unwrap()]).last()["revenue"],
+        best["revenue"]
+    );
     assert_eq!(count(&run(&["profile", "get", "user_id:2149"]).last()), 49);
     let events = run(&["profile", "timeline", "user_id:1901"]).objects();
     let times: Vec<&str> = events.iter().map(|event| event["timestamp"].as_str().unwrap()).collect();
@@ -135,7 +140,8 @@ async fn events(channel: Channel) -> BTreeMap<Purchase, usize> {
     for event in timelines.into_iter().flatten() {
         assert_eq!((event.name.as_str(), event.source.as_str()), ("Order Completed", "default"));
         let properties: Value = serde_json::from_str(&event.properties_json).unwrap();
-        let (quantity, revenue) = (properties["quantity"].as_u64().unwrap(), properties["revenue"].as_str().unwrap());
+        let (quantity, revenue) =
+            (properties["quantity"].as_u64().unwrap(), properties["revenue"].as_str().unwrap());
         let day = day(event.timestamp.unwrap().seconds);
         *found.entry((event.primary.unwrap().value, day, quantity, cents(revenue))).or_default() += 1;
     }

@@ -50,8 +50,20 @@ fn none(what: &str, found: Vec<String>) {
 #[test]
 fn the_top_level_is_as_agreed() {
     let expected: BTreeSet<&str> = [
-        "ARCHITECTURE.md", "CONTRIBUTING.md", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "client",
-        "clippy.toml", "deploy", "node", "proto", "rust-toolchain.toml", "rustfmt.toml", "tests",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "client",
+        "clippy.toml",
+        "deploy",
+        "node",
+        "proto",
+        "rust-toolchain.toml",
+        "rustfmt.toml",
+        "tests",
     ]
     .into();
     let found: BTreeSet<String> = fs::read_dir(root())
@@ -148,7 +160,8 @@ fn imports_point_one_way() {
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     for (path, text) in files("toml").into_iter().filter(|(path, _)| path.ends_with("/Cargo.toml")) {
-        let name = text.lines().find_map(|line| line.strip_prefix("name = \"")).unwrap().trim_end_matches('"');
+        let name =
+            text.lines().find_map(|line| line.strip_prefix("name = \"")).unwrap().trim_end_matches('"');
         if name == "isthmus-tests" {
             continue;
         }
@@ -174,7 +187,11 @@ fn versions_stand_in_one_place() {
         for line in text.lines() {
             if line.starts_with('[') {
                 dependencies = line.contains("dependencies");
-            } else if dependencies && line.contains('=') && !line.contains("workspace = true") && !line.starts_with('#') {
+            } else if dependencies
+                && line.contains('=')
+                && !line.contains("workspace = true")
+                && !line.starts_with('#')
+            {
                 found.push(format!("{path}: {line}"));
             }
         }
@@ -196,8 +213,12 @@ fn every_message_and_field_of_the_protocols_is_documented() {
     for (path, text) in files("proto") {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for (number, line) in lines.iter().enumerate() {
-            let declares = ["message ", "enum ", "service ", "rpc ", "oneof "].iter().any(|word| line.starts_with(word))
-                || (line.contains(" = ") && line.ends_with(';') && !line.starts_with("//") && !line.starts_with("syntax"));
+            let declares =
+                ["message ", "enum ", "service ", "rpc ", "oneof "].iter().any(|word| line.starts_with(word))
+                    || (line.contains(" = ")
+                        && line.ends_with(';')
+                        && !line.starts_with("//")
+                        && !line.starts_with("syntax"));
             if declares && !lines[number.saturating_sub(1)].starts_with("//") {
                 found.push(format!("{path}:{}: {line}", number + 1));
             }

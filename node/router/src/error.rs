@@ -38,6 +38,16 @@ pub enum Error {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The disk of the node that leads the shard is nearly full. Nothing was done.
+    #[error(
+        "the disk of the node that leads shard {shard} is nearly full: make room, or let another node join"
+    )]
+    DiskFull {
+        /// The shard.
+        shard: u64,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// A change was asked for, and by the deadline it was not known whether it was made.
     #[error("it is not known whether shard {shard} did what it was asked to")]
     OutcomeUnknown {
@@ -91,6 +101,7 @@ impl Error {
             Self::Unavailable { .. } | Self::Stopping => "UNAVAILABLE",
             Self::StaleShardMap { .. } => "STALE_SHARD_MAP",
             Self::Overloaded { .. } => "OVERLOADED",
+            Self::DiskFull { .. } => "DISK_FULL",
             Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
             Self::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
             Self::NoShard { .. } | Self::NoReplica { .. } => "NOT_FOUND",
@@ -102,7 +113,7 @@ impl Error {
     /// When to come back; `None` where coming back as it is can't help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::Overloaded { retry_after } | Self::DiskFull { retry_after, .. } => Some(*retry_after),
             Self::NoLeader { .. }
             | Self::Unavailable { .. }
             | Self::Stopping
@@ -120,6 +131,7 @@ impl Error {
         match self {
             Self::NoLeader { shard }
             | Self::Unavailable { shard }
+            | Self::DiskFull { shard, .. }
             | Self::OutcomeUnknown { shard }
             | Self::DeadlineExceeded { shard }
             | Self::NoShard { shard }
@@ -140,6 +152,10 @@ impl Error {
             CallErrorCode::Overloaded => Self::Overloaded {
                 retry_after: Duration::from_millis(u64::from(error.retry_after_ms.max(1))),
             },
+            CallErrorCode::DiskFull => Self::DiskFull {
+                shard,
+                retry_after: Duration::from_millis(u64::from(error.retry_after_ms.max(1))),
+            },
             CallErrorCode::OutcomeUnknown => Self::OutcomeUnknown { shard },
             CallErrorCode::Invalid => Self::Invalid { message: error.message.clone() },
             CallErrorCode::Unspecified => Self::BadReply { shard, what: "an error without a code" },
@@ -154,12 +170,15 @@ impl Error {
                 CallErrorCode::Unavailable
             }
             Self::Overloaded { .. } => CallErrorCode::Overloaded,
+            Self::DiskFull { .. } => CallErrorCode::DiskFull,
             Self::OutcomeUnknown { .. } | Self::DeadlineExceeded { .. } => CallErrorCode::OutcomeUnknown,
             Self::NoShard { .. } | Self::NoReplica { .. } => CallErrorCode::NoReplica,
             Self::Invalid { .. } | Self::BadReply { .. } => CallErrorCode::Invalid,
         };
         let retry_after_ms = match self {
-            Self::Overloaded { retry_after } => u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX),
+            Self::Overloaded { retry_after } | Self::DiskFull { retry_after, .. } => {
+                u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX)
+            }
             _ => 0,
         };
         CallError { retry_after_ms, ..call_error(code, self.to_string()) }

@@ -178,7 +178,8 @@ impl Pursuit {
                 let wait = asked.max(self.patience.wait_min);
                 Next::After(wait + part_of(wait / 4, jitter))
             }
-            CallErrorCode::Invalid | CallErrorCode::Unspecified => Next::Over,
+            // Room on a disk is not made within a call's time.
+            CallErrorCode::DiskFull | CallErrorCode::Invalid | CallErrorCode::Unspecified => Next::Over,
         }
     }
 

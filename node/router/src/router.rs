@@ -249,7 +249,10 @@ fn learn(route: &ShardRoute, peer: u64, error: &CallError) {
         CallErrorCode::NotLeader if error.leader != 0 && error.leader != peer => {
             route.learn_leader(error.leader)
         }
-        CallErrorCode::Overloaded | CallErrorCode::Invalid | CallErrorCode::Unspecified => {}
+        CallErrorCode::Overloaded
+        | CallErrorCode::DiskFull
+        | CallErrorCode::Invalid
+        | CallErrorCode::Unspecified => {}
         _ => route.forget_leader(peer),
     }
 }

@@ -23,6 +23,12 @@ pub enum Error {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The node's disk is nearly full. Nothing was done.
+    #[error("the disk is nearly full; retry after {retry_after:?}")]
+    DiskFull {
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// Proposed, but not known to be applied.
     #[error("the outcome is unknown")]
     OutcomeUnknown,
@@ -70,6 +76,7 @@ impl From<Error> for CallError {
             Error::NotLeader { leader } => (CallErrorCode::NotLeader, leader, None),
             Error::NoLeader => (CallErrorCode::NoLeader, None, None),
             Error::Overloaded { retry_after } => (CallErrorCode::Overloaded, None, Some(retry_after)),
+            Error::DiskFull { retry_after } => (CallErrorCode::DiskFull, None, Some(retry_after)),
             Error::OutcomeUnknown => (CallErrorCode::OutcomeUnknown, None, None),
             Error::Invalid(_) => (CallErrorCode::Invalid, None, None),
             Error::Unavailable(_) => (CallErrorCode::Unavailable, None, None),

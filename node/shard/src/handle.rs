@@ -30,6 +30,8 @@ use crate::{
 
 /// Facets that one call may ask for.
 pub const FACETS_MAX: usize = 4_096;
+/// When a caller should come back whose events found the disk full.
+const DISK_AGAIN: Duration = Duration::from_secs(5);
 /// Rows that one page may have.
 pub const PAGE_MAX: usize = 1_000;
 /// Messages that may wait in a shard's outbox before ingest is refused.
@@ -91,6 +93,7 @@ pub struct ShardHandle {
     shared: Arc<Shared>,
     group: GroupHandle<Outcome>,
     queue: IngestQueue,
+    keeper: Keeper,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -118,7 +121,7 @@ pub async fn open(raft: &RaftNode, open: Open) -> Result<ShardHandle, Error> {
     let group = raft.open_group(OpenGroup { group: shard, peer: PeerId(peer), start, machine }).await?;
     let queue = IngestQueue::start(group.clone(), open.clock.clone(), &tracker, stop.clone());
     tracker.spawn(courier::run(shared.clone(), group.clone(), open.way, open.clock.clone(), stop.clone()));
-    let handle = ShardHandle { shared, group, queue, clock: open.clock, tracker, stop };
+    let handle = ShardHandle { shared, group, queue, keeper: open.keeper, clock: open.clock, tracker, stop };
     handle.tracker.spawn(configure(handle.clone(), open.config));
     Ok(handle)
 }
@@ -258,6 +261,9 @@ impl ShardHandle {
 
     async fn ingest(&self, call: IngestCall, deadline: Instant) -> Result<IngestReply, Error> {
         self.must_lead()?;
+        if self.keeper.disk_is_full() {
+            return Err(Error::DiskFull { retry_after: DISK_AGAIN });
+        }
         if self.outbox_messages() > OUTBOX_MAX {
             return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
         }

@@ -4,12 +4,16 @@
 //! the most of it is frozen; one write-out at a time, and one merge at a time beside it, so that background work
 //! never takes more than its share. There is no timer. Apply waits only when memory passes twice its budget, which
 //! bounds the node.
+//!
+//! The keeper also knows whether the disk is nearly full ([`Keeper::refuse_events`]; who looks at the disk says so).
+//! The shards that lead here then take no events, so that what is left serves what was taken already: the log, and
+//! writing memory out. Reads go on.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -55,6 +59,8 @@ struct Shared {
     /// Rung when memory was given back.
     relief: Notify,
     merging: Semaphore,
+    /// Whether the disk is nearly full.
+    disk_full: AtomicBool,
 }
 
 /// A handle to the node's keeper.
@@ -76,6 +82,7 @@ impl Keeper {
             check: Notify::new(),
             relief: Notify::new(),
             merging: Semaphore::new(1),
+            disk_full: AtomicBool::new(false),
         }));
         tracker.spawn(keeper.clone().run(stop));
         keeper
@@ -84,6 +91,15 @@ impl Keeper {
     /// The storage that it keeps.
     pub fn storage(&self) -> &Arc<Storage> {
         &self.0.storage
+    }
+
+    /// Says whether the disk is nearly full; returns what was said before.
+    pub fn refuse_events(&self, disk_full: bool) -> bool {
+        self.0.disk_full.swap(disk_full, Relaxed)
+    }
+
+    pub(crate) fn disk_is_full(&self) -> bool {
+        self.0.disk_full.load(Relaxed)
     }
 
     pub(crate) fn register(&self, shard: u64, load: Arc<Load>, freezer: Freezer) {

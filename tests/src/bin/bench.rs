@@ -3,7 +3,11 @@
 //! `cargo run --release -p isthmus-tests --bin bench` prints one line a measurement. The nodes are this same program,
 //! started again with `node` as its first argument.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic with the place")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and may panic with the place"
+)]
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -100,13 +104,20 @@ async fn bench(options: Options) {
         print_processor(&before, &cluster, measured.done);
     }
     if options.single > 0 {
-        let single = IngestLoad { run: "single".into(), events: options.single, batch: 1, parallel: 64, ..base.clone() };
+        let single = IngestLoad {
+            run: "single".into(),
+            events: options.single,
+            batch: 1,
+            parallel: 64,
+            ..base.clone()
+        };
         print("single ingest, 64 connections", "events", &load::ingest(&connections(64), &single).await);
     }
     if options.read_seconds > 0 {
         let duration = Duration::from_secs(options.read_seconds);
         let measured =
-            load::reads(&connections(options.readers.min(64)), options.profiles, options.readers, duration).await;
+            load::reads(&connections(options.readers.min(64)), options.profiles, options.readers, duration)
+                .await;
         print("linearizable reads", "reads", &measured);
     }
     if options.wide_events > 0 {

@@ -88,7 +88,8 @@ async fn run(options: Options) {
         match drill {
             Drill::Kills => {
                 let kills = options.kills.unwrap_or(10);
-                let report = drills::kills_during_ingest(&mut cluster, &cli, &data, options.events, kills).await;
+                let report =
+                    drills::kills_during_ingest(&mut cluster, &cli, &data, options.events, kills).await;
                 println!("kills: {report:?}");
             }
             Drill::Restart => {

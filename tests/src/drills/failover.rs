@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use isthmus_proto::v1::{
-    IngestItem, IngestRequest, ItemOutcome, ReplicaRole, ShardsRequest, cluster_service_client::ClusterServiceClient,
-    ingest_item::Body, ingest_service_client::IngestServiceClient,
+    IngestItem, IngestRequest, ItemOutcome, ReplicaRole, ShardsRequest,
+    cluster_service_client::ClusterServiceClient, ingest_item::Body,
+    ingest_service_client::IngestServiceClient,
 };
 
 use crate::cluster::Cluster;
@@ -75,7 +76,8 @@ pub async fn leader_kills(cluster: &mut Cluster, kills: usize) -> Gaps {
 
 /// The index of the node that leads most shards.
 async fn leader(cluster: &Cluster) -> usize {
-    let rows = ClusterServiceClient::new(cluster.channel(0)).shards(ShardsRequest {}).await.unwrap().into_inner();
+    let rows =
+        ClusterServiceClient::new(cluster.channel(0)).shards(ShardsRequest {}).await.unwrap().into_inner();
     let leads = |id: u32| {
         rows.replicas.iter().filter(|row| row.node == id && row.role() == ReplicaRole::Leader).count()
     };

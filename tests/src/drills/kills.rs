@@ -45,7 +45,13 @@ fn write_events(path: &Path, run: &str, events: u64, profiles: u64) {
 ///
 /// # Panics
 /// When an acknowledged event is lost or counted twice, replicas differ, or something doesn't come back.
-pub async fn kills_during_ingest(cluster: &mut Cluster, cli: &Cli, folder: &Path, events: u64, kills: usize) -> KillsReport {
+pub async fn kills_during_ingest(
+    cluster: &mut Cluster,
+    cli: &Cli,
+    folder: &Path,
+    events: u64,
+    kills: usize,
+) -> KillsReport {
     let profiles = (events / 10).max(1);
     let file = folder.join("kills.jsonl");
     write_events(&file, "kills", events, profiles);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use isthmus_proto::v1::{
     GetRequest, Identifier, IngestItem, IngestRequest, ItemOutcome, ProfileKey, ReplicaRole, ShardsRequest,
     TransferRequest, cluster_service_client::ClusterServiceClient, ingest_item::Body,
-    ingest_service_client::IngestServiceClient, profile_key::Key, profile_service_client::ProfileServiceClient,
+    ingest_service_client::IngestServiceClient, profile_key::Key,
+    profile_service_client::ProfileServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -54,7 +55,8 @@ pub async fn reads_after_writes(cluster: &Cluster, rounds: u64, workers: u64) ->
 async fn work(channels: Vec<Channel>, worker: u64, rounds: u64, retries: Arc<AtomicU64>) {
     let mut numbers = Numbers(worker);
     for round in 1..=rounds {
-        let (write, read) = (numbers.draw() as usize % channels.len(), numbers.draw() as usize % channels.len());
+        let (write, read) =
+            (numbers.draw() as usize % channels.len(), numbers.draw() as usize % channels.len());
         let json = format!(
             r#"{{"type":"track","event":"Step","userId":"w{worker}","messageId":"w{worker}-{round}","timestamp":"2026-01-01T00:00:00Z"}}"#
         );
@@ -78,7 +80,13 @@ async fn work(channels: Vec<Channel>, worker: u64, rounds: u64, retries: Arc<Ato
                 Err(_) => retries.fetch_add(1, Relaxed),
             };
         };
-        assert_eq!(count, round, "a read through node {} missed a write through node {}", read + 1, write + 1);
+        assert_eq!(
+            count,
+            round,
+            "a read through node {} missed a write through node {}",
+            read + 1,
+            write + 1
+        );
     }
 }
 

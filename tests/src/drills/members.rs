@@ -9,8 +9,9 @@ use std::{
 };
 
 use isthmus_proto::v1::{
-    IngestItem, IngestRequest, ItemOutcome, NodesRequest, RemoveRequest,
-    cluster_service_client::ClusterServiceClient, ingest_item::Body, ingest_service_client::IngestServiceClient,
+    IngestItem, IngestRequest, ItemOutcome, NodesRequest, RemoveRequest, StatusRequest,
+    cluster_service_client::ClusterServiceClient, ingest_item::Body,
+    ingest_service_client::IngestServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -38,9 +39,11 @@ pub struct MembersReport {
 pub async fn a_node_joins_and_another_leaves(cluster: &mut Cluster, leaving: usize) -> MembersReport {
     let before = look::events_counted(cluster.channel(0)).await;
     cluster.add_node();
-    cluster.healthy().await;
-    let stays: Vec<Channel> =
-        (0..cluster.nodes.len()).filter(|index| *index != leaving).map(|index| cluster.channel(index)).collect();
+    all_answer(cluster).await;
+    let stays: Vec<Channel> = (0..cluster.nodes.len())
+        .filter(|index| *index != leaving)
+        .map(|index| cluster.channel(index))
+        .collect();
     let stop = Arc::new(AtomicBool::new(false));
     let writing = tokio::task::spawn(write(stays.clone(), stop.clone()));
     let id = cluster.nodes[leaving].id;
@@ -63,6 +66,21 @@ pub async fn a_node_joins_and_another_leaves(cluster: &mut Cluster, leaving: usi
     assert_eq!(look::events_counted(stays[1].clone()).await, before + acknowledged, "lost or counted twice");
     look::replicas_agree(stays[2].clone(), 3).await;
     MembersReport { acknowledged, longest_gap, removal_seconds }
+}
+
+/// Waits until all nodes belong to the cluster and answer, and all is well with it.
+async fn all_answer(cluster: &Cluster) {
+    let count = cluster.nodes.len() as u32;
+    let mut client = ClusterServiceClient::new(cluster.channel(0));
+    let begin = Instant::now();
+    loop {
+        let status = client.status(StatusRequest {}).await.unwrap().into_inner();
+        if status.healthy && (status.nodes, status.nodes_alive) == (count, count) {
+            return;
+        }
+        assert!(begin.elapsed() < PATIENCE, "not all of {count} nodes answer: {status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn write(channels: Vec<Channel>, stop: Arc<AtomicBool>) -> (u64, Duration) {

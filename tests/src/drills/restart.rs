@@ -53,7 +53,8 @@ pub async fn all_killed_under_load(cluster: &mut Cluster, load: Duration, sender
                     let request = IngestRequest { items: items.collect(), ..IngestRequest::default() };
                     let Ok(response) = client.ingest(request).await else { break };
                     let results = response.into_inner().results;
-                    acknowledged += results.iter().filter(|r| r.outcome() == ItemOutcome::Accepted).count() as u64;
+                    acknowledged +=
+                        results.iter().filter(|r| r.outcome() == ItemOutcome::Accepted).count() as u64;
                 }
                 (sent, acknowledged)
             })
@@ -78,7 +79,10 @@ pub async fn all_killed_under_load(cluster: &mut Cluster, load: Duration, sender
     let found = look::events_counted(cluster.channel(0)).await;
     let serving_seconds = begin.elapsed().as_secs_f64();
     assert!(acknowledged > 0, "no load was reached");
-    assert!((acknowledged..=sent).contains(&found), "{acknowledged} acknowledged, {found} found, {sent} sent");
+    assert!(
+        (acknowledged..=sent).contains(&found),
+        "{acknowledged} acknowledged, {found} found, {sent} sent"
+    );
     cluster.healthy().await;
     look::replicas_agree(cluster.channel(1), cluster.nodes.len()).await;
     assert_eq!(look::events_counted(cluster.channel(2)).await, found, "another node answers otherwise");

@@ -10,7 +10,10 @@ use isthmus_proto::{
         ingest_service_client::IngestServiceClient, source_service_client::SourceServiceClient,
     },
 };
-use isthmus_tests::{ask, cluster};
+use isthmus_tests::{
+    ask,
+    cluster::{self, Cluster},
+};
 use tonic::{
     Code, Request, Status,
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -59,10 +62,14 @@ pub async fn check(world: &mut World, row: &str, input: &'static str) -> Checked
         }
         (_, "forged credentials") => forged(&channel).await,
         ("missing, expired, forged credentials" | "role lacks the verb or the field", _) => {
-            return Checked::LaterIssue("access control: until then gRPC needs no credentials, and none expire");
+            return Checked::LaterIssue(
+                "access control: until then gRPC needs no credentials, and none expire",
+            );
         }
         (_, "wrong cluster") => wrong_cluster(world).await,
-        (_, "stale epoch") => return Checked::LaterIssue("identity resolution: nothing has an epoch before it"),
+        (_, "stale epoch") => {
+            return Checked::LaterIssue("identity resolution: nothing has an epoch before it");
+        }
         (_, "unknown shard") => {
             let request = TransferRequest { shard: 999_999, to_node: 1 };
             let status = ClusterServiceClient::new(channel).transfer(request).await.unwrap_err();
@@ -75,9 +82,7 @@ pub async fn check(world: &mut World, row: &str, input: &'static str) -> Checked
         (_, "deadline passed") => world.minority.deadline_passed().await,
         (_, "over a rate") => return Checked::LaterIssue("limits of rate per source"),
         (_, "over a mailbox limit") => world.minority.too_much_waits().await,
-        (_, "disk full") => {
-            return Checked::ProvedBy("storage: a_full_disk_refuses_the_write_out_and_nothing_else");
-        }
+        (_, "disk full") => disk_full(world).await,
         (_, "no quorum") => world.minority.no_quorum().await,
         ("query over its memory or scan limit", _) => return Checked::LaterIssue("queries"),
         ("event for an erased person (write); read of one", _) => return Checked::LaterIssue("erasure"),
@@ -114,7 +119,8 @@ async fn bomb(channel: &Channel, encoding: &str) {
     let status = client.ingest(request).await.unwrap_err();
     refused(&status, Code::ResourceExhausted, "TOO_LARGE");
     // What is compressed and within the bounds is taken.
-    let request = IngestRequest { items: vec![ask::json(ask::seen("packed", "packed"))], ..IngestRequest::default() };
+    let request =
+        IngestRequest { items: vec![ask::json(ask::seen("packed", "packed"))], ..IngestRequest::default() };
     let result = client.ingest(request).await.unwrap().into_inner().results.remove(0);
     assert!(matches!(result.outcome(), ItemOutcome::Accepted | ItemOutcome::Duplicate), "{result:?}");
 }
@@ -129,13 +135,21 @@ async fn posted(mut channel: Channel, content_type: &str) -> Status {
 }
 
 async fn malformed(channel: &Channel, input: &str) {
-    let deep = format!(r#"{{"type":"track","event":"Deep","userId":"u","a":{}1{}}}"#, "[".repeat(32), "]".repeat(32));
+    let deep = format!(
+        r#"{{"type":"track","event":"Deep","userId":"u","a":{}1{}}}"#,
+        "[".repeat(32),
+        "]".repeat(32)
+    );
     let number = |n: &str| format!(r#"{{"type":"track","event":"N","userId":"u","properties":{{"n":{n}}}}}"#);
     let (text, reason, place) = match input {
         "malformed JSON" => (br#"{"type":"track","#.to_vec(), "MALFORMED", "line 1, column"),
         "NaN" => (number("NaN").into(), "NOT_FINITE", "line 1, column"),
         "1e400" => (number("1e400").into(), "NOT_FINITE", "line 1, column"),
-        "bad UTF-8" => (b"{\"type\":\"track\",\"event\":\"\xff\",\"userId\":\"u\"}".to_vec(), "MALFORMED", "line 1, column"),
+        "bad UTF-8" => (
+            b"{\"type\":\"track\",\"event\":\"\xff\",\"userId\":\"u\"}".to_vec(),
+            "MALFORMED",
+            "line 1, column",
+        ),
         "depth over 32" => (deep.into(), "TOO_DEEP", "line 1, column"),
         "truncated protobuf" => {
             // A list of items that ends in the middle of the first one; text that is not UTF-8; a made-up wire type.
@@ -194,7 +208,10 @@ async fn raw(channel: &Channel, message: &[u8]) -> Result<Bytes, Status> {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
     let request = Request::new(Bytes::copy_from_slice(message));
-    client.unary(request, http::uri::PathAndQuery::from_static(INGEST), Raw).await.map(tonic::Response::into_inner)
+    client
+        .unary(request, http::uri::PathAndQuery::from_static(INGEST), Raw)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 /// Keys that were never given out, were rotated away, or whose source is disabled, wherever a key may stand.
@@ -202,7 +219,8 @@ async fn forged(channel: &Channel) {
     let mut sources = SourceServiceClient::new(channel.clone());
     let request = CreateRequest { name: "forged".into(), ..CreateRequest::default() };
     let first = sources.create(request).await.unwrap().into_inner().write_key;
-    let second = sources.rotate(RotateRequest { name: "forged".into() }).await.unwrap().into_inner().write_key;
+    let second =
+        sources.rotate(RotateRequest { name: "forged".into() }).await.unwrap().into_inner().write_key;
     let with = async |key: &str| {
         let items = vec![ask::json(ask::seen("forged", "forged"))];
         let request = IngestRequest { items, write_key: key.to_owned(), ..IngestRequest::default() };
@@ -214,14 +232,41 @@ async fn forged(channel: &Channel) {
     }
     sources.disable(DisableRequest { name: "forged".into() }).await.unwrap();
     refused(&with(&second).await.unwrap_err(), Code::Unauthenticated, "WRITE_KEY_INVALID");
-    for (name, value) in
-        [("authorization", "Bearer no-such-key"), ("authorization", "Basic bm8ta2V5Og=="), ("authorization", "Basic ?"), ("x-write-key", "no")]
-    {
+    for (name, value) in [
+        ("authorization", "Bearer no-such-key"),
+        ("authorization", "Basic bm8ta2V5Og=="),
+        ("authorization", "Basic ?"),
+        ("x-write-key", "no"),
+    ] {
         let mut request = Request::new(IngestRequest::default());
         request.metadata_mut().insert(name, MetadataValue::from_static(value));
         let status = IngestServiceClient::new(channel.clone()).ingest(request).await.unwrap_err();
         refused(&status, Code::Unauthenticated, "WRITE_KEY_INVALID");
     }
+}
+
+/// A node that has taken events and comes back to a disk with less room than it is to keep free.
+async fn disk_full(world: &World) {
+    let data = world.path().join("full");
+    let mut cluster = Cluster::start(crate::options(data.clone(), 1, &[])).await;
+    ask::accepted(&cluster.channel(0), vec![ask::json(ask::seen("full", "full-1"))]).await;
+    assert_eq!(cluster.stop(0), Some(0));
+    drop(cluster);
+    // More than any disk has.
+    let reserve = [("ISTHMUS_STORAGE__DISK_RESERVE", "1000000GiB")];
+    let cluster = Cluster::start(crate::options(data.clone(), 1, &reserve)).await;
+    let channel = cluster.channel(0);
+    let items = vec![ask::json(ask::seen("full", "full-2")), ask::json(ask::seen("another", "full-3"))];
+    let status = ingest(&channel, items).await;
+    refused(&status, Code::Unavailable, "DISK_FULL");
+    assert!(ask::says_when_to_come_back(&status), "{status}");
+    // What is there can be read.
+    assert_eq!(ask::profile(&channel, "user_id", "full").await.unwrap().event_counts["Seen"], 1);
+    drop(cluster);
+    // With room it goes on.
+    let cluster = Cluster::start(crate::options(data, 1, &[])).await;
+    ask::accepted(&cluster.channel(0), vec![ask::json(ask::seen("full", "full-2"))]).await;
+    assert_eq!(ask::profile(&cluster.channel(0), "user_id", "full").await.unwrap().event_counts["Seen"], 2);
 }
 
 /// A stream between nodes that begins with another cluster's id, or means another node.
@@ -230,7 +275,8 @@ async fn wrong_cluster(world: &World) {
     let id = client.status(StatusRequest {}).await.unwrap().into_inner().cluster_id;
     let id: Vec<u8> = (0..16).map(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).unwrap()).collect();
     for (cluster_id, to_node, reason) in [(vec![7; 16], 1, "WRONG_CLUSTER"), (id, 9, "WRONG_NODE")] {
-        let hello = PeerHello { cluster_id: cluster_id.into(), from_node: 2, to_node, ..PeerHello::default() };
+        let hello =
+            PeerHello { cluster_id: cluster_id.into(), from_node: 2, to_node, ..PeerHello::default() };
         let frame = ExchangeRequest { hello: Some(hello), ..ExchangeRequest::default() };
         let mut peer = ShardServiceClient::new(cluster::channel(world.one.nodes[0].peer));
         let mut answers = peer.exchange(stream::iter([frame])).await.unwrap().into_inner();

@@ -6,7 +6,11 @@ pub fn check(world: &World, input: &str) -> Checked {
     let endpoints = world.one.endpoints();
     match input {
         "unknown flag" => {
-            for arguments in [&["cluster", "status", "--no-such-flag"][..], &["ingest", "--force", "-"], &["--colour", "profile", "list"]] {
+            for arguments in [
+                &["cluster", "status", "--no-such-flag"][..],
+                &["ingest", "--force", "-"],
+                &["--colour", "profile", "list"],
+            ] {
                 let ended = world.cli.run(&endpoints, arguments);
                 assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{}", ended.err);
                 assert!(ended.err.contains("unexpected argument"), "{}", ended.err);
@@ -19,7 +23,11 @@ pub fn check(world: &World, input: &str) -> Checked {
         "a removal that would break quorum" => {
             let ended = world.cli.json(&endpoints, &["cluster", "remove", "1"]);
             assert_eq!((ended.code, ended.out.as_str()), (1, ""), "{}", ended.err);
-            assert!(ended.err.contains("let another node join first"), "it doesn't say what to do: {}", ended.err);
+            assert!(
+                ended.err.contains("let another node join first"),
+                "it doesn't say what to do: {}",
+                ended.err
+            );
             let nodes = world.cli.json(&endpoints, &["cluster", "nodes"]).objects();
             assert_eq!(nodes[0]["state"], "active", "{nodes:?}");
             Checked::Held

@@ -102,7 +102,11 @@ pub async fn check(world: &World, input: &str) -> Checked {
             file().with("identity_key_file", quoted).is_refused_for(world, "identity_key_file", "others");
         }
         "plaintext on a non-loopback address" => {
-            file().with("grpc_listen", "\"0.0.0.0:0\"").is_refused_for(world, "grpc_listen", "--insecure-plaintext");
+            file().with("grpc_listen", "\"0.0.0.0:0\"").is_refused_for(
+                world,
+                "grpc_listen",
+                "--insecure-plaintext",
+            );
         }
         "port in use" => {
             let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,8 @@
 //! exactly what was sent.
 
 use isthmus_proto::v1::{
-    Event, EventType, IngestItem, ItemOutcome, ItemResult, QuarantineServiceListRequest, Value, ingest_item::Body, value::Kind,
+    Event, EventType, IngestItem, ItemOutcome, ItemResult, QuarantineServiceListRequest, Value,
+    ingest_item::Body, value::Kind,
 };
 use isthmus_tests::ask;
 use prost::Message as _;
@@ -31,7 +32,9 @@ pub async fn quarantined(channel: &Channel, input: &str, item: IngestItem, reaso
             assert_eq!(entry.content, sent, "what was sent is kept unchanged");
         }
         // NaN isn't equal to itself, so bytes are compared.
-        Some(Body::Event(sent)) => assert_eq!(entry.content, sent.encode_to_vec(), "what was sent is kept unchanged"),
+        Some(Body::Event(sent)) => {
+            assert_eq!(entry.content, sent.encode_to_vec(), "what was sent is kept unchanged")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -58,12 +61,16 @@ async fn conflicting(channel: &Channel, input: &str) {
     let second = track(r#""messageId":"m-1","properties":{"n":2}"#);
     for _ in 0..2 {
         let result = ask::send(channel, vec![second.clone()]).await.unwrap().results.remove(0);
-        assert_eq!((result.outcome(), result.reason.as_str()), (ItemOutcome::Quarantined, "MESSAGE_ID_CONFLICT"));
+        assert_eq!(
+            (result.outcome(), result.reason.as_str()),
+            (ItemOutcome::Quarantined, "MESSAGE_ID_CONFLICT")
+        );
     }
     refused(channel, input, second, "MESSAGE_ID_CONFLICT").await;
     let profile = ask::profile(channel, "user_id", CANARY).await.unwrap();
     assert_eq!(profile.event_counts["Seen"], 1, "the first one counts, and it alone");
-    let list = QuarantineServiceListRequest { reason: "MESSAGE_ID_CONFLICT".to_owned(), ..Default::default() };
+    let list =
+        QuarantineServiceListRequest { reason: "MESSAGE_ID_CONFLICT".to_owned(), ..Default::default() };
     let entries = ask::quarantined(channel, list).await;
     assert_eq!((entries.len(), entries[0].message_id.as_str()), (1, "m-1"), "{entries:?}");
     let entry = ask::shown(channel, &entries[0].id).await;
@@ -108,10 +115,14 @@ pub async fn check(channel: &Channel, input: &str) -> Checked {
         "schema violation" => return Checked::LaterIssue("the registry of event schemas"),
         "NaN" => (typed(f64::NAN), "NOT_FINITE"),
         "infinity" => (typed(f64::INFINITY), "NOT_FINITE"),
-        "integer beyond 64 bits" => (track(r#""properties":{"n":18446744073709551616}"#), "INTEGER_TOO_LARGE"),
+        "integer beyond 64 bits" => {
+            (track(r#""properties":{"n":18446744073709551616}"#), "INTEGER_TOO_LARGE")
+        }
         "duplicate JSON key" => (track(r#""userId":"another""#), "DUPLICATE_KEY"),
         "unparsable time" => (track(r#""timestamp":"canary""#), "TIMESTAMP_INVALID"),
-        "more than 24 h in the future" => (track(r#""timestamp":"2999-01-01T00:00:00Z""#), "TIMESTAMP_IN_FUTURE"),
+        "more than 24 h in the future" => {
+            (track(r#""timestamp":"2999-01-01T00:00:00Z""#), "TIMESTAMP_IN_FUTURE")
+        }
         "before 1970" => (track(r#""timestamp":"1969-12-31T23:59:59Z""#), "TIMESTAMP_BEFORE_1970"),
         "message id over 100 characters" => {
             (track(&format!(r#""messageId":"{}""#, "m".repeat(101))), "MESSAGE_ID_TOO_LONG")

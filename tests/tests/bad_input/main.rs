@@ -65,7 +65,11 @@ const TABLE: [Row; ROWS] = [
         Grpc,
         &["missing credentials", "expired credentials", "forged credentials"],
     ),
-    row("role lacks the verb or the field", Grpc, &["a role that lacks the verb", "a role that lacks the field"]),
+    row(
+        "role lacks the verb or the field",
+        Grpc,
+        &["a role that lacks the verb", "a role that lacks the field"],
+    ),
     row(
         "wrong cluster, stale epoch, unknown shard, not leader",
         Grpc,
@@ -76,7 +80,11 @@ const TABLE: [Row; ROWS] = [
     row("over a rate or a mailbox limit", Grpc, &["over a rate", "over a mailbox limit"]),
     row("disk full, no quorum", Grpc, &["disk full", "no quorum"]),
     row("query over its memory or scan limit", Grpc, &["a query over its limit"]),
-    row("event for an erased person (write); read of one", Grpc, &["write for an erased person", "read of one"]),
+    row(
+        "event for an erased person (write); read of one",
+        Grpc,
+        &["write for an erased person", "read of one"],
+    ),
     row(
         "items, kept in quarantine",
         Grpc,

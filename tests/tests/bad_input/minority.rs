@@ -51,7 +51,9 @@ impl Minority {
         let mut client = ClusterServiceClient::new(channel.clone());
         let node = self.cluster.nodes[LEFT].id;
         let replicas = client.shards(ShardsRequest {}).await.unwrap().into_inner().replicas;
-        for replica in replicas.iter().filter(|replica| replica.node == node && replica.role() != ReplicaRole::Leader) {
+        for replica in
+            replicas.iter().filter(|replica| replica.node == node && replica.role() != ReplicaRole::Leader)
+        {
             let request = TransferRequest { shard: replica.shard, to_node: node };
             client.transfer(request).await.unwrap();
         }
@@ -85,7 +87,8 @@ impl Minority {
                 // Some of it had gone out already, or what is waiting has no room for it.
                 Ok(response) => {
                     for result in &response.results {
-                        let open = matches!(result.outcome(), ItemOutcome::OutcomeUnknown | ItemOutcome::Rejected);
+                        let open =
+                            matches!(result.outcome(), ItemOutcome::OutcomeUnknown | ItemOutcome::Rejected);
                         assert!(open && result.retryable, "{result:?}");
                     }
                 }
@@ -93,7 +96,11 @@ impl Minority {
             assert!(tokio::time::Instant::now() < patience, "it never refuses");
         }
         let status = ask::profile(&channel, "user_id", "late-1").await.unwrap_err();
-        assert_eq!((status.code(), ask::reason(&status).as_str()), (Code::Unavailable, "NO_LEADER"), "{status}");
+        assert_eq!(
+            (status.code(), ask::reason(&status).as_str()),
+            (Code::Unavailable, "NO_LEADER"),
+            "{status}"
+        );
     }
 
     /// More than may be on its way at a time is refused at once, with a time to come back.
@@ -127,7 +134,8 @@ fn within<T>(message: T, timeout: Duration) -> Request<T> {
 
 /// Sends events of many customers, so that every shard gets some.
 async fn send(channel: &Channel, name: &str, timeout: Duration) -> Result<IngestResponse, Status> {
-    let items = (0..40).map(|number| ask::json(ask::seen(&format!("{name}-{number}"), &format!("{name}-{number}"))));
+    let items =
+        (0..40).map(|number| ask::json(ask::seen(&format!("{name}-{number}"), &format!("{name}-{number}"))));
     let request = IngestRequest { items: items.collect(), ..IngestRequest::default() };
     let answer = IngestServiceClient::new(channel.clone()).ingest(within(request, timeout)).await;
     answer.map(tonic::Response::into_inner)

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use isthmus_proto::v1::{
-    CreateRequest, DisableRequest, IngestRequest, IngestResponse, ItemOutcome, RotateRequest, SourceServiceListRequest,
-    TimelineRequest, ingest_service_client::IngestServiceClient, profile_service_client::ProfileServiceClient,
-    source_service_client::SourceServiceClient,
+    CreateRequest, DisableRequest, IngestRequest, IngestResponse, ItemOutcome, RotateRequest,
+    SourceServiceListRequest, TimelineRequest, ingest_service_client::IngestServiceClient,
+    profile_service_client::ProfileServiceClient, source_service_client::SourceServiceClient,
 };
 use isthmus_tests::{ask, cluster::PATIENCE};
 use tokio::time::Instant;
@@ -15,7 +15,8 @@ use crate::{Hub, refused};
 
 async fn send(node: &Channel, key: &str, source: &str, message: &str) -> Result<IngestResponse, Status> {
     let items = vec![ask::json(ask::seen("keys", message))];
-    let request = IngestRequest { items, write_key: key.into(), source: source.into(), ..IngestRequest::default() };
+    let request =
+        IngestRequest { items, write_key: key.into(), source: source.into(), ..IngestRequest::default() };
     IngestServiceClient::new(node.clone()).ingest(request).await.map(tonic::Response::into_inner)
 }
 
@@ -24,7 +25,8 @@ pub async fn a_write_key_says_which_source_sends(hub: &Hub) {
     let mut sources = SourceServiceClient::new(hub.nodes[0].clone());
     let mut keys = Vec::new();
     for name in ["keys-app", "keys-shop"] {
-        let made = sources.create(CreateRequest { name: name.into(), ..CreateRequest::default() }).await.unwrap();
+        let made =
+            sources.create(CreateRequest { name: name.into(), ..CreateRequest::default() }).await.unwrap();
         keys.push((name, made.into_inner().write_key));
     }
     // Through other nodes than the one that made them.
@@ -37,9 +39,13 @@ pub async fn a_write_key_says_which_source_sends(hub: &Hub) {
     }
     refused(send(&hub.nodes[2], "", "keys-none", "keys-3").await, Code::NotFound, "SOURCE_NOT_FOUND");
     let profile = ask::profile(&hub.nodes[0], "user_id", "keys").await.unwrap();
-    assert_eq!((profile.event_counts["Seen"], profile.sources), (2, vec!["keys-app".into(), "keys-shop".into()]));
+    assert_eq!(
+        (profile.event_counts["Seen"], profile.sources),
+        (2, vec!["keys-app".into(), "keys-shop".into()])
+    );
     let request = TimelineRequest { key: ask::key("user_id", "keys"), ..TimelineRequest::default() };
-    let events = ProfileServiceClient::new(hub.nodes[1].clone()).timeline(request).await.unwrap().into_inner().events;
+    let events =
+        ProfileServiceClient::new(hub.nodes[1].clone()).timeline(request).await.unwrap().into_inner().events;
     assert!(events.iter().all(|event| event.message_id == "keys-1"), "{events:?}");
 }
 
@@ -76,7 +82,8 @@ pub async fn keys_are_managed_through_any_node(hub: &Hub) {
     let first = made.write_key;
     assert!(first.starts_with(&made.source.unwrap().key_prefix));
 
-    let rotated = at[2].rotate(RotateRequest { name: "keys-web".into() }).await.unwrap().into_inner().write_key;
+    let rotated =
+        at[2].rotate(RotateRequest { name: "keys-web".into() }).await.unwrap().into_inner().write_key;
     assert_ne!(rotated, first);
     for node in &hub.nodes {
         until_refused(node, &first).await;
@@ -91,15 +98,18 @@ pub async fn keys_are_managed_through_any_node(hub: &Hub) {
     let profile = ask::profile(&hub.nodes[1], "user_id", "keys").await.unwrap();
     assert!(profile.sources.contains(&"keys-web".to_owned()), "{:?}", profile.sources);
 
-    for (name, code, reason) in [
-        ("No Name", Code::InvalidArgument, "INVALID_ARGUMENT"),
-        ("", Code::InvalidArgument, "INVALID_NAME"),
-    ] {
+    for (name, code, reason) in
+        [("No Name", Code::InvalidArgument, "INVALID_ARGUMENT"), ("", Code::InvalidArgument, "INVALID_NAME")]
+    {
         let request = CreateRequest { name: name.into(), ..CreateRequest::default() };
         refused(at[0].create(request).await, code, reason);
     }
     refused(at[0].rotate(RotateRequest { name: "keys-none".into() }).await, Code::NotFound, "NOT_FOUND");
-    refused(at[1].disable(DisableRequest { name: "default".into() }).await, Code::FailedPrecondition, "BUILT_IN");
+    refused(
+        at[1].disable(DisableRequest { name: "default".into() }).await,
+        Code::FailedPrecondition,
+        "BUILT_IN",
+    );
     command_line(hub).await;
     let listed = at[2].list(SourceServiceListRequest {}).await.unwrap().into_inner().sources;
     let names: Vec<&str> = listed.iter().map(|source| source.name.as_str()).collect();

@@ -3,6 +3,7 @@
 //! One cluster serves all facts, one after the other; each uses customers of its own. The rolling restart comes last.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
+#![allow(clippy::disallowed_methods, reason = "tests own a clock, and tasks end with them")]
 
 mod keys;
 mod pages;

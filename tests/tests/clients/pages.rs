@@ -63,9 +63,11 @@ pub async fn a_timeline_shows_every_event_once_newest_first(hub: &Hub) {
     for limit in [10, 64, 1_000] {
         let (mut cursor, mut events) = (String::new(), Vec::new());
         for page in 0.. {
-            let request = TimelineRequest { key: ask::key("user_id", "timeline"), limit, cursor, consistency: None };
+            let request =
+                TimelineRequest { key: ask::key("user_id", "timeline"), limit, cursor, consistency: None };
             let node = &hub.nodes[page % 3];
-            let answer = ProfileServiceClient::new(node.clone()).timeline(request).await.unwrap().into_inner();
+            let answer =
+                ProfileServiceClient::new(node.clone()).timeline(request).await.unwrap().into_inner();
             assert!(answer.events.len() <= limit as usize);
             events.extend(answer.events);
             cursor = answer.next_cursor;
@@ -79,16 +81,22 @@ pub async fn a_timeline_shows_every_event_once_newest_first(hub: &Hub) {
             ask::accepted(&hub.nodes[(page + 2) % 3], vec![newer]).await;
         }
         let steps: Vec<TimelineEvent> = events.into_iter().filter(|event| event.name == "Step").collect();
-        assert!(steps.is_sorted_by(|a, b| a.timestamp.as_ref().map(|t| t.seconds) >= b.timestamp.as_ref().map(|t| t.seconds)));
+        assert!(steps.is_sorted_by(
+            |a, b| a.timestamp.as_ref().map(|t| t.seconds) >= b.timestamp.as_ref().map(|t| t.seconds)
+        ));
         let ids: BTreeSet<&str> = steps.iter().map(|event| event.message_id.as_str()).collect();
         assert_eq!((steps.len(), ids.len()), (210, 210), "pages of {limit}");
         let first = &steps[0];
-        assert_eq!((first.source.as_str(), first.primary.as_ref().unwrap().value.as_str()), ("default", "timeline"));
+        assert_eq!(
+            (first.source.as_str(), first.primary.as_ref().unwrap().value.as_str()),
+            ("default", "timeline")
+        );
         assert!(first.received_at.is_some() && first.properties_json.starts_with(r#"{"n":"#), "{first:?}");
         wholes.push(steps);
     }
     for other in &wholes[1..] {
-        let places = |events: &[TimelineEvent]| events.iter().map(|e| format!("{:?}", place(e))).collect::<Vec<_>>();
+        let places =
+            |events: &[TimelineEvent]| events.iter().map(|e| format!("{:?}", place(e))).collect::<Vec<_>>();
         assert_eq!(places(&wholes[0]), places(other), "the order depends on the pages");
     }
 }
@@ -102,14 +110,18 @@ pub async fn pages_that_make_no_sense_are_refused(hub: &Hub) {
     let cursor = profiles.list(list).await.unwrap().into_inner().next_cursor;
     assert!(!cursor.is_empty());
     for bad in ["x", "????", &format!("{cursor}A"), &cursor[1..]] {
-        let list = ProfileServiceListRequest { cursor: bad.to_owned(), ..ProfileServiceListRequest::default() };
+        let list =
+            ProfileServiceListRequest { cursor: bad.to_owned(), ..ProfileServiceListRequest::default() };
         refused(profiles.list(list).await, Code::InvalidArgument, "INVALID_CURSOR");
     }
     // A cursor of one list is none of another.
-    let list = QuarantineServiceListRequest { cursor: cursor.clone(), ..QuarantineServiceListRequest::default() };
+    let list =
+        QuarantineServiceListRequest { cursor: cursor.clone(), ..QuarantineServiceListRequest::default() };
     refused(quarantine.list(list).await, Code::InvalidArgument, "INVALID_CURSOR");
-    let timeline = TimelineRequest { key: ask::key("user_id", "timeline"), cursor, ..TimelineRequest::default() };
+    let timeline =
+        TimelineRequest { key: ask::key("user_id", "timeline"), cursor, ..TimelineRequest::default() };
     refused(profiles.timeline(timeline).await, Code::InvalidArgument, "INVALID_CURSOR");
-    let timeline = TimelineRequest { key: ask::key("user_id", "nobody-at-all"), ..TimelineRequest::default() };
+    let timeline =
+        TimelineRequest { key: ask::key("user_id", "nobody-at-all"), ..TimelineRequest::default() };
     refused(profiles.timeline(timeline).await, Code::NotFound, "NOT_FOUND");
 }

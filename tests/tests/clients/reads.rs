@@ -1,8 +1,8 @@
 //! Reads of single profiles.
 
 use isthmus_proto::v1::{
-    BatchGetRequest, Consistency, GetRequest, IngestItem, Linearizable, Profile, ProfileKey, consistency::Level,
-    profile_key::Key, profile_service_client::ProfileServiceClient,
+    BatchGetRequest, Consistency, GetRequest, IngestItem, Linearizable, Profile, ProfileKey,
+    consistency::Level, profile_key::Key, profile_service_client::ProfileServiceClient,
 };
 use isthmus_tests::{ask, cluster::PATIENCE};
 use tokio::time::Instant;
@@ -55,14 +55,23 @@ pub async fn identifiers_are_normalised_as_in_ingest(hub: &Hub) {
         assert_eq!(ids.len(), 1);
     }
     let profile = ask::profile(&hub.nodes[0], "crmId", "K 1").await.unwrap();
-    assert_eq!((profile.identifiers[0].namespace.as_str(), profile.identifiers[0].value.as_str()), ("crm_id", "K 1"));
+    assert_eq!(
+        (profile.identifiers[0].namespace.as_str(), profile.identifiers[0].value.as_str()),
+        ("crm_id", "K 1")
+    );
     let cli = hub.cli.json(&hub.cluster.endpoints(), &["profile", "get", "email: A@b.De "]);
     assert_eq!(cli.last()["event_counts"]["Seen"], 3, "{}", cli.err);
     // Upper case is lower case in an e-mail address alone.
     refused(ask::profile(&hub.nodes[1], "crm_id", "k 1").await, Code::NotFound, "NOT_FOUND");
 
-    for (namespace, value) in [("email", " "), ("user_id", "null"), ("user_id", "a\u{0}"), ("a:b", "1"), ("", "1")] {
-        refused(ask::profile(&hub.nodes[0], namespace, value).await, Code::InvalidArgument, "INVALID_IDENTIFIER");
+    for (namespace, value) in
+        [("email", " "), ("user_id", "null"), ("user_id", "a\u{0}"), ("a:b", "1"), ("", "1")]
+    {
+        refused(
+            ask::profile(&hub.nodes[0], namespace, value).await,
+            Code::InvalidArgument,
+            "INVALID_IDENTIFIER",
+        );
     }
     let id = |text: &str| Some(ProfileKey { key: Some(Key::ProfileId(text.to_owned())) });
     refused(get(&hub.nodes[0], id("12"), None).await, Code::InvalidArgument, "INVALID_PROFILE_ID");
@@ -88,7 +97,11 @@ pub async fn a_version_token_covers_its_batch_on_any_node_and_shard(hub: &Hub) {
             for node in &hub.nodes {
                 let level = Level::MinVersion(token.clone());
                 let profile = get(node, ask::key("user_id", user), Some(level)).await.unwrap();
-                assert_eq!(profile.event_counts["Seen"], round + 1, "{user} misses a write that the token covers");
+                assert_eq!(
+                    profile.event_counts["Seen"],
+                    round + 1,
+                    "{user} misses a write that the token covers"
+                );
             }
         }
     }
@@ -114,7 +127,8 @@ pub async fn a_read_that_may_be_stale_comes_to_see_everything(hub: &Hub) {
             }
         }
     }
-    let profile = get(&hub.nodes[2], ask::key("user_id", "stale"), Some(Level::Linearizable(Linearizable {}))).await;
+    let profile =
+        get(&hub.nodes[2], ask::key("user_id", "stale"), Some(Level::Linearizable(Linearizable {}))).await;
     assert_eq!(profile.unwrap().event_counts["Seen"], 1);
     for bad in [0, 3_600_001] {
         let answer = get(&hub.nodes[0], ask::key("user_id", "stale"), Some(Level::MaxStalenessMs(bad))).await;
@@ -127,7 +141,8 @@ pub async fn many_profiles_come_in_the_order_asked_for_with_gaps(hub: &Hub) {
     let items = there.clone().map(|user| ask::json(ask::seen(&user, &user))).collect();
     ask::accepted(&hub.nodes[1], items).await;
     // Every third one is of nobody, and one comes twice.
-    let mut asked: Vec<String> = there.enumerate().map(|(n, user)| if n % 3 == 0 { format!("no-{n}") } else { user }).collect();
+    let mut asked: Vec<String> =
+        there.enumerate().map(|(n, user)| if n % 3 == 0 { format!("no-{n}") } else { user }).collect();
     asked.push("batch-1".to_owned());
     let request = |asked: &[String]| BatchGetRequest {
         keys: asked.iter().filter_map(|user| ask::key("user_id", user)).collect(),
@@ -158,7 +173,10 @@ pub async fn a_field_mask_leaves_the_rest_out(hub: &Hub) {
     };
     let mut client = ProfileServiceClient::new(hub.nodes[1].clone());
     let all = client.get(request(&[])).await.unwrap().into_inner().profile.unwrap();
-    assert_eq!((all.traits.len(), all.type_counts["identify"], all.sources.as_slice()), (2, 1, &["default".to_owned()][..]));
+    assert_eq!(
+        (all.traits.len(), all.type_counts["identify"], all.sources.as_slice()),
+        (2, 1, &["default".to_owned()][..])
+    );
     let some = client.get(request(&["traits", "profile_id"])).await.unwrap().into_inner().profile.unwrap();
     let expected = Profile { traits: all.traits, profile_id: all.profile_id, ..Profile::default() };
     assert_eq!(some, expected);

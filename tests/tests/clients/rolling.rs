@@ -19,7 +19,8 @@ const WRITERS: u64 = 4;
 pub async fn a_rolling_restart_fails_no_request(hub: &mut Hub) {
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let endpoints: Vec<String> = hub.cluster.endpoints().split(',').map(str::to_owned).collect();
-    let client = Client::builder().endpoints(endpoints).deadline(Duration::from_secs(30)).connect_lazy().unwrap();
+    let client =
+        Client::builder().endpoints(endpoints).deadline(Duration::from_secs(30)).connect_lazy().unwrap();
     let load: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::task::spawn(work(client.clone(), writer, stop.clone(), written.clone())))
         .collect();
@@ -35,7 +36,8 @@ pub async fn a_rolling_restart_fails_no_request(hub: &mut Hub) {
     stop.store(true, Relaxed);
     for (writer, work) in load.into_iter().enumerate() {
         let sent = work.await.unwrap();
-        let profile = ask::profile(&hub.nodes[writer % 3], "user_id", &format!("rolling-{writer}")).await.unwrap();
+        let profile =
+            ask::profile(&hub.nodes[writer % 3], "user_id", &format!("rolling-{writer}")).await.unwrap();
         assert_eq!(profile.event_counts["Seen"], sent, "writer {writer}: lost or counted twice");
     }
     look::replicas_agree(hub.nodes[0].clone(), 3).await;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use isthmus_tests::ask;
 use tonic::{Code, transport::Channel};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::Hub;
@@ -46,7 +48,10 @@ pub async fn reflection_lists_the_services_in_both_versions(hub: &Hub) {
         for service in SERVICES.into_iter().chain(["grpc.health.v1.Health"]) {
             assert!(names.contains(service), "{service} is missing in {names:?}");
         }
-        assert!(!names.iter().any(|name| name.contains("internal")), "nodes' own services are nobody's business");
+        assert!(
+            !names.iter().any(|name| name.contains("internal")),
+            "nodes' own services are nobody's business"
+        );
     }
 }
 
@@ -62,7 +67,7 @@ pub async fn health_is_told_over_grpc_and_http(hub: &Hub) {
         assert_eq!(client.check(request).await.unwrap_err().code(), Code::NotFound);
 
         assert_eq!(ask::http(node.http, "/healthz").0, 200);
-        assert_eq!(ask::http(node.http, "/readyz").0, 200);
+        ask::ready(node.http).await;
         assert_eq!(ask::http(node.http, "/no-such-path").0, 404);
         let (code, metrics) = ask::http(node.http, "/metrics");
         assert_eq!(code, 200);

@@ -116,7 +116,7 @@ impl Router {
     /// Takes a batch in.
     ///
     /// # Errors
-    /// Only when nothing of the batch can have been stored: [`Error::Overloaded`], [`Error::NoLeader`],
+    /// Only when nothing of the batch can have been stored: [`Error::Overloaded`], [`Error::DiskFull`], [`Error::NoLeader`],
     /// [`Error::Unavailable`], [`Error::StaleShardMap`], [`Error::Stopping`]; of several, the first that occurred.
     pub async fn ingest(&self, items: Vec<RoutedItem>, deadline: Instant) -> Result<IngestSummary, Error> {
         if items.is_empty() {

@@ -111,6 +111,9 @@ pub struct StorageOptions {
     pub memtables: ByteSize,
     /// Log that a restart may have to replay.
     pub replay: ByteSize,
+    /// Free space of the file system below which this node takes no more events: what was taken needs room to be
+    /// written out.
+    pub disk_reserve: ByteSize,
 }
 
 impl Default for StorageOptions {
@@ -121,6 +124,7 @@ impl Default for StorageOptions {
             facet_cache: ByteSize::mib(128),
             memtables: ByteSize::mib(256),
             replay: ByteSize::mib(256),
+            disk_reserve: ByteSize::mib(256),
         }
     }
 }
@@ -130,6 +134,7 @@ impl StorageOptions {
     pub(super) fn validate(&self) -> Result<()> {
         let low = ByteSize::mib(1);
         let high = ByteSize(1 << 40);
+        within("storage.disk_reserve", self.disk_reserve, low, ByteSize(1 << 60))?;
         within("storage.control_cache", self.control_cache, low, high)?;
         within("storage.run_cache", self.run_cache, low, high)?;
         within("storage.facet_cache", self.facet_cache, low, high)?;

@@ -129,7 +129,9 @@ impl From<Refusal> for Status {
 impl Fault for isthmus_router::Error {
     fn code(&self) -> Code {
         match self {
-            Self::NoLeader { .. } | Self::Unavailable { .. } | Self::Stopping => Code::Unavailable,
+            Self::NoLeader { .. } | Self::Unavailable { .. } | Self::DiskFull { .. } | Self::Stopping => {
+                Code::Unavailable
+            }
             Self::StaleShardMap { .. } => Code::FailedPrecondition,
             Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::OutcomeUnknown { .. } | Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
@@ -219,6 +221,12 @@ mod tests {
                 Error::Overloaded { retry_after: Duration::from_millis(50) },
                 Code::ResourceExhausted,
                 "OVERLOADED",
+                true,
+            ),
+            (
+                Error::DiskFull { shard: 16, retry_after: Duration::from_secs(5) },
+                Code::Unavailable,
+                "DISK_FULL",
                 true,
             ),
             (Error::OutcomeUnknown { shard: 16 }, Code::DeadlineExceeded, "OUTCOME_UNKNOWN", true),

@@ -12,6 +12,7 @@
 //! **What it leaves out.** TLS, and who may do what.
 
 mod control;
+mod disk;
 mod host;
 mod listen;
 mod options;

@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Addresses, Node, NodeOptions, Origin,
     control::Control,
+    disk,
     host::{self, Host, Shards},
     listen::Ports,
     serving::{PeerServices, Serving},
@@ -120,6 +121,9 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     };
     let host = tracker.spawn(host.run(stop_host.clone()));
     let dir = storage.dir;
+    let reserve_bytes = options.storage.disk_reserve.0;
+    disk::look(&dir, reserve_bytes, &keeper);
+    tracker.spawn(disk::watch(dir.clone(), reserve_bytes, keeper.clone(), stop_rest.clone()));
     serving
         .clients(
             ports.grpc.listener,
