@@ -184,7 +184,11 @@ impl Cluster {
         self.wait("all shards have leaders", |s| s.shards > 0 && s.shards_with_leader == s.shards).await;
     }
 
-    async fn wait(&self, what: &str, fits: impl Fn(&isthmus_proto::v1::StatusResponse) -> bool) {
+    /// Waits until some node's status fits.
+    ///
+    /// # Panics
+    /// When that takes longer than [`PATIENCE`].
+    pub async fn wait(&self, what: &str, fits: impl Fn(&isthmus_proto::v1::StatusResponse) -> bool) {
         let until = Instant::now() + PATIENCE;
         let mut last = String::new();
         loop {
