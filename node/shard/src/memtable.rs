@@ -62,8 +62,8 @@ pub struct EventRow {
     pub key: DedupKey,
     /// The stamp it was taken in with.
     pub stamp: Stamp,
-    /// The event.
-    pub record: EventRecord,
+    /// The event; boxed, so that a growing memtable moves pointers and not events.
+    pub record: Box<EventRecord>,
 }
 
 impl EventRow {
@@ -104,7 +104,7 @@ const ROW_OVERHEAD_BYTES: u64 = 120;
 impl Memtable {
     /// Adds an accepted event with its deduplication entry.
     pub fn push_event(&mut self, row: EventRow, entry: DedupEntry) {
-        self.bytes += prost::Message::encoded_len(&row.record) as u64 + EVENT_OVERHEAD_BYTES;
+        self.bytes += prost::Message::encoded_len(&*row.record) as u64 + EVENT_OVERHEAD_BYTES;
         let place = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
         match self.facets.entry(row.facet) {
             hashbrown::hash_map::Entry::Occupied(mut occupied) => {

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use isthmus_domain::Stamp;
 use isthmus_raft::{Broken, ConfState};
 use isthmus_storage::{
@@ -197,7 +198,7 @@ pub(crate) fn read_dedup(
 
 /// Adds the rows of conflicts: events that are known, or will be by then, with another body.
 pub(crate) fn conflicts(state: &State, fetched: &Fetched, needs: &mut Needs) {
-    let mut seen: BTreeMap<DedupKey, [u8; 16]> = BTreeMap::new();
+    let mut seen: HashMap<DedupKey, [u8; 16]> = HashMap::with_capacity(needs.events.len());
     for event in &needs.events {
         let known = state.active.dedup.get(&event.key).or_else(|| fetched.dedup.get(&event.key));
         let first =

@@ -111,7 +111,10 @@ async fn bench(options: Options) {
             parallel: 64,
             ..base.clone()
         };
-        print("single ingest, 64 connections", "events", &load::ingest(&connections(64), &single).await);
+        let before = processor(&cluster);
+        let measured = load::ingest(&connections(64), &single).await;
+        print("single ingest, 64 connections", "events", &measured);
+        print_processor(&before, &cluster, measured.done);
     }
     if options.read_seconds > 0 {
         let duration = Duration::from_secs(options.read_seconds);
@@ -128,7 +131,10 @@ async fn bench(options: Options) {
             ..base.clone()
         };
         let name = format!("batched ingest over {} profiles", options.wide_profiles);
-        print(&name, "events", &load::ingest(&connections(options.parallel), &wide).await);
+        let before = processor(&cluster);
+        let measured = load::ingest(&connections(options.parallel), &wide).await;
+        print(&name, "events", &measured);
+        print_processor(&before, &cluster, measured.done);
     }
     for index in 0..3 {
         let (peak, now) = cluster.memory(index);
@@ -150,7 +156,7 @@ fn print_processor(before: &[f64], cluster: &Cluster, done: u64) {
     let used: Vec<f64> = processor(cluster).iter().zip(before).map(|(now, before)| now - before).collect();
     let each: Vec<String> = used.iter().map(|seconds| format!("{seconds:.1}")).collect();
     let micros = used.iter().sum::<f64>() * 1e6 / done as f64;
-    println!("  processor seconds of the nodes: {}; {micros:.1} µs an event in all", each.join(", "));
+    println!("  processor seconds of the nodes: {}; {micros:.1} µs of theirs for each", each.join(", "));
 }
 
 fn print(name: &str, unit: &str, measured: &Measured) {

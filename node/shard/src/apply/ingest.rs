@@ -92,7 +92,7 @@ pub(super) fn apply(state: &mut State, stamp: u64, items: Vec<Item>) -> Result<I
     };
     for item in items {
         let (outcome, reason) = match item {
-            Item::Event { attempt, facet, key, record } => event(state, stamp, attempt, facet, key, *record)?,
+            Item::Event { attempt, facet, key, record } => event(state, stamp, attempt, facet, key, record)?,
             Item::Quarantine(entry) => quarantine(state, stamp, entry),
         };
         if let Some(reason) = reason {
@@ -115,7 +115,7 @@ fn event(
     attempt: u64,
     facet: FacetId,
     key: DedupKey,
-    record: EventRecord,
+    record: Box<EventRecord>,
 ) -> Result<Answer, Broken> {
     if !owns(state, facet.slot()) {
         return Ok((STALE_SHARD_MAP, None));

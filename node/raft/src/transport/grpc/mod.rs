@@ -82,7 +82,7 @@ impl GrpcOptions {
             connect_timeout: Duration::from_secs(2),
             keep_alive_interval: Duration::from_secs(2),
             keep_alive_timeout: Duration::from_secs(3),
-            backoff_max: Duration::from_millis(500),
+            backoff_max: Duration::from_millis(200),
             snapshot_idle_timeout: Duration::from_secs(30),
         }
     }
