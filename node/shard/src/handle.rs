@@ -3,19 +3,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::future::join_all;
-use isthmus_domain::{FacetId, FacetSummary};
-use isthmus_proto::internal::v1::{
-    CallError, ChangeMembersCall, CommandItem, DeliverCommand, DeliverReply, DoneReply, FacetEntry,
-    IngestCall, IngestReply, ReadEventsCall, ReadEventsReply, ReadFacetsCall, ReadFacetsReply, ReadLevel,
-    ReadQuarantineCall, ReadQuarantineReply, ReplicaStatusReply, ScanFacetsCall, ScanFacetsReply,
-    SetConfigCommand, ShardCommand, shard_call, shard_command::Command, shard_reply,
-};
-use isthmus_raft::{
-    GroupHandle, GroupView, MembershipChange, OpenGroup, PeerId, RaftNode, ReplicaState, Role, Start,
-};
+use isthmus_proto::internal::v1::{ReplicaStatusReply, SetConfigCommand, shard_command::Command};
+use isthmus_raft::{GroupHandle, GroupView, OpenGroup, PeerId, RaftNode, ReplicaState, Role, Start};
 use isthmus_storage::{StoreId, keeper::GroupMeta};
-use prost::Message as _;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,19 +13,9 @@ use crate::{
     Clock, Deliver, Error, Keeper, Machine,
     apply::Outcome,
     courier,
-    ingest_queue::{COMMAND_BYTES, IngestQueue},
+    ingest_queue::IngestQueue,
     machine::{Shared, blocking},
-    read::{self, QuarantineQuery},
 };
-
-/// Facets that one call may ask for.
-pub const FACETS_MAX: usize = 4_096;
-/// When a caller should come back whose events found the disk full.
-const DISK_AGAIN: Duration = Duration::from_secs(5);
-/// Rows that one page may have.
-pub const PAGE_MAX: usize = 1_000;
-/// Messages that may wait in a shard's outbox before ingest is refused.
-const OUTBOX_MAX: usize = 200_000;
 
 /// The configuration that a shard is to have; pushed into its log by its leader.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -90,11 +70,11 @@ pub struct ReplicaView {
 /// A cheap handle on a replica.
 #[derive(Clone)]
 pub struct ShardHandle {
-    shared: Arc<Shared>,
-    group: GroupHandle<Outcome>,
-    queue: IngestQueue,
-    keeper: Keeper,
-    clock: Arc<dyn Clock>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) group: GroupHandle<Outcome>,
+    pub(crate) queue: IngestQueue,
+    pub(crate) keeper: Keeper,
+    pub(crate) clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -214,246 +194,6 @@ impl ShardHandle {
         self.tracker.wait().await;
     }
 
-    /// Carries out a call of another node or of this one.
-    ///
-    /// # Errors
-    /// As in [`CallError`].
-    pub async fn call(
-        &self,
-        body: shard_call::Body,
-        deadline: Instant,
-    ) -> Result<shard_reply::Body, CallError> {
-        use shard_call::Body as Call;
-        use shard_reply::Body as Reply;
-        let reply = match body {
-            Call::Ingest(call) => self.ingest(call, deadline).await.map(Reply::Ingest),
-            Call::ReadFacets(call) => self.read_facets(call, deadline).await.map(Reply::ReadFacets),
-            Call::ReadEvents(call) => self.read_events(call, deadline).await.map(Reply::ReadEvents),
-            Call::ScanFacets(call) => self.scan_facets(call, deadline).await.map(Reply::ScanFacets),
-            Call::ReadQuarantine(call) => {
-                self.read_quarantine(call, deadline).await.map(Reply::ReadQuarantine)
-            }
-            Call::Deliver(call) => self.deliver(call, deadline).await.map(Reply::Deliver),
-            Call::ReplicaStatus(_) => Ok(Reply::ReplicaStatus(self.status())),
-            Call::Transfer(call) => self.transfer(call.to_peer, deadline).await.map(Reply::Done),
-            Call::ChangeMembers(call) => self.change_members(call, deadline).await.map(Reply::Done),
-        };
-        reply.map_err(CallError::from)
-    }
-
-    async fn propose(&self, command: Command, deadline: Instant) -> Result<Outcome, Error> {
-        let stamp = self.clock.now_micros().max(0).cast_unsigned();
-        let command = ShardCommand { stamp, command: Some(command) };
-        Ok(self.group.propose(Bytes::from(command.encode_to_vec()), deadline).await?.outcome)
-    }
-
-    fn must_lead(&self) -> Result<(), Error> {
-        let view = self.group.view();
-        match (view.state, view.role) {
-            (ReplicaState::Running, Role::Leader) => Ok(()),
-            (ReplicaState::Running, _) => match view.leader {
-                Some(leader) => Err(Error::NotLeader { leader: Some(leader.0) }),
-                None => Err(Error::NoLeader),
-            },
-            (state, _) => Err(Error::Unavailable(format!("the replica is {state:?}"))),
-        }
-    }
-
-    async fn ingest(&self, call: IngestCall, deadline: Instant) -> Result<IngestReply, Error> {
-        self.must_lead()?;
-        if self.keeper.disk_is_full() {
-            return Err(Error::DiskFull { retry_after: DISK_AGAIN });
-        }
-        if self.outbox_messages() > OUTBOX_MAX {
-            return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
-        }
-        let mut parts = parts(call.items);
-        if parts.len() == 1
-            && let Some(only) = parts.pop()
-        {
-            return self.queue.propose(only, deadline).await;
-        }
-        let mut whole = IngestReply::default();
-        let mut outcomes = Vec::new();
-        for reply in join_all(parts.into_iter().map(|part| self.queue.propose(part, deadline))).await {
-            // One part of unknown outcome makes the call's unknown: its attempts are asked again.
-            let reply = reply?;
-            let from = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
-            outcomes.extend_from_slice(&reply.outcomes);
-            whole.reasons.extend(reply.reasons.into_iter().map(|mut reason| {
-                reason.index += from;
-                reason
-            }));
-            whole.stamp = whole.stamp.max(reply.stamp);
-            whole.shard_map_version = whole.shard_map_version.max(reply.shard_map_version);
-        }
-        whole.outcomes = outcomes.into();
-        Ok(whole)
-    }
-
-    /// Waits until the replica may answer a read of this level.
-    async fn barrier(&self, level: Option<ReadLevel>, deadline: Instant) -> Result<(), Error> {
-        let level = level.unwrap_or_default();
-        let stamp = self.shared.state.read().meta.stamp.0;
-        if level.min_stamp > 0 && stamp >= level.min_stamp {
-            return Ok(());
-        }
-        if level.max_staleness_ms > 0 {
-            let oldest = self.clock.now_micros() - i64::from(level.max_staleness_ms) * 1_000;
-            if i64::try_from(stamp).unwrap_or(i64::MAX) >= oldest {
-                return Ok(());
-            }
-        }
-        // A stamp from another shard may never be reached here; what was acknowledged before it is seen all the same.
-        self.group.read_index(deadline).await?;
-        Ok(())
-    }
-
-    async fn read_facets(&self, call: ReadFacetsCall, deadline: Instant) -> Result<ReadFacetsReply, Error> {
-        if call.facets.len() > FACETS_MAX {
-            return Err(Error::Invalid("too many facets in one call"));
-        }
-        let ids: Vec<FacetId> = call
-            .facets
-            .iter()
-            .map(|bytes| FacetId::from_slice(bytes))
-            .collect::<Option<_>>()
-            .ok_or(Error::Invalid("a facet's id is not 16 bytes"))?;
-        self.barrier(call.level, deadline).await?;
-        let (summaries, stamp) = if ids.iter().all(|id| read::is_resident(&self.shared, id)) {
-            read::facets(&self.shared, &ids)?
-        } else {
-            let (shared, ids) = (self.shared.clone(), ids.clone());
-            blocking(move || read::facets(&shared, &ids)).await?
-        };
-        let owned = self.shared.state.read().meta.owned.clone();
-        let entries = ids.iter().zip(summaries).map(|(id, summary)| {
-            let not_owned = !owned.contains(id.slot());
-            entry(id, summary.filter(|_| !not_owned), not_owned)
-        });
-        Ok(ReadFacetsReply { facets: entries.collect(), stamp: stamp.0 })
-    }
-
-    async fn read_events(&self, call: ReadEventsCall, deadline: Instant) -> Result<ReadEventsReply, Error> {
-        let facet = FacetId::from_slice(&call.facet).ok_or(Error::Invalid("a facet's id is not 16 bytes"))?;
-        let before = match call.before.is_empty() {
-            true => None,
-            false => {
-                Some(place(&call.before).ok_or(Error::Invalid("a place in a timeline is not 24 bytes"))?)
-            }
-        };
-        let limit = (call.limit as usize).clamp(1, PAGE_MAX);
-        self.barrier(call.level, deadline).await?;
-        if !self.shared.state.read().meta.owned.contains(facet.slot()) {
-            return Ok(ReadEventsReply { not_owned: true, ..ReadEventsReply::default() });
-        }
-        let shared = self.shared.clone();
-        let (page, summary) = blocking(move || {
-            let page = read::events(&shared, &facet, before, limit)?;
-            Ok((page, read::facet(&shared, &facet)?.0))
-        })
-        .await?;
-        let identifier = summary.as_ref().and_then(|summary| summary.identifier().ok());
-        let events = page.events.into_iter().map(|((_, key), stamp, mut record)| {
-            // The key that orders events of one time: what the next page begins behind.
-            record.dedup_key = Bytes::copy_from_slice(&key);
-            isthmus_proto::internal::v1::StoredEvent { record: record.to_bytes(), stamp: stamp.0 }
-        });
-        Ok(ReadEventsReply {
-            events: events.collect(),
-            more: page.more,
-            known: summary.is_some(),
-            not_owned: false,
-            stamp: page.stamp.0,
-            namespace: identifier.as_ref().map(|i| i.namespace().to_string()).unwrap_or_default(),
-            value: identifier.map(|i| i.value().to_owned()).unwrap_or_default(),
-        })
-    }
-
-    async fn scan_facets(&self, call: ScanFacetsCall, deadline: Instant) -> Result<ScanFacetsReply, Error> {
-        let after = match call.after.is_empty() {
-            true => None,
-            false => {
-                Some(FacetId::from_slice(&call.after).ok_or(Error::Invalid("a facet's id is not 16 bytes"))?)
-            }
-        };
-        let limit = (call.limit as usize).clamp(1, PAGE_MAX);
-        self.barrier(call.level, deadline).await?;
-        let shared = self.shared.clone();
-        let page = blocking(move || read::scan(&shared, after, limit)).await?;
-        let facets = page.facets.into_iter().map(|(id, summary)| entry(&id, Some(summary), false)).collect();
-        Ok(ScanFacetsReply {
-            facets,
-            more: page.more,
-            stamp: page.stamp.0,
-            owned_bounds: page.owned.to_bounds(),
-        })
-    }
-
-    async fn read_quarantine(
-        &self,
-        call: ReadQuarantineCall,
-        deadline: Instant,
-    ) -> Result<ReadQuarantineReply, Error> {
-        let id = |bytes: &Bytes| -> Result<Option<[u8; 16]>, Error> {
-            match bytes.is_empty() {
-                true => Ok(None),
-                false => {
-                    bytes.as_ref().try_into().map(Some).map_err(|_| Error::Invalid("an id is not 16 bytes"))
-                }
-            }
-        };
-        let (after, only) = (id(&call.after)?, id(&call.only)?);
-        let query = QuarantineQuery {
-            after,
-            limit: (call.limit as usize).clamp(1, PAGE_MAX),
-            source: call.source,
-            reason: call.reason,
-        };
-        self.barrier(None, deadline).await?;
-        let shared = self.shared.clone();
-        let (entries, more) = blocking(move || match only {
-            Some(id) => Ok((read::entry(&shared, &id)?.into_iter().collect(), false)),
-            None => read::page(&shared, &query).map(|page| (page.entries, page.more)),
-        })
-        .await?;
-        let rows = entries.into_iter().map(|entry| isthmus_proto::internal::v1::QuarantineRow {
-            id: entry.id.clone(),
-            stamp: entry.received,
-            entry: entry.encode_to_vec().into(),
-        });
-        let owned_bounds = self.shared.state.read().meta.owned.to_bounds();
-        Ok(ReadQuarantineReply { rows: rows.collect(), more, owned_bounds })
-    }
-
-    async fn deliver(&self, call: DeliverCommand, deadline: Instant) -> Result<DeliverReply, Error> {
-        self.must_lead()?;
-        match self.propose(Command::Deliver(call), deadline).await? {
-            Outcome::Delivered(through_sequence, stamp) => {
-                Ok(DeliverReply { through_sequence, stamp: stamp.0 })
-            }
-            _ => Err(Error::Invalid("the log answered a delivery with something else")),
-        }
-    }
-
-    async fn transfer(&self, to_peer: u64, deadline: Instant) -> Result<DoneReply, Error> {
-        self.must_lead()?;
-        self.group.transfer_leader(PeerId(to_peer), deadline).await?;
-        Ok(DoneReply {})
-    }
-
-    async fn change_members(&self, call: ChangeMembersCall, deadline: Instant) -> Result<DoneReply, Error> {
-        self.must_lead()?;
-        let peers = |ids: Vec<u64>| ids.into_iter().map(PeerId).collect();
-        let change = MembershipChange {
-            add_learners: peers(call.add_learners),
-            promote: peers(call.add_voters),
-            remove: peers(call.remove),
-        };
-        self.group.change_membership(change, deadline).await?;
-        Ok(DoneReply {})
-    }
-
     /// The replica's state. Index and hash are of one moment.
     pub fn status(&self) -> ReplicaStatusReply {
         use isthmus_proto::internal::v1::PeerProgress;
@@ -493,37 +233,4 @@ impl ShardHandle {
     pub fn store(&self) -> StoreId {
         self.shared.store()
     }
-}
-
-fn entry(id: &FacetId, summary: Option<FacetSummary>, not_owned: bool) -> FacetEntry {
-    FacetEntry {
-        facet: Bytes::copy_from_slice(id.as_bytes()),
-        summary: summary.map(|summary| summary.to_bytes().into()).unwrap_or_default(),
-        not_owned,
-    }
-}
-
-/// A place in a timeline from its 24 bytes: the time with its sign bit flipped, then the key.
-fn place(bytes: &[u8]) -> Option<read::EventPosition> {
-    let (time, key) = bytes.split_at_checked(8)?;
-    let time = u64::from_be_bytes(time.try_into().ok()?) ^ (1 << 63);
-    Some((time.cast_signed(), key.try_into().ok()?))
-}
-
-/// Cuts items into parts that fit one command each; at least one part.
-fn parts(items: Vec<CommandItem>) -> Vec<Vec<CommandItem>> {
-    let mut parts = vec![Vec::with_capacity(items.len())];
-    let mut bytes = 0;
-    for item in items {
-        let size = item.encoded_len();
-        if bytes > 0 && bytes + size > COMMAND_BYTES {
-            parts.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size.max(1);
-        if let Some(part) = parts.last_mut() {
-            part.push(item);
-        }
-    }
-    parts
 }

@@ -24,6 +24,7 @@
 //! top of them. Nothing is aged out yet: deduplication is exact for ever.
 
 pub mod apply;
+mod calls;
 mod clock;
 pub mod courier;
 mod error;
@@ -41,10 +42,11 @@ pub mod state;
 mod tables;
 mod write_out;
 
+pub use calls::{FACETS_MAX, PAGE_MAX};
 pub use clock::{Clock, SystemClock};
 pub use courier::Deliver;
 pub use error::Error;
-pub use handle::{FACETS_MAX, Open, PAGE_MAX, ReplicaView, ShardConfig, ShardHandle, open};
+pub use handle::{Open, ReplicaView, ShardConfig, ShardHandle, open};
 pub use hash::StateHash;
 pub use keeper::{Keeper, KeeperOptions, Load};
 pub use machine::{Freezer, Machine, Shared};
