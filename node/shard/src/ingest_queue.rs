@@ -31,8 +31,8 @@ use crate::{
 pub(crate) const COMMAND_BYTES: usize = 256 << 10;
 /// Items in one command.
 const COMMAND_ITEMS: usize = 2_500;
-/// Commands in flight: one being synced, one being replicated, and the next ones on their way.
-const IN_FLIGHT: usize = 4;
+/// Commands in flight: one on its way to the disks, the next one behind it. More would only make commands smaller.
+const IN_FLIGHT: usize = 2;
 /// Bytes of items that may wait in front of a shard.
 const WAITING_BYTES: usize = 16 << 20;
 /// Callers that may wait in front of a shard.
@@ -64,7 +64,11 @@ impl IngestQueue {
     ) -> Self {
         let (mail, waiting) = mpsc::channel(WAITING_CALLS);
         let bytes = Arc::new(AtomicUsize::new(0));
-        tracker.spawn(run(group, clock, waiting, bytes.clone(), stop));
+        let send = move |batch: Vec<Waiting>| -> BoxFuture<'static, ()> {
+            let stamp = clock.now_micros().max(0).cast_unsigned();
+            Box::pin(propose(group.clone(), stamp, batch))
+        };
+        tracker.spawn(run(send, waiting, bytes.clone(), stop));
         Self { mail, bytes }
     }
 
@@ -93,23 +97,25 @@ impl IngestQueue {
     }
 }
 
+/// Gathers what waits into batches and has them proposed, a few at a time.
 async fn run(
-    group: GroupHandle<Outcome>,
-    clock: Arc<dyn Clock>,
+    send: impl Fn(Vec<Waiting>) -> BoxFuture<'static, ()>,
     mut mail: mpsc::Receiver<Waiting>,
     bytes: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
     let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    // A caller whose items did not fit the last batch: first in the next one.
     let mut held: Option<Waiting> = None;
     loop {
-        let first = match held.take().filter(|_| in_flight.len() < IN_FLIGHT) {
+        let room = in_flight.len() < IN_FLIGHT;
+        let first = match held.take_if(|_| room) {
             Some(first) => first,
             None => tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(()) = in_flight.next(), if !in_flight.is_empty() => continue,
-                first = mail.recv(), if in_flight.len() < IN_FLIGHT => match first {
+                first = mail.recv(), if room => match first {
                     Some(first) => first,
                     None => break,
                 },
@@ -127,13 +133,12 @@ async fn run(
             batch.push(next);
         }
         bytes.fetch_sub(size, Relaxed);
-        let stamp = clock.now_micros().max(0).cast_unsigned();
-        in_flight.push(Box::pin(propose(group.clone(), stamp, batch)));
+        in_flight.push(send(batch));
     }
     // What is in flight is answered by the group, which stops too; what waits was not proposed.
     while in_flight.next().await.is_some() {}
     mail.close();
-    while let Ok(waiting) = mail.try_recv() {
+    for waiting in held.into_iter().chain(std::iter::from_fn(|| mail.try_recv().ok())) {
         let _gone = waiting.reply.send(Err(Error::Unavailable("the replica is stopping".into())));
     }
 }
@@ -188,6 +193,36 @@ fn answer(ingested: &Ingested, callers: Vec<(usize, oneshot::Sender<Result<Inges
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_caller_whose_items_do_not_fit_a_command_waits_for_the_next_one() {
+        let (mail, waiting) = mpsc::channel(64);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let mut answers = Vec::new();
+        for _ in 0..40 {
+            let (reply, answer) = oneshot::channel();
+            bytes.fetch_add(COMMAND_BYTES / 2 + 1, Relaxed);
+            let (items, deadline) = (vec![CommandItem::default()], Instant::now() + Duration::from_secs(60));
+            mail.try_send(Waiting { items, bytes: COMMAND_BYTES / 2 + 1, deadline, reply }).unwrap();
+            answers.push(answer);
+        }
+        drop(mail);
+        let send = |batch: Vec<Waiting>| -> BoxFuture<'static, ()> {
+            assert_eq!(batch.len(), 1, "two of them are over the size of a command");
+            Box::pin(async move {
+                // Others become ready meanwhile, and find the flight full.
+                tokio::task::yield_now().await;
+                for waiting in batch {
+                    let _gone = waiting.reply.send(Ok(IngestReply::default()));
+                }
+            })
+        };
+        run(send, waiting, bytes.clone(), CancellationToken::new()).await;
+        for answer in answers {
+            assert_eq!(answer.await, Ok(Ok(IngestReply::default())));
+        }
+        assert_eq!(bytes.load(Relaxed), 0);
+    }
 
     #[test]
     fn each_caller_gets_the_outcomes_and_reasons_of_its_own_items() {
