@@ -6,7 +6,7 @@
 //! handled by whoever owns the slot. Readers see whole entries only, never half of one.
 //!
 //! **How.** [`State`] applies commands ([`apply`]: one command, one file) to an *active* [`memtable`]. What apply may
-//! need from disk is fetched before ([`prepare`](state::prepare)), so apply waits for nothing. When the node's
+//! need from disk is fetched before ([`state`]), so apply waits for nothing. When the node's
 //! [`Keeper`] says so, the active memtable is *frozen* at an index, written out in the background as sorted runs and
 //! control rows, all at once or not at all, and the log may then be compacted up to that index. Readers merge active,
 //! frozen and runs ([`read`]). [`Machine`] plugs this into a Raft group; [`ShardHandle`] is what the rest of the node

@@ -1,8 +1,8 @@
 //! The replicated state of a shard, as apply sees it.
 //!
 //! Apply sees the active memtable, what was fetched for the batch, and the resident part (streams, meta). *Fetched*
-//! are the rows below the active memtable (frozen, runs, control store) that a batch's commands name: [`prepare`]
-//! finds out which, [`fetch`] reads them before the first is applied. From there to the batch's end nothing may be
+//! are the rows below the active memtable (frozen, runs, control store) that a batch's commands name:
+//! [`needs`](crate::apply::needs) finds out which, and they are read before the first is applied. From there to the batch's end nothing may be
 //! frozen, so a key is either in the active memtable, or fetched, or nowhere.
 
 use std::{collections::BTreeMap, sync::Arc};
