@@ -1,19 +1,20 @@
-//! A group's task: feeds the pure core from the inbox and carries its effects out.
+//! A group's turns: feeds the pure core from the inbox and carries its effects out.
 //!
-//! It never waits for anything but its inbox. Each turn takes all that waits, steps it, collects once, sends, writes
-//! and answers. When asked to stop it takes nothing more, answers all that wait, and ends once the log writer has
-//! synced what it was given and the state machine's task has ended: then the log is quiescent. If the core or the
-//! state machine is broken the replica stops likewise, shown as broken; a panic of raft-rs counts as that.
+//! Each turn takes all that waits, steps it, collects once, and hands over what is to be sent, written, applied and
+//! answered. A turn never waits; its [driver](crate::driver) gives it one when something came. When asked to stop it
+//! takes nothing more, answers all that wait, and ends once the log writer has synced what it was given and the state
+//! machine's task has ended: then the log is quiescent. If the core or the state machine is broken the replica stops
+//! likewise, shown as broken; a panic of raft-rs counts as that.
 
 use std::{
-    panic::AssertUnwindSafe,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use isthmus_storage::log::GroupWrite;
 use raft::eraftpb::{Message, Snapshot};
 use tokio::{
@@ -27,12 +28,13 @@ use crate::{
     apply::{ApplyQueue, Work},
     codec,
     core::{Core, Effects},
+    driver::{Ended, Outgoing, Turn, Waker},
     inbox::{Gate, Inbox, Mail, News, Replies, Taken},
     machine::{Broken, StagedSnapshot},
     snapshot::{self, Frozen},
     transport::{GroupMessage, IncomingSnapshot, Transport},
     types::{GroupId, GroupView, PeerId, Position, ReplicaState},
-    writer::{LogWriter, Synced},
+    writer::{Job, LogWriter, Synced},
 };
 
 /// What a replica's tasks and handles share: queues and counters, no state that two would write.
@@ -49,11 +51,11 @@ pub(crate) struct Replica<O> {
 }
 
 impl<O> Replica<O> {
-    pub(crate) fn new(group: GroupId, peer: PeerId, applied: u64, options: &Options) -> Self {
+    pub(crate) fn new(group: GroupId, peer: PeerId, applied: u64, options: &Options, waker: Waker) -> Self {
         Self {
             group,
             peer,
-            inbox: Inbox::new(options),
+            inbox: Inbox::new(options, waker),
             apply: ApplyQueue::new(),
             gate: Gate::new(applied),
             durable: AtomicU64::new(0),
@@ -82,7 +84,7 @@ impl<O: Send> Synced for Replica<O> {
 pub(crate) struct Surroundings {
     pub(crate) options: Options,
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) writer: LogWriter,
+    pub(crate) writer: Arc<LogWriter>,
     pub(crate) tasks: TaskTracker,
     pub(crate) snapshot_turns: Arc<Semaphore>,
     pub(crate) snapshot_ids: AtomicU64,
@@ -96,72 +98,90 @@ pub(crate) struct GroupTask<O> {
     pub(crate) arrived: Option<IncomingSnapshot>,
     pub(crate) synced: u64,
     pub(crate) ticks: u64,
+    /// Kept for its buffers.
+    pub(crate) taken: Taken<O>,
+    /// It was asked to stop and takes nothing more.
+    pub(crate) stopping: bool,
+    /// The state machine's task.
+    pub(crate) applying: JoinHandle<()>,
 }
 
-/// Runs a group until it is stopped or broken. `applying` is the state machine's task.
-pub(crate) async fn run<O: Send + 'static>(mut task: GroupTask<O>, applying: JoinHandle<()>) {
-    let (replica, group) = (task.replica.clone(), task.replica.group);
-    let ended = AssertUnwindSafe(task.run()).catch_unwind().await;
-    let state = match ended {
-        Ok(Ok(())) => ReplicaState::Stopped,
-        Ok(Err(broken)) => {
-            tracing::error!(group, peer = %replica.peer, reason = broken.reason, "the replica is broken and stops");
-            ReplicaState::Broken
+impl<O: Send + 'static> Turn for GroupTask<O> {
+    fn turn(&mut self, out: &mut Outgoing) -> ControlFlow<Ended> {
+        self.replica.inbox.begin_turn();
+        if self.stopping || self.replica.inbox.stop_requested() {
+            return if self.stop() { ControlFlow::Break(Ended::Stopped) } else { ControlFlow::Continue(()) };
         }
-        Err(_) => {
-            tracing::error!(group, peer = %replica.peer, "the replica's Raft state is broken, it stops");
-            ReplicaState::Broken
-        }
-    };
-    replica.inbox.close();
-    task.answer_all();
-    replica.apply.push([Work::Stop]);
-    // An error would be a panic, which the task turns into `Broken` itself.
-    let _ = applying.await;
-    task.discard_queued();
-    replica.view.send_modify(|view| {
-        *view = GroupView { state, applied: replica.gate.applied(), ..std::mem::take(view) };
-        (view.role, view.leader, view.serving) = Default::default();
-        view.progress.clear();
-    });
-    // Replies held by the core go with it; whoever waits finds out by that.
-    drop(task);
-    replica.ended.cancel();
-}
-
-impl<O: Send + 'static> GroupTask<O> {
-    async fn run(&mut self) -> Result<(), Broken> {
-        let replica = self.replica.clone();
-        let mut taken = Taken::default();
-        // What was committed before a restart is ready at once.
-        replica.inbox.wake();
-        loop {
-            replica.inbox.woken().await;
-            // Under load it is woken all the time: others want their turn too.
-            tokio::task::coop::consume_budget().await;
-            if replica.inbox.stop_requested() {
-                return self.drain_writes().await;
-            }
-            replica.inbox.take(&mut taken);
-            self.feed(&mut taken)?;
-            let (effects, more) = self.core.collect()?;
-            let changed = effects.changed;
-            self.carry_out(effects)?;
-            if more {
-                replica.inbox.wake();
-            }
-            if changed {
-                self.show();
-            }
-            let eager = self.core.awaits_applied();
-            if replica.inbox.eager.swap(eager, Ordering::AcqRel) != eager && eager {
-                // A batch may have been applied just before: look again.
-                replica.inbox.wake();
-            }
+        match self.work(out) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(broken) => ControlFlow::Break(Ended::Broken(broken)),
         }
     }
 
-    fn feed(&mut self, taken: &mut Taken<O>) -> Result<(), Broken> {
+    fn unreachable(&mut self, node: u32) {
+        self.core.unreachable(node);
+    }
+
+    fn see_out(self: Box<Self>, ended: Ended) -> BoxFuture<'static, ()> {
+        Box::pin((*self).end(ended))
+    }
+}
+
+impl<O: Send + 'static> GroupTask<O> {
+    /// After the last turn: answers all that wait, waits for the state machine's task, and says so.
+    async fn end(mut self, ended: Ended) {
+        let (replica, group) = (self.replica.clone(), self.replica.group);
+        let state = match ended {
+            Ended::Stopped => ReplicaState::Stopped,
+            Ended::Broken(broken) => {
+                tracing::error!(group, peer = %replica.peer, reason = broken.reason, "the replica is broken and stops");
+                ReplicaState::Broken
+            }
+            Ended::Panicked => {
+                tracing::error!(group, peer = %replica.peer, "the replica's Raft state is broken, it stops");
+                ReplicaState::Broken
+            }
+        };
+        replica.inbox.close();
+        self.answer_all();
+        replica.apply.push([Work::Stop]);
+        // An error would be a panic, which the task turns into `Broken` itself.
+        let _ = (&mut self.applying).await;
+        self.discard_queued();
+        replica.view.send_modify(|view| {
+            *view = GroupView { state, applied: replica.gate.applied(), ..std::mem::take(view) };
+            (view.role, view.leader, view.serving) = Default::default();
+            view.progress.clear();
+        });
+        // Replies held by the core go with it; whoever waits finds out by that.
+        drop(self);
+        replica.ended.cancel();
+    }
+
+    fn work(&mut self, out: &mut Outgoing) -> Result<(), Broken> {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.replica.inbox.take(&mut taken);
+        let fed = self.feed(&mut taken, out);
+        self.taken = taken;
+        fed?;
+        let (effects, more) = self.core.collect()?;
+        let changed = effects.changed;
+        self.carry_out(effects, out)?;
+        if more {
+            self.replica.inbox.wake();
+        }
+        if changed {
+            self.show();
+        }
+        let eager = self.core.awaits_applied();
+        if self.replica.inbox.eager.swap(eager, Ordering::AcqRel) != eager && eager {
+            // A batch may have been applied just before: look again.
+            self.replica.inbox.wake();
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, taken: &mut Taken<O>, out: &mut Outgoing) -> Result<(), Broken> {
         let inbox = &self.replica.inbox;
         let synced = inbox.synced_number();
         if synced > self.synced {
@@ -188,7 +208,7 @@ impl<O: Send + 'static> GroupTask<O> {
             self.core.unreachable(node);
         }
         for news in taken.news.drain(..) {
-            self.hear(news)?;
+            self.hear(news, out)?;
         }
         let mut proposals = Vec::new();
         for mail in taken.mail.drain(..) {
@@ -227,7 +247,7 @@ impl<O: Send + 'static> GroupTask<O> {
         }
     }
 
-    fn hear(&mut self, news: News) -> Result<(), Broken> {
+    fn hear(&mut self, news: News, out: &mut Outgoing) -> Result<(), Broken> {
         match news {
             News::SnapshotReported { to, arrived } => self.core.snapshot_reported(to, arrived),
             News::SnapshotMade(source) => {
@@ -236,7 +256,7 @@ impl<O: Send + 'static> GroupTask<O> {
                 self.core.snapshot_made(source.position.clone(), data);
                 self.frozen = Some(Arc::new(Frozen { id, source }));
             }
-            News::SnapshotArrived(arrived) => self.snapshot_arrived(arrived)?,
+            News::SnapshotArrived(arrived) => self.snapshot_arrived(arrived, out)?,
             News::Installed => self.core.installed(),
             News::Broken(reason) => return Err(Broken { reason }),
         }
@@ -244,14 +264,14 @@ impl<O: Send + 'static> GroupTask<O> {
     }
 
     /// Steps the message that announced a snapshot, now that its files are here. If Raft has no use for it, it goes.
-    fn snapshot_arrived(&mut self, arrived: IncomingSnapshot) -> Result<(), Broken> {
+    fn snapshot_arrived(&mut self, arrived: IncomingSnapshot, out: &mut Outgoing) -> Result<(), Broken> {
         let fits = |message: &Message| message.from == arrived.from.0 && message.to == arrived.to.0;
         match codec::decode(&arrived.message) {
             Ok(message) if fits(&message) && !self.core.is_installing() => {
                 self.core.snapshot_arrived(message);
                 self.arrived = Some(arrived);
                 let (effects, more) = self.core.collect()?;
-                self.carry_out(effects)?;
+                self.carry_out(effects, out)?;
                 if more {
                     self.replica.inbox.wake();
                 }
@@ -264,16 +284,16 @@ impl<O: Send + 'static> GroupTask<O> {
         Ok(())
     }
 
-    fn carry_out(&mut self, effects: Effects<Replies<O>>) -> Result<(), Broken> {
-        self.send(effects.messages)?;
-        if !effects.writes.is_empty() {
-            let group = self.replica.group;
-            let writes = effects.writes.into_iter().map(|write| {
-                let number = write.number;
-                let (reset, entries, hard_state) = (write.reset, write.entries, write.hard_state);
-                (GroupWrite { group, reset, entries, hard_state }, number)
-            });
-            self.around.writer.write(writes, &self.replica);
+    fn carry_out(&mut self, effects: Effects<Replies<O>>, out: &mut Outgoing) -> Result<(), Broken> {
+        for message in &effects.messages {
+            let (from, to) = (PeerId(message.from), PeerId(message.to));
+            out.send(GroupMessage { group: self.replica.group, from, to, message: encode(message)? });
+        }
+        for write in effects.writes {
+            let number = write.number;
+            let (reset, entries, hard_state) = (write.reset, write.entries, write.hard_state);
+            let write = GroupWrite { group: self.replica.group, reset, entries, hard_state };
+            out.log(Job::Write { write, number, to: self.replica.clone() });
         }
         for message in effects.snapshots {
             self.send_snapshot(message)?;
@@ -290,7 +310,7 @@ impl<O: Send + 'static> GroupTask<O> {
             self.frozen = None;
         }
         if let Some(base) = effects.compact {
-            self.around.writer.compact(self.replica.group, base);
+            out.log(Job::Compact { group: self.replica.group, base });
         }
         for (index, reply) in effects.reads {
             self.replica.gate.wait(index, reply);
@@ -304,26 +324,6 @@ impl<O: Send + 'static> GroupTask<O> {
         }
         for (reply, result) in effects.changes {
             let _ = reply.send(result);
-        }
-        Ok(())
-    }
-
-    /// Sends messages, one call per node, each peer's in order.
-    fn send(&mut self, messages: Vec<Message>) -> Result<(), Broken> {
-        let mut by_node: Vec<(u32, Vec<GroupMessage>)> = Vec::new();
-        for message in messages {
-            let (from, to) = (PeerId(message.from), PeerId(message.to));
-            let bytes = encode(&message)?;
-            let envelope = GroupMessage { group: self.replica.group, from, to, message: bytes };
-            match by_node.iter_mut().find(|(node, _)| *node == to.node()) {
-                Some((_, list)) => list.push(envelope),
-                None => by_node.push((to.node(), vec![envelope])),
-            }
-        }
-        for (node, list) in by_node {
-            if !self.around.transport.send(node, list) {
-                self.core.unreachable(node);
-            }
         }
         Ok(())
     }
@@ -367,19 +367,15 @@ impl<O: Send + 'static> GroupTask<O> {
         });
     }
 
-    /// Takes nothing more, and waits until the log writer has synced all it was given.
-    async fn drain_writes(&mut self) -> Result<(), Broken> {
-        self.replica.inbox.close();
-        self.answer_all();
-        while !self.core.is_quiescent() {
-            self.core.persisted(self.replica.inbox.synced_number());
-            if !self.core.is_quiescent() && !self.core.is_installing() {
-                self.replica.inbox.woken().await;
-            } else {
-                break;
-            }
+    /// Takes nothing more; whether the log writer has synced all it was given.
+    fn stop(&mut self) -> bool {
+        if !self.stopping {
+            self.stopping = true;
+            self.replica.inbox.close();
+            self.answer_all();
         }
-        Ok(())
+        self.core.persisted(self.replica.inbox.synced_number());
+        self.core.is_quiescent() || self.core.is_installing()
     }
 
     fn answer_all(&mut self) {

@@ -13,7 +13,7 @@ use crate::{
     Error,
     group::Replica,
     inbox::Mail,
-    types::{GroupId, GroupView, MembershipChange, PeerId, Proposed},
+    types::{GroupId, GroupView, MembershipChange, PeerId, Proposed, ReplicaState, Role},
 };
 
 /// A cheap handle on one replica of a group. The replica goes on without handles, until it is stopped.
@@ -151,6 +151,13 @@ impl<O: Send + 'static> GroupHandle<O> {
         let mut view = self.replica.view.borrow().clone();
         view.applied = view.applied.max(self.replica.gate.applied());
         view
+    }
+
+    /// Whether the replica works, what it is to its group, and who leads as far as it knows: the part of the view that
+    /// every call needs, without a copy of the rest.
+    pub fn leadership(&self) -> (ReplicaState, Role, Option<PeerId>) {
+        let view = self.replica.view.borrow();
+        (view.state, view.role, view.leader)
     }
 
     /// Follows the view: role, leader, term and members at once, counters with each tick.

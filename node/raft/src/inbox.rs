@@ -1,9 +1,9 @@
 //! What waits for a group's task: requests of clients, messages of peers, news from the node's other actors.
 //!
 //! One lock, held for a few instructions, and one wake-up for however much came: a burst of a thousand messages
-//! costs one wake of the task. Every queue is bounded. A client's request that doesn't fit is refused; a peer's
+//! costs one entry in the driver's list. Every queue is bounded. A client's request that doesn't fit is refused; a peer's
 //! message is dropped (Raft sends it again); news are few by construction (counters, flags, one per transfer).
-//! Neither clients nor peers can starve the other: the task takes all of both at once.
+//! Neither clients nor peers can starve the other: a turn takes all of both at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,11 +13,12 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raft::eraftpb::ConfState;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     Error, Options,
     core::Tokens,
+    driver::Waker,
     machine::SnapshotSource,
     transport::{GroupMessage, IncomingSnapshot},
     types::{MembershipChange, PeerId, Proposed},
@@ -80,12 +81,12 @@ struct Queues<O> {
 
 pub(crate) struct Inbox<O> {
     queues: Mutex<Queues<O>>,
-    wake: Notify,
+    waker: Waker,
     ticked: AtomicBool,
     stop: AtomicBool,
     compact: AtomicBool,
     synced: AtomicU64,
-    /// Whether the task wants to be woken by each applied batch, not only by the next tick.
+    /// Whether the group wants a turn for each applied batch, not only at the next tick.
     pub(crate) eager: AtomicBool,
     mail_max: usize,
     mail_bytes_max: usize,
@@ -94,7 +95,7 @@ pub(crate) struct Inbox<O> {
 }
 
 impl<O> Inbox<O> {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, waker: Waker) -> Self {
         Self {
             queues: Mutex::new(Queues {
                 taken: Taken::default(),
@@ -102,7 +103,7 @@ impl<O> Inbox<O> {
                 message_bytes: 0,
                 closed: false,
             }),
-            wake: Notify::new(),
+            waker,
             ticked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             compact: AtomicBool::new(false),
@@ -115,12 +116,18 @@ impl<O> Inbox<O> {
         }
     }
 
+    /// Asks for a turn.
     pub(crate) fn wake(&self) {
-        self.wake.notify_one();
+        self.waker.wake();
     }
 
-    pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+    /// A turn begins.
+    pub(crate) fn begin_turn(&self) {
+        self.waker.begin();
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// Puts a client's request in, or refuses it.

@@ -6,14 +6,14 @@
 //! not known is called unknown (`Error::OutcomeUnknown`), never "failed". Overload is refused at the door.
 //!
 //! **How.** Each group has a pure core (`core`) around raft-rs's `RawNode`: inputs in, effects out; no clock
-//! but ticks, no task, no disk but the log it reads. A thin group task (`group`) feeds it from a bounded mailbox
-//! and carries the effects out. The state machine lives in a task of its own (`apply`), so that a slow apply never
+//! but ticks, no task, no disk but the log it reads. In its turns a group (`group`) feeds it from a bounded mailbox
+//! and carries the effects out; a few drivers (`driver`) give all groups of a node their turns. The state machine lives in a task of its own (`apply`), so that a slow apply never
 //! delays a heartbeat. One thread per node (`writer`) merges what all groups want written into one synced write,
 //! and only then lets go of the messages that depend on it. Messages travel by a [`Transport`]; snapshots by the
 //! same trait on a connection of their own, so that bulk never delays heartbeats.
 //!
 //! ```text
-//!   GroupHandle --mail--> group task --entries--> apply task (StateMachine) --outcome--> caller
+//!   GroupHandle --mail--> group's turn --entries--> apply task (StateMachine) --outcome--> caller
 //!                           |   ^  \--write--> log writer thread (one per node) --synced--^
 //!                       send v   | deliver
 //!                          Transport
@@ -34,8 +34,8 @@
 //! **Fail points**: `raft::ack_before_sync` switches the guard of invariant 1 off, `raft::serve_read_before_commit`
 //! that of 5 (and the proof of leadership with it).
 //!
-//! **What it leaves out.** Entries that fell out of the memory cache are read from the log in the group's task, which
-//! waits for the page cache or the disk meanwhile: a peer that lags far costs its leader a little. No lease reads: raft-rs's lease checks no lease. No witness replicas, no follower
+//! **What it leaves out.** Entries that fell out of the memory cache are read from the log in the group's turn, which
+//! waits for the page cache or the disk meanwhile: a peer that lags far costs the groups of one driver a little. No lease reads: raft-rs's lease checks no lease. No witness replicas, no follower
 //! replication. Peer ids must never be used twice: whoever hands them out (the coordinator) guarantees that. TLS
 //! belongs to the server that hosts the services. The crate knows nothing of customers, shards or slots.
 //!
@@ -46,6 +46,7 @@ mod apply;
 mod codec;
 pub mod core;
 mod drain;
+mod driver;
 mod error;
 mod group;
 mod handle;

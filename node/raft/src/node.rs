@@ -1,4 +1,4 @@
-//! A node's groups: one log writer, one ticker, one transport for all of them.
+//! A node's groups: a few drivers, one log writer, one ticker, one transport for all of them.
 //!
 //! Inbound messages are checked here for group, peer and sending node before they come near a group. All groups
 //! tick at the same moment, so that the heartbeats of all groups to the same peer travel in one frame.
@@ -21,8 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Error, GroupHandle, Options, apply,
     core::{Core, Open},
-    group::{self, GroupTask, Replica, Surroundings},
-    inbox::Replies,
+    driver::Driver,
+    group::{GroupTask, Replica, Surroundings},
+    inbox::{Replies, Taken},
     machine::StateMachine,
     snapshot,
     transport::{GroupMessage, Inbound, IncomingSnapshot, SnapshotLost, Transport},
@@ -133,6 +134,7 @@ struct Inner {
     log: Arc<dyn Log>,
     registry: Arc<Registry>,
     around: Arc<Surroundings>,
+    drivers: Vec<Arc<Driver>>,
     stopping: CancellationToken,
     /// One opening or removal at a time.
     opening: tokio::sync::Mutex<()>,
@@ -156,7 +158,7 @@ impl RaftNode {
         let incarnation =
             getrandom::u64().map_err(|error| Error::Storage(format!("no randomness: {error}")))?;
         let registry = Arc::new(Registry::default());
-        let writer = LogWriter::start(log.clone(), registry.clone())?;
+        let writer = Arc::new(LogWriter::start(log.clone(), registry.clone())?);
         let around = Surroundings {
             transport: transport.clone(),
             writer,
@@ -166,9 +168,15 @@ impl RaftNode {
             snapshot_ids: AtomicU64::new(incarnation << 24),
             options,
         };
+        let drivers: Vec<Arc<Driver>> = (0..around.options.drivers).map(|_| Arc::default()).collect();
+        for driver in &drivers {
+            let (writer, tasks) = (around.writer.clone(), around.tasks.clone());
+            around.tasks.spawn(driver.clone().run(transport.clone(), writer, tasks));
+        }
         let inner = Arc::new(Inner {
             log,
             registry,
+            drivers,
             around: Arc::new(around),
             stopping: CancellationToken::new(),
             opening: tokio::sync::Mutex::new(()),
@@ -229,8 +237,12 @@ impl RaftNode {
             });
             opened.await.map_err(|_| Error::Group { group, reason: "its log made raft-rs panic" })??
         };
-        let replica = Arc::new(Replica::new(group, peer, applied, options));
+        // Groups of rising ids are dealt out evenly.
+        let driver = &self.inner.drivers[group as usize % self.inner.drivers.len()];
+        let replica = Arc::new(Replica::new(group, peer, applied, options, driver.waker()));
         replica.view.send_replace(core.view());
+        let tasks = &self.inner.around.tasks;
+        let applying = tasks.spawn(apply::run(machine, replica.clone(), options.apply_batch_entries_max));
         let task = GroupTask {
             core,
             replica: replica.clone(),
@@ -239,10 +251,11 @@ impl RaftNode {
             arrived: None,
             synced: 0,
             ticks: 0,
+            taken: Taken::default(),
+            stopping: false,
+            applying,
         };
-        let tasks = &self.inner.around.tasks;
-        let applying = tasks.spawn(apply::run(machine, replica.clone(), options.apply_batch_entries_max));
-        tasks.spawn(group::run(task, applying));
+        driver.add(replica.inbox.waker(), Box::new(task));
         self.inner.registry.groups.write().insert(group, replica.clone());
         Ok(GroupHandle::new(replica))
     }
@@ -285,6 +298,7 @@ impl RaftNode {
         let stops = self.inner.registry.all().into_iter().map(Member::stop);
         futures::future::join_all(stops).await;
         self.inner.registry.groups.write().clear();
+        self.inner.drivers.iter().for_each(|driver| driver.stop());
         self.inner.around.tasks.close();
         self.inner.around.tasks.wait().await;
         let threads = self.inner.around.writer.stop();

@@ -12,6 +12,9 @@ use crate::{Error, types::PeerId};
 pub struct Options {
     /// This node's id, the upper half of its peers' ids. Not zero.
     pub node: u32,
+    /// Tasks that groups are dealt out to. A driver gives its groups turns one after the other and sends and writes
+    /// for all of them at once, so fewer drivers mean larger batches; one keeps some ten thousand turns a second going.
+    pub drivers: usize,
     /// Length of a tick. 50 ms: a dead leader is replaced within 2 s.
     pub tick: Duration,
     /// Ticks between a leader's heartbeats.
@@ -65,6 +68,9 @@ impl Options {
         const MIB: usize = 1 << 20;
         Self {
             node,
+            // A quarter of the processors may be busy with turns; the rest applies and talks to clients.
+            drivers: std::thread::available_parallelism()
+                .map_or(1, |processors| (processors.get() / 4).clamp(1, 8)),
             tick: Duration::from_millis(50),
             heartbeat_ticks: 2,
             election_ticks: 10,
@@ -109,6 +115,7 @@ impl Options {
             return invalid("fewer uncommitted bytes than a message may have");
         }
         let counts = [
+            self.drivers,
             self.inflight_messages_max,
             self.apply_batch_entries_max,
             self.mail_max,
@@ -137,6 +144,9 @@ impl Options {
         config.max_committed_size_per_ready = self.committed_bytes_per_ready_max as u64;
         config.pre_vote = true;
         config.check_quorum = true;
+        // A follower hears of a commit with the next entries, heartbeat or read round, not by a message of its own:
+        // that would be half of all messages. It applies up to a heartbeat later for that; nobody waits for it.
+        config.skip_bcast_commit = true;
         // Merging appends to a peer would ignore `max_size_per_msg`.
         config.batch_append = false;
         // `Safe` alone: raft-rs's `LeaseBased` checks no lease.

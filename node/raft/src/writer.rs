@@ -29,9 +29,13 @@ pub(crate) trait Synced: Send + Sync {
     fn synced(&self, number: u64);
 }
 
-enum Job {
+/// What the log writer does, in order.
+pub(crate) enum Job {
+    /// Write, sync, and tell `to`.
     Write { write: GroupWrite, number: u64, to: Arc<dyn Synced> },
+    /// Cut the log.
     Compact { group: GroupId, base: EntryId },
+    /// Remove a group's log.
     Remove { group: GroupId, done: oneshot::Sender<()> },
 }
 
@@ -79,19 +83,9 @@ impl LogWriter {
         Ok(Self { shared, threads: Mutex::new(vec![writer, purger]) })
     }
 
-    pub(crate) fn write(
-        &self,
-        writes: impl Iterator<Item = (GroupWrite, u64)>,
-        to: &Arc<impl Synced + 'static>,
-    ) {
-        let mut queue = self.shared.queue.lock();
-        queue.jobs.extend(writes.map(|(write, number)| Job::Write { write, number, to: to.clone() }));
-        drop(queue);
-        self.shared.filled.notify_one();
-    }
-
-    pub(crate) fn compact(&self, group: GroupId, base: EntryId) {
-        self.shared.queue.lock().jobs.push(Job::Compact { group, base });
+    /// Queues jobs, which are taken out of `jobs`.
+    pub(crate) fn submit(&self, jobs: &mut Vec<Job>) {
+        self.shared.queue.lock().jobs.append(jobs);
         self.shared.filled.notify_one();
     }
 

@@ -10,19 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use isthmus_proto::internal::v1::{CallError, shard_call, shard_reply};
+pub use isthmus_shard::Leadership;
 use isthmus_shard::ShardHandle;
 use tokio::time::Instant;
-
-/// What a replica on this node knows of its group's leader.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The replica's own peer id.
-    pub peer: u64,
-    /// The peer that leads, as far as the replica knows.
-    pub leader: Option<u64>,
-    /// Whether the replica leads.
-    pub is_leader: bool,
-}
 
 /// A shard's replica on this node.
 pub trait ShardCalls: Send + Sync + 'static {
@@ -49,8 +39,7 @@ impl ShardCalls for ShardHandle {
     }
 
     fn leadership(&self) -> Leadership {
-        let view = self.view();
-        Leadership { peer: view.peer, leader: view.leader, is_leader: view.is_leader && view.works }
+        Self::leadership(self)
     }
 
     fn call(

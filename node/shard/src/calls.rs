@@ -67,10 +67,10 @@ impl ShardHandle {
     }
 
     fn must_lead(&self) -> Result<(), Error> {
-        let view = self.group.view();
-        match (view.state, view.role) {
+        let (state, role, leader) = self.group.leadership();
+        match (state, role) {
             (ReplicaState::Running, Role::Leader) => Ok(()),
-            (ReplicaState::Running, _) => match view.leader {
+            (ReplicaState::Running, _) => match leader {
                 Some(leader) => Err(Error::NotLeader { leader: Some(leader.0) }),
                 None => Err(Error::NoLeader),
             },

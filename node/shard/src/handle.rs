@@ -67,6 +67,17 @@ pub struct ReplicaView {
     pub config_version: u64,
 }
 
+/// What a replica knows of its group's leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The replica's own peer id.
+    pub peer: u64,
+    /// The peer that leads, as far as the replica knows.
+    pub leader: Option<u64>,
+    /// Whether the replica leads, and works.
+    pub is_leader: bool,
+}
+
 /// A cheap handle on a replica.
 #[derive(Clone)]
 pub struct ShardHandle {
@@ -155,6 +166,16 @@ impl ShardHandle {
             term: view.term,
             applied_index: view.applied,
             config_version: self.shared.state.read().meta.config_version,
+        }
+    }
+
+    /// Who leads, without asking the replica.
+    pub fn leadership(&self) -> Leadership {
+        let (state, role, leader) = self.group.leadership();
+        Leadership {
+            peer: self.group.peer().0,
+            leader: leader.map(|peer| peer.0),
+            is_leader: role == Role::Leader && state == ReplicaState::Running,
         }
     }
 

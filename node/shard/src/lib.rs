@@ -46,7 +46,7 @@ pub use calls::{FACETS_MAX, PAGE_MAX};
 pub use clock::{Clock, SystemClock};
 pub use courier::Deliver;
 pub use error::Error;
-pub use handle::{Open, ReplicaView, ShardConfig, ShardHandle, open};
+pub use handle::{Leadership, Open, ReplicaView, ShardConfig, ShardHandle, open};
 pub use hash::StateHash;
 pub use keeper::{Keeper, KeeperOptions, Load};
 pub use machine::{Freezer, Machine, Shared};

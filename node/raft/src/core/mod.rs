@@ -41,7 +41,7 @@ pub use self::{
     effects::{Apply, Effects, Tokens, Write},
     open::Open,
 };
-use self::{membership::Changing, pending::Pending, reads::Reads, store::Store};
+use self::{membership::Changing, pending::Pending, reads::Reads, requests::Standing, store::Store};
 use crate::{
     machine::Broken,
     types::{GroupId, GroupView, PeerId, PeerProgress, Position, ProgressState, ReplicaState, Role},
@@ -94,8 +94,8 @@ pub struct Core<T: Tokens> {
     durable: u64,
     making_snapshot: bool,
     compact_now: bool,
-    /// The tick at which an election was asked for that could not be begun yet.
-    campaign_asked: Option<u64>,
+    /// An election to stand for.
+    standing: Option<Standing>,
     out: Effects<T>,
 }
 
@@ -107,7 +107,7 @@ impl<T: Tokens> Core<T> {
         if self.may_campaign() {
             self.raw.tick();
         }
-        self.campaign_if_asked();
+        self.stand_if_due();
         self.reads.abandon_after(self.tick, self.limits.read_retry_ticks);
         self.leave_joint_if_due();
         self.expire_snapshot();
@@ -216,7 +216,7 @@ impl<T: Tokens> Core<T> {
         let to = self.applied.min(log.committed).min(log.persisted);
         if to > log.applied {
             self.raw.advance_apply_to(to);
-            self.campaign_if_asked();
+            self.stand_if_due();
         }
     }
 
@@ -273,7 +273,7 @@ impl<T: Tokens> Core<T> {
     /// Whether anything waits for the state machine to get on: the shell then tells of each batch at once.
     pub fn awaits_applied(&self) -> bool {
         self.raw.raft.has_pending_conf()
-            || self.campaign_asked.is_some()
+            || self.standing.is_some()
             || !self.conf.voters_outgoing.is_empty()
             || self.unapplied_bytes > self.limits.backlog_bytes_max / 2
     }

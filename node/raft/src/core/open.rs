@@ -25,6 +25,7 @@ use super::{
     membership::sorted,
     pending::Pending,
     reads::Reads,
+    requests::Standing,
     store::{Loaded, Store},
 };
 use crate::{
@@ -65,6 +66,9 @@ impl<T: Tokens> Core<T> {
         if hard_state.commit > state.last.index {
             return Err(inconsistent(&open, &state, "the hard state is ahead of the log"));
         }
+        // Who voted for itself led last, or nearly did: after a restart of all it needn't wait for the time-out, and
+        // all groups don't wait for theirs at once. Pre-vote keeps it harmless where somebody leads.
+        let led_last = hard_state.vote == peer.0;
         let loaded =
             Loaded { base: state.base, last: state.last.index, hard_state, conf: position.conf.clone() };
         let store = Store::new(*group, log.clone(), loaded, position.index, options.cache_bytes_max);
@@ -99,7 +103,7 @@ impl<T: Tokens> Core<T> {
             durable: 0,
             making_snapshot: false,
             compact_now: false,
-            campaign_asked: None,
+            standing: led_last.then_some(Standing { asked: 0, next: 0, persists: true }),
             out: Effects::default(),
         })
     }

@@ -133,27 +133,46 @@ impl<T: Tokens> Core<T> {
         Ok(())
     }
 
-    /// Asks for votes, pre-vote first, as if the election timeout had passed; a little later if committed entries
-    /// aren't applied yet, since raft-rs refuses while one of them may change the members.
+    /// Asks for votes, pre-vote first, as if the election timeout had passed; a little later if it isn't known yet
+    /// whether what is committed and not applied changes the members.
     pub fn campaign(&mut self) {
-        self.campaign_asked = Some(self.tick);
-        self.campaign_if_asked();
+        self.standing = Some(Standing { asked: self.tick, next: self.tick, persists: false });
+        self.stand_if_due();
     }
 
-    pub(super) fn campaign_if_asked(&mut self) {
+    pub(super) fn stand_if_due(&mut self) {
         const GIVE_UP_TICKS: u64 = 20;
-        let Some(asked) = self.campaign_asked else { return };
+        const AGAIN_TICKS: u64 = 4;
+        let Some(standing) = &self.standing else { return };
         let raft = &self.raw.raft;
-        if raft.leader_id != 0 || self.tick.saturating_sub(asked) > GIVE_UP_TICKS {
-            self.campaign_asked = None;
+        if raft.leader_id != 0 || self.tick.saturating_sub(standing.asked) > GIVE_UP_TICKS {
+            self.standing = None;
             return;
         }
-        if self.may_campaign() && raft.promotable() && raft.raft_log.applied == raft.raft_log.committed {
-            self.campaign_asked = None;
-            // An error says that raft-rs ignored it.
-            let _ = self.raw.campaign();
+        let (applied, committed) = (raft.raft_log.applied, raft.raft_log.committed);
+        let due = self.tick >= standing.next
+            && raft.promotable()
+            && !self.raw.store().may_change_members(applied + 1, committed + 1);
+        if !due || !self.may_campaign() {
+            return;
         }
+        match &mut self.standing {
+            Some(standing) if standing.persists => standing.next = self.tick + AGAIN_TICKS,
+            standing => *standing = None,
+        }
+        // An error says that raft-rs ignored it.
+        let _ = self.raw.campaign();
     }
+}
+
+/// An election that this replica was asked to stand for, or that it stands for by itself after a restart.
+pub(super) struct Standing {
+    /// The tick at which it was asked for: after a while the election timeout does the rest.
+    pub(super) asked: u64,
+    /// The tick of the next try.
+    pub(super) next: u64,
+    /// Whether it tries again until somebody leads.
+    pub(super) persists: bool,
 }
 
 /// Refused for now. Queues are a few ten milliseconds deep.

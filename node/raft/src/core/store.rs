@@ -224,6 +224,13 @@ impl Store {
             .collect()
     }
 
+    /// Whether a change of members may be among the entries from `low` on, without `high`.
+    pub(super) fn may_change_members(&self, low: u64, high: u64) -> bool {
+        let unknown = self.unknown.borrow();
+        low.max(unknown.start) < high.min(unknown.end)
+            || low < high && self.conf_changes.borrow().range(low..high).next().is_some()
+    }
+
     /// Entries are handed out in order: what they are is known from now on.
     fn handed_out(&self, entries: &[Entry]) {
         let mut unknown = self.unknown.borrow_mut();
