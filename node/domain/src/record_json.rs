@@ -30,12 +30,12 @@ impl EventRecord {
         // A name that was trimmed is in the context as it was sent, and stays.
         let name_field = if self.kind() == EventType::Track { "event" } else { "name" };
         if !self.name.is_empty() {
-            item.entry(name_field.to_owned()).or_insert_with(|| text(&self.name));
+            item.get_or_insert_with(name_field, || text(&self.name));
         }
         match self.kind() {
             _ if self.properties.is_empty() => {}
             EventType::Identify => _ = item.insert("traits".to_owned(), object(&self.properties).into()),
-            EventType::Group => item.append(&mut object(&self.properties)),
+            EventType::Group => item.extend(object(&self.properties)),
             _ => _ = item.insert("properties".to_owned(), object(&self.properties).into()),
         }
         Value::Map(item).to_json()

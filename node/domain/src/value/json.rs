@@ -7,6 +7,8 @@
 //!
 //! An error says what, and where: byte offset, line and column. It quotes no value; only the name of a duplicate key.
 
+use std::collections::BTreeSet;
+
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 
 use super::{DEPTH_MAX, Map, Value, shown};
@@ -96,27 +98,48 @@ impl Reader<'_> {
     }
 
     fn map(&mut self, depth: usize) -> Result<Value, JsonError> {
-        let mut map = Map::new();
+        let start = self.jiter.current_index();
         let mut next = match self.jiter.known_object() {
             Ok(key) => key.map(str::to_owned),
             Err(e) => return Err(self.fault(&e)),
         };
+        // Most objects of events fit: no second allocation.
+        let mut pairs = Vec::with_capacity(if next.is_some() { 8 } else { 0 });
         while let Some(key) = next {
-            let at = self.jiter.current_index();
             let peek = self.jiter.peek().map_err(|e| self.fault(&e))?;
             let value = self.value(peek, depth + 1)?;
-            match map.entry(key) {
-                std::collections::btree_map::Entry::Vacant(slot) => slot.insert(value),
-                std::collections::btree_map::Entry::Occupied(twice) => {
-                    return Err(self.error_at(JsonErrorKind::DuplicateKey(shown(twice.key())), at));
-                }
-            };
+            pairs.push((key, value));
             next = match self.jiter.next_key() {
                 Ok(key) => key.map(str::to_owned),
                 Err(e) => return Err(self.fault(&e)),
             };
         }
-        Ok(Value::Map(map))
+        match Map::from_pairs(pairs) {
+            Some(map) => Ok(Value::Map(map)),
+            None => Err(self.duplicate_key(start)),
+        }
+    }
+
+    /// The error for an object that names a key twice, which is known to be well-formed: where is only looked for now.
+    #[cold]
+    fn duplicate_key(&self, start: usize) -> JsonError {
+        let mut again = Jiter::new(&self.bytes[start..]);
+        let mut seen = BTreeSet::new();
+        let mut find = || -> Result<Option<JsonErrorKind>, JiterError> {
+            let mut next = again.next_object()?.map(str::to_owned);
+            while let Some(key) = next {
+                if let Some(twice) = seen.replace(key.clone()) {
+                    return Ok(Some(JsonErrorKind::DuplicateKey(shown(&twice))));
+                }
+                again.next_skip()?;
+                next = again.next_key()?.map(str::to_owned);
+            }
+            Ok(None)
+        };
+        match find() {
+            Ok(Some(kind)) => self.error_at(kind, start + again.current_index()),
+            _ => self.error_at(JsonErrorKind::DuplicateKey(String::new()), start),
+        }
     }
 
     fn number(&mut self, peek: Peek) -> Result<Value, JsonError> {
@@ -264,7 +287,8 @@ mod tests {
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::List),
-                prop::collection::btree_map(any::<String>(), inner, 0..4).prop_map(Value::Map),
+                prop::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|map| Value::Map(map.into_iter().collect())),
             ]
         })
     }

@@ -12,14 +12,12 @@
 
 mod canonical;
 pub mod json;
+mod map;
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 pub use json::{JsonError, JsonErrorKind};
-
-/// An object: keys in the order of their bytes.
-pub type Map = BTreeMap<String, Value>;
+pub use map::Map;
 
 /// How deep lists and maps may be nested, the outermost counting as 1.
 pub const DEPTH_MAX: usize = 32;

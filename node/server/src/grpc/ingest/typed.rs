@@ -56,7 +56,7 @@ fn external_ids(event: &Event, fields: &mut Map) {
     if event.identifiers.is_empty() {
         return;
     }
-    let context = fields.entry("context".to_owned()).or_insert_with(|| Value::Map(Map::new()));
+    let context = fields.get_or_insert_with("context", || Value::Map(Map::new()));
     let Value::Map(context) = context else { return };
     let ids = event.identifiers.iter().map(|identifier| {
         Value::Map(Map::from([
@@ -66,7 +66,7 @@ fn external_ids(event: &Event, fields: &mut Map) {
             ("encoding".to_owned(), Value::from("none")),
         ]))
     });
-    match context.entry("externalIds".to_owned()).or_insert_with(|| Value::List(Vec::new())) {
+    match context.get_or_insert_with("externalIds", || Value::List(Vec::new())) {
         Value::List(list) => list.extend(ids),
         // Not what the spec says: left as it was sent, and refused for it. Sent as null it counts as absent.
         slot @ Value::Null => *slot = Value::List(ids.collect()),
