@@ -51,8 +51,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_first_runs_become_one() {
-        let options = KeeperOptions::default();
+    fn as_many_runs_as_allowed_become_one() {
+        let options = KeeperOptions { first_level_runs: 4, fan_out: 8 };
         assert_eq!(choose(&[0, 0, 0, 1, 1], &options), None);
         assert_eq!(choose(&[0, 0, 0, 0, 1, 1], &options), Some((0..4, 1)));
         assert_eq!(choose(&[0, 1, 1, 1, 1, 1, 1, 1, 1, 2], &options), Some((1..9, 2)));
@@ -77,8 +77,8 @@ mod tests {
                 }
             }
             prop_assert!(runs.is_sorted_by_key(|run| run.0));
-            prop_assert!(runs.len() <= 3 + 4 * 7);
-            prop_assert!(rewritten <= write_outs as u64 * 5);
+            prop_assert!(runs.len() <= 5 * 7);
+            prop_assert!(rewritten <= write_outs as u64 * 4);
         }
     }
 }

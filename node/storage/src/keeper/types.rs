@@ -74,7 +74,7 @@ pub struct Exported {
 /// How the keeper merges.
 #[derive(Clone, Debug)]
 pub struct KeeperOptions {
-    /// So many runs of the first level are merged into one of the second (2..=16). Default 4.
+    /// So many runs of the first level are merged into one of the second (2..=16). Default 8.
     pub first_level_runs: usize,
     /// So many runs of any other level are merged into one of the next (2..=16). Default 8.
     pub fan_out: usize,
@@ -82,7 +82,7 @@ pub struct KeeperOptions {
 
 impl Default for KeeperOptions {
     fn default() -> Self {
-        Self { first_level_runs: 4, fan_out: 8 }
+        Self { first_level_runs: 8, fan_out: 8 }
     }
 }
 

@@ -246,7 +246,9 @@ impl Machine {
                 Arc::new(SledControl::open(&dir.path().join("control"), SledOptions::default())?)
             }
         };
-        Keeper::open(&self.path("redo"), control, self.runs(), tables(), KeeperOptions::default())
+        // Few write-outs make a merge, so that tests stay short.
+        let options = KeeperOptions { first_level_runs: 4, ..KeeperOptions::default() };
+        Keeper::open(&self.path("redo"), control, self.runs(), tables(), options)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
