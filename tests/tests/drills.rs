@@ -1,4 +1,4 @@
-//! The drills, small: the same code that `--bin drill` runs in full.
+//! The drills, small: the same code that `--bin bench -- drill` runs in full.
 
 use isthmus_tests::{
     cli::Cli,

@@ -1,7 +1,7 @@
 //! Drills: what a cluster must stand, in a size of one's choice.
 //!
-//! The tests run them small, with every build; `cargo run --release -p isthmus-tests --bin drill` runs them in full
-//! and prints what it measured.
+//! The tests run them small, with every build; `cargo run --release -p isthmus-tests --bin bench -- drill` runs them in
+//! full and prints what it measured.
 
 mod failover;
 mod kills;

@@ -1,29 +1,20 @@
-//! The benchmark: three node processes and the load generator on one machine, every write synced on a quorum.
-//!
-//! `cargo run --release -p isthmus-tests --bin bench` prints one line a measurement. The nodes are this same program,
-//! started again with `node` as its first argument.
+//! The measurements: three node processes and the load generator on one machine, every write synced on a quorum. One
+//! line is printed for each.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark prints, and may panic with the place"
-)]
+use std::{path::PathBuf, time::Duration};
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
-
-use clap::Parser;
+use clap::Args;
 use isthmus_tests::{
     cluster::{Cluster, ClusterOptions},
     load::{self, IngestLoad, Measured},
 };
 use tonic::transport::Channel;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::this_program;
 
-/// Measures a cluster of three nodes on this machine.
-#[derive(Parser, Clone, Debug)]
-struct Options {
+/// What is measured.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
     /// Where the nodes keep their data: on a real file system. Emptied first.
     #[arg(long, default_value = "target/bench-data")]
     data: PathBuf,
@@ -62,24 +53,14 @@ struct Options {
     keep: bool,
 }
 
-fn main() -> ExitCode {
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|first| first == "node") {
-        arguments.remove(1);
-        return isthmus_node::run(arguments);
-    }
-    let options = Options::parse();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench(options));
-    ExitCode::SUCCESS
-}
-
-async fn bench(options: Options) {
+/// Measures all of it.
+pub async fn run(options: Options) {
     let _emptied = std::fs::remove_dir_all(&options.data);
     std::fs::create_dir_all(&options.data).unwrap();
     let data = options.data.canonicalize().unwrap();
     println!("file system: {}", file_system(&data));
     let mut cluster = Cluster::start(ClusterOptions {
-        program: vec![std::env::current_exe().unwrap().display().to_string(), "node".into()],
+        program: this_program("node"),
         data: data.clone(),
         nodes: 3,
         shards: options.shards,
