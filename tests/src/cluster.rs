@@ -33,6 +33,27 @@ pub struct ClusterOptions {
     pub environment: Vec<(String, String)>,
 }
 
+impl ClusterOptions {
+    /// A cluster for tests: four shards, each with a replica on every node.
+    pub fn small(program: &str, data: impl Into<PathBuf>, nodes: u32) -> Self {
+        Self {
+            program: vec![program.to_owned()],
+            data: data.into(),
+            nodes,
+            shards: 4,
+            replicas: nodes,
+            arguments: vec![],
+            environment: vec![],
+        }
+    }
+
+    /// The same with variables in the nodes' environment.
+    pub fn with_environment(mut self, variables: &[(&str, &str)]) -> Self {
+        self.environment.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        self
+    }
+}
+
 /// A node's process and where it listens.
 pub struct Node {
     /// Its id.

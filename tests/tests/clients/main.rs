@@ -26,15 +26,7 @@ struct Hub {
 
 impl Hub {
     async fn start(data: &std::path::Path) -> Self {
-        let options = ClusterOptions {
-            program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-            data: data.to_path_buf(),
-            nodes: 3,
-            shards: 4,
-            replicas: 3,
-            arguments: vec![],
-            environment: vec![],
-        };
+        let options = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), data, 3);
         let cluster = Cluster::start(options).await;
         let nodes = (0..3).map(|index| cluster.channel(index)).collect();
         Self { cluster, nodes, cli: Cli(vec![env!("CARGO_BIN_EXE_cli-under-test").to_owned()]) }

@@ -1,6 +1,6 @@
 //! The drills in full, on real processes. The tests run the same ones small.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use isthmus_tests::{
@@ -35,7 +35,7 @@ pub struct Options {
     /// Where the nodes keep their data. Emptied first.
     #[arg(long, default_value = "target/drill-data")]
     data: PathBuf,
-    /// Events of the drill `kills`.
+    /// Events of the drill `kills`; `restart` kills once half as many are acknowledged.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
     /// Kills of the drills `kills` (at most) and `failover`.
@@ -70,7 +70,7 @@ pub async fn run(options: Options) {
                 println!("kills: {report:?}");
             }
             Drill::Restart => {
-                let report = drills::all_killed_under_load(&mut cluster, Duration::from_secs(20), 16).await;
+                let report = drills::all_killed_under_load(&mut cluster, options.events / 2, 16).await;
                 println!("restart: {report:?}");
             }
             Drill::Members => {
