@@ -1,5 +1,8 @@
 //! The measurements: three node processes and the load generator on one machine, every write synced on a quorum. One
 //! line is printed for each.
+//!
+//! The *unary call that does nothing*, a health check by as many callers as the single ingest has, is the floor: what
+//! gRPC itself costs on this machine, on both sides. No call that does something can be faster.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,6 +14,9 @@ use isthmus_tests::{
 use tonic::transport::Channel;
 
 use crate::this_program;
+
+/// Connections of clients that make one small call at a time.
+const CONNECTIONS: usize = 64;
 
 /// What is measured.
 #[derive(Args, Clone, Debug)]
@@ -27,8 +33,8 @@ pub struct Options {
     /// Events in a batch.
     #[arg(long, default_value_t = 500)]
     batch: u64,
-    /// Batches under way at a time.
-    #[arg(long, default_value_t = 16)]
+    /// Batches under way at a time: enough that the machine has work while some wait for disks.
+    #[arg(long, default_value_t = 64)]
     parallel: usize,
     /// Customers that the events are of.
     #[arg(long, default_value_t = 100_000)]
@@ -36,7 +42,7 @@ pub struct Options {
     /// Events sent one by one.
     #[arg(long, default_value_t = 200_000)]
     single: u64,
-    /// Seconds of reading.
+    /// Seconds of reading; half as many of calls that do nothing.
     #[arg(long, default_value_t = 10)]
     read_seconds: u64,
     /// Reads under way at a time.
@@ -89,19 +95,26 @@ pub async fn run(options: Options) {
             run: "single".into(),
             events: options.single,
             batch: 1,
-            parallel: 64,
+            parallel: CONNECTIONS,
             ..base.clone()
         };
         let before = processor(&cluster);
-        let measured = load::ingest(&connections(64), &single).await;
-        print("single ingest, 64 connections", "events", &measured);
+        let measured = load::ingest(&connections(CONNECTIONS), &single).await;
+        print(&format!("single ingest, {CONNECTIONS} connections"), "events", &measured);
         print_processor(&before, &cluster, measured.done);
     }
     if options.read_seconds > 0 {
+        let duration = Duration::from_secs(options.read_seconds) / 2;
+        let measured = load::checks(&connections(CONNECTIONS), CONNECTIONS, duration).await;
+        print("unary call that does nothing", "calls", &measured);
         let duration = Duration::from_secs(options.read_seconds);
-        let measured =
-            load::reads(&connections(options.readers.min(64)), options.profiles, options.readers, duration)
-                .await;
+        let measured = load::reads(
+            &connections(options.readers.min(CONNECTIONS)),
+            options.profiles,
+            options.readers,
+            duration,
+        )
+        .await;
         print("linearizable reads", "reads", &measured);
     }
     if options.wide_events > 0 {
@@ -120,6 +133,9 @@ pub async fn run(options: Options) {
     for index in 0..3 {
         let (peak, now) = cluster.memory(index);
         println!("memory of node {}: {} MiB now, {} MiB at most", index + 1, now >> 20, peak >> 20);
+    }
+    for index in 0..3 {
+        println!("disk use of node {}: {} MiB", index + 1, cluster.disk_bytes(index) >> 20);
     }
     for index in 0..3 {
         cluster.stop(index);
