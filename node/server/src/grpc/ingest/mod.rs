@@ -51,7 +51,14 @@ impl Ingest {
     async fn take(&self, request: Request<IngestRequest>) -> Result<IngestResponse, Status> {
         let deadline = self.hub.deadline(request.metadata());
         let (metadata, _, batch) = request.into_parts();
-        let source = source::of(&self.hub.view(), &metadata, &batch)?;
+        let key = source::key(&metadata, &batch)?;
+        let view = match &key {
+            Some(key) => {
+                self.hub.coordinator.view_for_key(key, deadline).await.map_err(|error| status(&error))?
+            }
+            None => self.hub.view(),
+        };
+        let source = source::of(&view, key.as_deref(), &batch.source)?;
         if batch.items.len() > ITEMS_MAX {
             let message = format!("a batch has at most {ITEMS_MAX} items: send smaller ones");
             let refusal = Refusal::new(Code::InvalidArgument, "BATCH_TOO_MANY", message);
