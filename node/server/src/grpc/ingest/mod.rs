@@ -172,6 +172,10 @@ fn explained(reason: &str) -> &'static str {
              one with a message id of its own"
         }
         "OVERLOADED" => "too much is waiting for this shard: send the item again a little later",
+        "DISK_FULL" => {
+            "the disk of the node that leads this shard is nearly full: make room or let another node join, and send \
+             the item again"
+        }
         "OUTCOME_UNKNOWN" => "not known to be stored by the deadline: send it again with the same message id",
         _ => "",
     }
@@ -198,11 +202,13 @@ mod tests {
     fn each_result_says_whether_to_send_again() {
         let conflict = ItemResult::Quarantined { reason: "MESSAGE_ID_CONFLICT".to_owned() };
         let overloaded = ItemResult::Rejected { reason: "OVERLOADED".to_owned() };
+        let full = ItemResult::Rejected { reason: "DISK_FULL".to_owned() };
         for (result, outcome, reason, retryable) in [
             (ItemResult::Accepted, ItemOutcome::Accepted, "", false),
             (ItemResult::Duplicate, ItemOutcome::Duplicate, "", false),
             (conflict, ItemOutcome::Quarantined, "MESSAGE_ID_CONFLICT", false),
             (overloaded, ItemOutcome::Rejected, "OVERLOADED", true),
+            (full, ItemOutcome::Rejected, "DISK_FULL", true),
             (ItemResult::Unknown, ItemOutcome::OutcomeUnknown, "OUTCOME_UNKNOWN", true),
         ] {
             let answer = answer(result, told("m-1"));
