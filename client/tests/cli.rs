@@ -76,6 +76,16 @@ fn a_profile_is_printed_as_one_object() {
     let table = run(&["profile", "get", "user_id:42", "--endpoint", &endpoint]);
     assert!(table.stdout.contains("3 Order Completed"), "{}", table.stdout);
     assert!(!table.stdout.contains('\u{1b}'), "what customers say must not control the terminal");
+    let names = |table: &str| -> Vec<String> {
+        table.lines().map(|line| line.split("  ").find(|part| !part.is_empty()).unwrap().to_owned()).collect()
+    };
+    let facts =
+        ["profile", "identifiers", "events", "revenue", "by currency", "first seen", "last seen", "sources"];
+    let all = [&facts[..], &["version", "traits", "big", "name"]].concat();
+    assert_eq!(names(&table.stdout), all, "no row for what there is none of: {}", table.stdout);
+    fake.state().profiles[0].type_counts = [("page".to_owned(), 2)].into();
+    let table = run(&["profile", "get", "user_id:42", "--endpoint", &endpoint]);
+    assert!(names(&table.stdout).contains(&"other".to_owned()), "{}", table.stdout);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Clusters of real processes on loopback, which can be killed and started again.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, ErrorKind},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -31,6 +32,27 @@ pub struct ClusterOptions {
     pub arguments: Vec<String>,
     /// Environment of the nodes, on top of this process's.
     pub environment: Vec<(String, String)>,
+}
+
+impl ClusterOptions {
+    /// A cluster for tests: four shards, each with a replica on every node.
+    pub fn small(program: &str, data: impl Into<PathBuf>, nodes: u32) -> Self {
+        Self {
+            program: vec![program.to_owned()],
+            data: data.into(),
+            nodes,
+            shards: 4,
+            replicas: nodes,
+            arguments: vec![],
+            environment: vec![],
+        }
+    }
+
+    /// The same with variables in the nodes' environment.
+    pub fn with_environment(mut self, variables: &[(&str, &str)]) -> Self {
+        self.environment.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        self
+    }
 }
 
 /// A node's process and where it listens.
@@ -226,6 +248,14 @@ impl Cluster {
         (field("VmHWM:"), field("VmRSS:"))
     }
 
+    /// Bytes that a node's data takes on the disk.
+    ///
+    /// # Panics
+    /// When a folder can't be read for another reason than that it has just gone.
+    pub fn disk_bytes(&self, index: usize) -> u64 {
+        disk_bytes(&self.nodes[index].data)
+    }
+
     /// Processor time that a node has used, in seconds.
     ///
     /// # Panics
@@ -248,6 +278,19 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// Bytes that the files under a folder take on the disk, as `du` counts them. The folder may be changing: what is gone
+/// by the time that it is looked at counts nothing.
+fn disk_bytes(folder: &Path) -> u64 {
+    let there = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    let entries = std::fs::read_dir(folder).map_err(there).into_iter().flatten();
+    let bytes = entries.filter_map(|entry| {
+        let entry = entry.map_err(there).ok()?;
+        let known = entry.metadata().map_err(there).ok()?;
+        Some(if known.is_dir() { disk_bytes(&entry.path()) } else { known.blocks() * 512 })
+    });
+    bytes.sum()
 }
 
 /// A connection to an address, made when it is first used.

@@ -16,6 +16,9 @@ use isthmus_proto::v1::{
     profile_service_client::ProfileServiceClient,
 };
 use tonic::transport::Channel;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -146,30 +149,66 @@ pub async fn ingest(channels: &[Channel], load: &IngestLoad) -> Measured {
 /// # Panics
 /// When a read fails.
 pub async fn reads(channels: &[Channel], profiles: u64, parallel: usize, duration: Duration) -> Measured {
-    let begin = Instant::now();
-    let readers = (0..parallel).map(|reader| {
-        let channel = channels[reader % channels.len()].clone();
-        tokio::task::spawn(async move {
-            let mut client = ProfileServiceClient::new(channel);
-            let mut numbers = Numbers(reader as u64);
-            let mut latencies = Vec::new();
-            while begin.elapsed() < duration {
-                let identifier = Identifier {
-                    namespace: "user_id".into(),
-                    value: format!("u{}", numbers.draw() % profiles),
-                };
+    let caller = |reader: usize, channel: Channel| {
+        let (client, mut numbers) = (ProfileServiceClient::new(channel), Numbers(reader as u64));
+        move || {
+            let mut client = client.clone();
+            let value = format!("u{}", numbers.draw() % profiles);
+            async move {
+                let identifier = Identifier { namespace: "user_id".into(), value };
                 let key = Some(ProfileKey { key: Some(Key::Identifier(identifier)) });
-                let sent = Instant::now();
-                let got = client.get(GetRequest { key, ..GetRequest::default() }).await;
-                latencies.push(sent.elapsed());
-                if let Err(error) = got {
+                if let Err(error) = client.get(GetRequest { key, ..GetRequest::default() }).await {
                     assert_eq!(error.code(), tonic::Code::NotFound, "{error}");
                 }
+            }
+        }
+    };
+    calls(channels, parallel, duration, caller).await
+}
+
+/// Asks nodes over gRPC whether they serve. A node does nothing for the answer, so no unary call can be cheaper.
+///
+/// # Panics
+/// When a node doesn't serve.
+pub async fn checks(channels: &[Channel], parallel: usize, duration: Duration) -> Measured {
+    let caller = |_, channel| {
+        let client = HealthClient::new(channel);
+        move || {
+            let mut client = client.clone();
+            async move {
+                let answer = client.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+                assert_eq!(answer.get_ref().status(), ServingStatus::Serving);
+            }
+        }
+    };
+    calls(channels, parallel, duration, caller).await
+}
+
+/// Has `parallel` callers, spread over the connections, make one call after the other for a while.
+async fn calls<C, F>(
+    channels: &[Channel],
+    parallel: usize,
+    duration: Duration,
+    caller: impl Fn(usize, Channel) -> C,
+) -> Measured
+where
+    C: FnMut() -> F + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let begin = Instant::now();
+    let callers = (0..parallel).map(|number| {
+        let mut call = caller(number, channels[number % channels.len()].clone());
+        tokio::task::spawn(async move {
+            let mut latencies = Vec::new();
+            while begin.elapsed() < duration {
+                let sent = Instant::now();
+                call().await;
+                latencies.push(sent.elapsed());
             }
             latencies
         })
     });
-    let latencies = join_all(readers.collect::<Vec<_>>()).await;
+    let latencies = join_all(callers.collect::<Vec<_>>()).await;
     let latencies: Vec<_> = latencies.into_iter().map(Result::unwrap).collect();
     measured(latencies.iter().map(|part| part.len() as u64).sum(), begin, latencies.into_iter())
 }

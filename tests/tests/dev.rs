@@ -102,6 +102,43 @@ async fn dev_with_a_data_dir_keeps_its_data() {
     }
 }
 
+/// One node may move, for it is its own majority; several can't all at once, and are told so before they try.
+#[test]
+fn dev_on_another_port_than_its_data_was_made_on_works_alone_and_is_refused_for_several() {
+    let folder = tempfile::tempdir().unwrap();
+    for (nodes, moves) in [(1, true), (3, false)] {
+        let (data, nodes) = (folder.path().join(nodes.to_string()).display().to_string(), nodes.to_string());
+        let arguments = |port: u16| {
+            let port = port.to_string();
+            ["dev", "--nodes", &nodes, "--port", &port, "--shards", "2", "--data-dir", &data]
+                .map(str::to_owned)
+        };
+        let run = |port: u16| {
+            let mut dev = Program::start(NODE, &arguments(port).each_ref().map(String::as_str), &[]);
+            dev.line_with("ready");
+            dev.terminate();
+            assert_eq!(dev.end().code, 0);
+        };
+        let first = free_port(3, 10);
+        run(first);
+        let other = std::iter::repeat_with(|| free_port(3, 10)).find(|port| *port != first).unwrap();
+        for port in [other, 0] {
+            if moves {
+                run(port);
+                continue;
+            }
+            let refused = program::run(NODE, &arguments(port).each_ref().map(String::as_str), &[]);
+            assert_eq!((refused.code, refused.out.as_str()), (78, ""), "{}", refused.err);
+            for named in [format!("--port {first}"), format!("not {port}"), data.clone()] {
+                assert!(refused.err.contains(&named), "`{named}` is missing: {}", refused.err);
+            }
+        }
+        if !moves {
+            run(first);
+        }
+    }
+}
+
 #[test]
 fn dev_says_what_is_wrong_with_its_options() {
     let taken = std::net::TcpListener::bind(at(0)).unwrap();

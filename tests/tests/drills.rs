@@ -1,22 +1,14 @@
-//! The drills, small: the same code that `--bin drill` runs in full.
+//! The drills, small: the same code that `--bin bench -- drill` runs in full.
 
 use isthmus_tests::{
     cli::Cli,
     cluster::{Cluster, ClusterOptions},
     drills,
 };
-use std::time::Duration;
 
 fn options(folder: &tempfile::TempDir) -> ClusterOptions {
-    ClusterOptions {
-        program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-        data: folder.path().to_path_buf(),
-        nodes: 3,
-        shards: 4,
-        replicas: 3,
-        arguments: vec![],
-        environment: vec![("ISTHMUS_LOG".to_owned(), "info".to_owned())],
-    }
+    ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), folder.path(), 3)
+        .with_environment(&[("ISTHMUS_LOG", "info")])
 }
 
 fn cli() -> Cli {
@@ -39,7 +31,7 @@ async fn every_acknowledged_event_is_there_once_on_all_replicas_whoever_is_kille
 async fn a_cluster_whose_nodes_were_all_killed_under_load_serves_the_same_again() {
     let folder = folder();
     let mut cluster = Cluster::start(options(&folder)).await;
-    drills::all_killed_under_load(&mut cluster, Duration::from_secs(2), 8).await;
+    drills::all_killed_under_load(&mut cluster, 10_000, 8).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,15 +28,8 @@ struct Hub {
 impl Hub {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = ClusterOptions {
-            program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-            data: folder.path().join("data"),
-            nodes: 1,
-            shards: 4,
-            replicas: 1,
-            arguments: vec![],
-            environment: vec![],
-        };
+        let options =
+            ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), folder.path().join("data"), 1);
         let cluster = Cluster::start(options).await;
         Self { folder, cluster, cli: Cli(vec![CLI.to_owned()]) }
     }

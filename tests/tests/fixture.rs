@@ -38,16 +38,8 @@ fn file(extension: &str) -> PathBuf {
 }
 
 async fn start(data: &Path) -> Cluster {
-    Cluster::start(ClusterOptions {
-        program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-        data: data.to_path_buf(),
-        nodes: 1,
-        shards: 2,
-        replicas: 1,
-        arguments: vec![],
-        environment: vec![],
-    })
-    .await
+    let small = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), data, 1);
+    Cluster::start(ClusterOptions { shards: 2, ..small }).await
 }
 
 /// What is sent: every type of event, identifiers that belong together, traits of every kind, revenue in several

@@ -142,17 +142,9 @@ fn programs_that_are_shipped_carry_no_fail_points() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_log_can_not_be_written_stops_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let options = |environment: &[(&str, &str)]| ClusterOptions {
-        program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-        data: folder.path().to_path_buf(),
-        nodes: 1,
-        shards: 2,
-        replicas: 1,
-        arguments: vec![],
-        environment: environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
+    let options = |environment: &[(&str, &str)]| {
+        let small = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), folder.path(), 1);
+        ClusterOptions { shards: 2, ..small }.with_environment(environment)
     };
     // Some hundred writes succeed, and from then on none.
     let mut cluster = Cluster::start(options(&[("FAILPOINTS", "storage::log::write=300*off->return")])).await;

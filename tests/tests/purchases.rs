@@ -39,15 +39,7 @@ fn count(profile: &Value) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_real_purchase_history_comes_to_the_known_totals() {
     let folder = tempfile::tempdir().unwrap();
-    let options = ClusterOptions {
-        program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-        data: folder.path().to_path_buf(),
-        nodes: 3,
-        shards: 4,
-        replicas: 3,
-        arguments: vec![],
-        environment: vec![],
-    };
+    let options = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), folder.path(), 3);
     let cluster = Cluster::start(options).await;
     let cli = Cli(vec![env!("CARGO_BIN_EXE_cli-under-test").to_owned()]);
     let endpoints = cluster.endpoints();

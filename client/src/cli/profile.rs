@@ -133,7 +133,7 @@ fn show(profile: &proto::Profile, output: &mut Output) -> Result<(), Failure> {
         profile.identifiers.iter().map(|id| format!("{}:{}", id.namespace, id.value)).collect();
     let currencies: Vec<String> =
         profile.revenue_by_currency.iter().map(|(currency, sum)| format!("{sum} {currency}")).collect();
-    output.facts(&[
+    let mut facts = vec![
         ("profile", profile.profile_id.clone()),
         ("identifiers", identifiers.join(", ")),
         ("events", counts(&profile.event_counts)),
@@ -144,7 +144,10 @@ fn show(profile: &proto::Profile, output: &mut Output) -> Result<(), Failure> {
         ("last seen", json::time(profile.last_seen.as_ref()).unwrap_or_default()),
         ("sources", profile.sources.join(", ")),
         ("version", profile.version.clone()),
-    ])?;
+    ];
+    // A profile need not have each of them; what it lacks has no row.
+    facts.retain(|(_, value)| !value.is_empty());
+    output.facts(&facts)?;
     if !profile.traits.is_empty() {
         output.line("traits")?;
     }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use isthmus_proto::internal::v1::{
-    JoinRequest, JoinResponse, ProposeRequest, ProposeResponse, ReportRequest, ReportResponse, WatchRequest,
-    WatchResponse, coordinator_service_client::CoordinatorServiceClient,
+    JoinRequest, JoinResponse, ProposeRequest, ProposeResponse, ReadViewRequest, ReadViewResponse,
+    ReportRequest, ReportResponse, WatchRequest, WatchResponse,
+    coordinator_service_client::CoordinatorServiceClient,
 };
 use parking_lot::Mutex;
 use tonic::{
@@ -79,6 +80,16 @@ impl Channels {
     ) -> Result<ProposeResponse> {
         let mut client = self.client(address)?;
         answered(client.propose(limited(propose, timeout)), timeout).await
+    }
+
+    pub(crate) async fn read_view(
+        &self,
+        address: &str,
+        read: ReadViewRequest,
+        timeout: Duration,
+    ) -> Result<ReadViewResponse> {
+        let mut client = self.client(address)?;
+        answered(client.read_view(limited(read, timeout)), timeout).await
     }
 
     pub(crate) async fn report(

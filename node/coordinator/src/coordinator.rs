@@ -15,6 +15,7 @@ use isthmus_proto::internal::v1::{
 };
 use isthmus_raft::{GroupView, PeerId, RaftNode};
 use isthmus_storage::keeper::Keeper;
+use quick_cache::sync::Cache;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,10 +27,11 @@ use crate::{
     feed::{VIEW_FILE, ViewFeed},
     follow,
     inner::{Heard, Inner},
-    keys::WriteKey,
+    keys::{KeyHash, WriteKey},
     membership::{DEFAULT_CURRENCY, Membership},
     metadata::Keep,
     reconciler::{ALIVE_MS, actor},
+    refresh::{self, Refresher},
     reports,
     seal::seal,
     service::Service,
@@ -39,6 +41,9 @@ use crate::{
 
 /// How long one try to make the cluster, or to tell this node's address, may take.
 const TRY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Write keys that are remembered to be wrong, so that they are asked about once.
+const WRONG_KEYS_MAX: usize = 4_096;
 
 /// What a coordinator works with.
 pub struct Parts {
@@ -105,6 +110,7 @@ impl Coordinator {
             tracker: tracker.clone(),
             group: group_sender,
         };
+        let (refresher, rounds) = Refresher::new();
         let inner = Arc::new(Inner {
             me,
             cluster_id: membership.cluster_id,
@@ -118,6 +124,8 @@ impl Coordinator {
             shards,
             heard: watch::channel(Heard::default()).0,
             channels: Channels::new(),
+            refresher,
+            wrong_keys: Cache::new(WRONG_KEYS_MAX),
             tracker: tracker.clone(),
             stop: stop.clone(),
         });
@@ -140,6 +148,11 @@ impl Coordinator {
         }
         tracker.spawn(keep.run(view, stop));
         tracker.spawn(follow::run(Arc::clone(&coordinator.inner)));
+        let refreshing = Arc::clone(&coordinator.inner);
+        tracker.spawn(rounds.run(refreshing.stop.clone(), move || {
+            let inner = Arc::clone(&refreshing);
+            async move { refresh::round(&inner).await }
+        }));
         tracker.spawn(coordinator.clone().keep_announced(membership.node));
         Ok(coordinator)
     }
@@ -224,6 +237,30 @@ impl Coordinator {
     /// needn't fear to forget.
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.inner.view.clone()
+    }
+
+    /// A view that can be believed about a write key: one that knows it, or one to which it is wrong and that has heard
+    /// of every key that was given out, anywhere, before the call. Costs nothing unless the key has a key's form and
+    /// is neither known nor known to be wrong; then the metadata group is asked, a bounded number of times a second
+    /// however many ask.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`] when the group can't be asked: whether the key is wrong isn't known.
+    /// [`Error::Overloaded`], [`Error::Stopped`].
+    pub async fn view_for_key(&self, write_key: &str, deadline: Instant) -> Result<Arc<View>> {
+        let view = self.inner.view();
+        let settled = view.source_by_key(write_key).is_some()
+            || (view.version > 0 && !WriteKey::has_form(write_key))
+            || self.inner.wrong_keys.get(&KeyHash::of(write_key)).is_some();
+        if settled {
+            return Ok(view);
+        }
+        self.inner.refresher.refreshed(deadline).await?;
+        let view = self.inner.view();
+        if view.source_by_key(write_key).is_none() {
+            self.inner.wrong_keys.insert(KeyHash::of(write_key), ());
+        }
+        Ok(view)
     }
 
     /// This node.

@@ -29,6 +29,11 @@ impl ViewFeed {
         (Self { newest: Arc::new(newest) }, Saver { offered, shown, file }, receiver)
     }
 
+    /// The version of the newest view that was offered, shown yet or not.
+    pub(crate) fn newest_version(&self) -> u64 {
+        self.newest.borrow().version
+    }
+
     /// Offers a view; an older one than the newest is left aside.
     pub(crate) fn offer(&self, view: View) {
         self.newest.send_if_modified(|newest| {

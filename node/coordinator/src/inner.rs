@@ -10,6 +10,7 @@ use isthmus_domain::{IdentityKey, NodeId};
 use isthmus_proto::internal::v1::{MetaCommand, MetaOutcome, ProposeRequest, meta_command::Command};
 use isthmus_raft::RaftNode;
 use prost::Message as _;
+use quick_cache::sync::Cache;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -22,8 +23,10 @@ use crate::{
     control::ShardControl,
     error::{Error, Result},
     feed::ViewFeed,
+    keys::KeyHash,
     metadata::{Group, leads},
     reconciler::actor::ReconcilerHandle,
+    refresh::Refresher,
     view::View,
 };
 
@@ -31,8 +34,8 @@ use crate::{
 pub(crate) const HOPS_MAX: u32 = 2;
 /// How long one node is waited for.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-const BACKOFF_FIRST: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// What the metadata group's leader told last.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +64,9 @@ pub(crate) struct Inner {
     pub(crate) shards: Arc<OnceLock<Arc<dyn ShardControl>>>,
     pub(crate) heard: watch::Sender<Heard>,
     pub(crate) channels: Channels,
+    pub(crate) refresher: Refresher,
+    /// Write keys that were found to be wrong. They stay so: keys are made of randomness, and none comes back.
+    pub(crate) wrong_keys: Cache<KeyHash, ()>,
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
 }

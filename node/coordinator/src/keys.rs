@@ -23,6 +23,12 @@ impl WriteKey {
         Self(format!("{WRITE_KEY_PREFIX}{}", blake3::Hash::from_bytes(bytes).to_hex()))
     }
 
+    /// Whether a text could be a key that was made here. One that couldn't was never given out and never will be.
+    pub fn has_form(text: &str) -> bool {
+        let digits = text.strip_prefix(WRITE_KEY_PREFIX).unwrap_or_default();
+        digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -46,7 +52,7 @@ impl fmt::Debug for WriteKey {
 }
 
 /// BLAKE3 of a write key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
@@ -77,6 +83,14 @@ mod tests {
         assert_eq!(key.prefix(), "iswk_a5a5a5");
         assert_eq!(format!("{key:?}"), "WriteKey(redacted)");
         assert_eq!(KeyHash::from_slice(&key.hash().to_bytes()), Some(KeyHash::of(key.as_str())));
+        assert!(
+            WriteKey::has_form(key.as_str()) && WriteKey::has_form(WriteKey::from_random([0; 32]).as_str())
+        );
+        for other in
+            ["", "iswk_", "iswk_A5", &key.as_str()[1..], &format!("{}0", key.as_str()), &key.prefix()]
+        {
+            assert!(!WriteKey::has_form(other), "{other}");
+        }
         assert_ne!(key.hash(), WriteKey::from_random([0xa6; 32]).hash());
     }
 }

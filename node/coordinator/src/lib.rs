@@ -3,7 +3,8 @@
 //! **What it promises.** One *metadata group*, a Raft group on 1, 3 or 5 nodes, holds the members, the shard map with
 //! the replicas that shards should have, the sources and their keys, and the identity key sealed to each node. Every
 //! node has a [`View`] of it, pushed to it after each change and on disk before it is shown. Any node takes any
-//! change: it finds its way to the group's leader. What the group refuses it refuses with a stable code and with what
+//! change: it finds its way to the group's leader. Before a node calls a write key wrong, it makes sure that its view is
+//! current. What the group refuses it refuses with a stable code and with what
 //! to do. Nodes join by asking any member; removed, their replicas are placed elsewhere first, and their ids never
 //! come back.
 //!
@@ -48,6 +49,7 @@ mod membership;
 mod metadata;
 pub mod placement;
 pub mod reconciler;
+mod refresh;
 mod reports;
 pub mod seal;
 mod service;

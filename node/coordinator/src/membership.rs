@@ -244,6 +244,15 @@ impl Membership {
         })
     }
 
+    /// The cluster as the node whose membership is kept in `dir` knew it last, without taking its place; `None`: it
+    /// belongs to no cluster yet, or knows nothing of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Membership`] for a damaged file.
+    pub fn last_view(dir: &Path) -> Result<Option<View>> {
+        files::read_message::<ClusterView>(&dir.join(VIEW_FILE))?.map(View::from_wire).transpose()
+    }
+
     /// What an earlier start left in the directory; `None`: the node belongs to no cluster yet.
     ///
     /// # Errors

@@ -8,9 +8,9 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{Stream, stream};
 use isthmus_proto::internal::v1::{
-    JoinRequest, JoinResponse, ProposeRequest, ProposeResponse, PutNodeCommand, ReportRequest,
-    ReportResponse, WatchRequest, WatchResponse, coordinator_service_server::CoordinatorService,
-    meta_command::Command,
+    JoinRequest, JoinResponse, ProposeRequest, ProposeResponse, PutNodeCommand, ReadViewRequest,
+    ReadViewResponse, ReportRequest, ReportResponse, WatchRequest, WatchResponse,
+    coordinator_service_server::CoordinatorService, meta_command::Command,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     error::{Error, Result},
     inner::Inner,
-    reports,
+    refresh, reports,
     seal::seal,
     status::to_status,
 };
@@ -48,6 +48,14 @@ impl Service {
             view: Some(view.wire().clone()),
             sealed_identity_key: outcome.sealed_identity_key,
         })
+    }
+
+    async fn current(&self, request: ReadViewRequest) -> Result<ReadViewResponse> {
+        self.0.check_cluster(&request.cluster_id)?;
+        let group = self.0.group.borrow().clone().ok_or(Error::NotMetadataPeer)?;
+        let view = refresh::barrier(&self.0, &group, Instant::now() + ANSWER_TIMEOUT).await?;
+        let newer = view.version > request.known_version;
+        Ok(ReadViewResponse { version: view.version, view: newer.then(|| view.wire().clone()) })
     }
 
     async fn pass_on(&self, request: ProposeRequest) -> Result<ProposeResponse> {
@@ -94,6 +102,13 @@ impl CoordinatorService for Service {
             Some((Ok(response), (views, stop, known)))
         });
         Ok(Response::new(Box::pin(views)))
+    }
+
+    async fn read_view(
+        &self,
+        request: Request<ReadViewRequest>,
+    ) -> Result<Response<ReadViewResponse>, Status> {
+        answer(self.current(request.into_inner()).await)
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {

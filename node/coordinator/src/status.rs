@@ -10,7 +10,7 @@ use crate::error::Error;
 pub(crate) fn to_status(error: &Error) -> Status {
     let code = match error {
         Error::Refused { .. } | Error::WrongCluster => Code::FailedPrecondition,
-        Error::NoLeader(_) | Error::Stopped => Code::Unavailable,
+        Error::NoLeader(_) | Error::Stopped | Error::NotMetadataPeer => Code::Unavailable,
         Error::OutcomeUnknown => Code::DeadlineExceeded,
         Error::Overloaded { .. } => Code::ResourceExhausted,
         Error::Malformed { .. } => Code::InvalidArgument,
@@ -41,6 +41,7 @@ pub(crate) fn from_status(status: &Status) -> Error {
             let retry_after = details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
             Error::Overloaded { retry_after }
         }
+        Some("NOT_METADATA_PEER") => Error::NotMetadataPeer,
         Some("WRONG_CLUSTER") => Error::WrongCluster,
         Some("MALFORMED") => Error::malformed("request, as the other node sees it"),
         Some(code) => Error::Refused { code: code.to_owned(), message: status.message().to_owned() },
@@ -78,6 +79,7 @@ mod tests {
         assert!(matches!(from_status(&to_status(&Error::WrongCluster)), Error::WrongCluster));
         assert!(matches!(from_status(&to_status(&Error::NoLeader(String::new()))), Error::NoLeader(_)));
         assert!(matches!(from_status(&to_status(&Error::Stopped)), Error::NoLeader(_)));
+        assert!(matches!(from_status(&to_status(&Error::NotMetadataPeer)), Error::NotMetadataPeer));
     }
 
     #[test]

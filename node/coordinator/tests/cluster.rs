@@ -4,7 +4,7 @@
 
 mod support;
 
-use isthmus_coordinator::{DEV_WRITE_KEY, Error, state::Code};
+use isthmus_coordinator::{DEV_WRITE_KEY, Error, WriteKey, state::Code};
 use isthmus_domain::NodeId;
 use support::{Disk, Node, Way, World, eventually, soon};
 
@@ -154,6 +154,49 @@ async fn a_fourth_node_joins_and_an_old_one_is_removed_for_good() {
     let peers = [nodes[0].address.clone()];
     let error = Node::try_start(&world, leader, &Disk::new(), Way::Join(&peers)).await.err().unwrap();
     assert!(error.is_refusal(Code::NodeIdTaken), "{error}");
+    for node in nodes {
+        node.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_known_to_every_node_as_soon_as_it_was_given_out() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    // One without a replica of the metadata group, which has to ask those that have one.
+    let peers = [nodes[0].address.clone()];
+    nodes.push(Node::start(&world, 4, &Disk::new(), Way::Join(&peers)).await);
+    assert!(nodes[3].coordinator.metadata_view().is_none());
+    let knows = async |node: &Node, key: &WriteKey| {
+        let view = node.coordinator.view_for_key(key.as_str(), soon()).await;
+        view.unwrap().source_by_key(key.as_str()).is_some()
+    };
+    for round in 0..40_u8 {
+        let maker = &nodes[usize::from(round) % nodes.len()];
+        let name = format!("source-{round}");
+        let (_, key) =
+            maker.coordinator.create_source(&name, vec![], "", [round + 1; 32], soon()).await.unwrap();
+        for node in &nodes {
+            assert!(knows(node, &key).await, "node {}, round {round}", node.id);
+        }
+    }
+    let wrong = WriteKey::from_random([200; 32]);
+    for node in &nodes {
+        assert!(!knows(node, &wrong).await);
+    }
+    // Without a quorum nobody can say that a key is wrong; what was found before still is.
+    for node in nodes.drain(1..3) {
+        node.kill().await;
+    }
+    let unheard = WriteKey::from_random([201; 32]);
+    for node in &nodes {
+        let error = node.coordinator.view_for_key(unheard.as_str(), soon()).await.unwrap_err();
+        assert!(matches!(error, Error::NoLeader(_)), "{error}");
+        for known in [wrong.as_str(), "no-key-at-all", DEV_WRITE_KEY] {
+            let view = node.coordinator.view_for_key(known, soon()).await.unwrap();
+            assert_eq!(view.source_by_key(known).is_some(), known == DEV_WRITE_KEY);
+        }
+    }
     for node in nodes {
         node.kill().await;
     }

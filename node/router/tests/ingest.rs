@@ -114,6 +114,7 @@ fn a_batch_of_which_nothing_can_have_been_stored_fails_with_the_reason() {
             (Step::Unavailable, "UNAVAILABLE"),
             (Step::NotLeader(0), "NO_LEADER"),
             (Step::Overloaded(40), "OVERLOADED"),
+            (Step::DiskFull(40), "DISK_FULL"),
         ] {
             let world = Shared::new(map(1, &[1]));
             let node = Node::alone(map(1, &[1]), &world, vec![vec![step; 1_000]]);
@@ -124,6 +125,26 @@ fn a_batch_of_which_nothing_can_have_been_stored_fails_with_the_reason() {
             assert!(world.lock().calls < 200, "waits between the tries");
             node.end().await;
         }
+    });
+}
+
+#[test]
+fn a_full_disk_under_one_shard_rejects_that_shards_items_alone_and_for_now() {
+    in_virtual_time(async {
+        let world = Shared::new(map(2, &[1]));
+        let node = Node::alone(map(2, &[1]), &world, vec![vec![Step::DiskFull(5_000)], Vec::new()]);
+        let items = vec![item(&node.router, 16_000, 0), item(&node.router, 1, 0), item(&node.router, 2, 0)];
+        let begun = Instant::now();
+        let summary = node.router.ingest(items, within(60_000)).await.unwrap();
+        let full = ItemResult::Rejected { reason: "DISK_FULL".to_owned() };
+        assert!(full.retryable());
+        assert_eq!(summary.results, [ItemResult::Accepted, full.clone(), full]);
+        assert!(
+            Instant::now() < begun + Duration::from_secs(1),
+            "at once: whoever sent them knows when to come back"
+        );
+        assert_eq!(world.lock().stored.len(), 1);
+        node.end().await;
     });
 }
 

@@ -4,16 +4,18 @@
 //! its own directory. What runs here runs the same in as many processes.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use futures::future::join_all;
-use isthmus_coordinator::{DEV_SOURCE, DEV_WRITE_KEY, FoundOptions};
+use isthmus_coordinator::{DEV_SOURCE, DEV_WRITE_KEY, FoundOptions, Membership};
+use isthmus_domain::NodeId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Node, NodeOptions, Origin, Result, args::DevArgs, config, signals};
+use crate::{Error, Node, NodeOptions, Origin, Result, args::DevArgs, config, node::membership_dir, signals};
 
 /// How long a cluster may take until all is well with it.
 const READY: Duration = Duration::from_secs(60);
@@ -44,9 +46,10 @@ impl DevCluster {
     /// Starts a cluster and waits until all is well with it.
     ///
     /// # Errors
-    /// As [`Node::start`]; [`Error::NotReady`].
+    /// As [`Node::start`]; [`Error::Setting`] of `port` when its data was made on another one; [`Error::NotReady`].
     pub async fn start(options: &DevOptions, stop: &CancellationToken) -> Result<Self> {
         let deadline = Instant::now() + READY;
+        check_port(options)?;
         let mut cluster = Self { nodes: Vec::new() };
         for index in 0..options.nodes {
             let started = Node::start(cluster.options_of(options, index)?, stop).await;
@@ -88,11 +91,9 @@ impl DevCluster {
             Some(first) => Origin::Join(vec![first.addresses().peer.clone()]),
         };
         let node_id = index + 1;
-        let dir = options.data_dir.join(format!("node-{node_id}"));
-        let mut node = NodeOptions::local(node_id, dir, origin);
+        let mut node = NodeOptions::local(node_id, node_dir(options, node_id), origin);
         if options.port != 0 {
-            let first = u16::try_from(index).ok().and_then(|index| index.checked_mul(PORTS_APART));
-            let first = first.and_then(|offset| options.port.checked_add(offset));
+            let first = offset(index).and_then(|offset| options.port.checked_add(offset));
             let port = |offset: u16| match first.and_then(|first| first.checked_add(offset)) {
                 Some(port) => Ok(format!("127.0.0.1:{port}")),
                 None => Err(Error::setting("port", "leaves no ports for all nodes: give a smaller one")),
@@ -116,6 +117,44 @@ impl DevCluster {
     pub async fn stop(self) {
         join_all(self.nodes.into_iter().map(Node::stop_with_the_cluster)).await;
     }
+}
+
+/// Refuses another port than the data was made on. A node alone may move: it tells the cluster. Nodes that all move at
+/// once look for each other where they were, and never find a leader to tell.
+fn check_port(options: &DevOptions) -> Result<()> {
+    let Some(view) = Membership::last_view(&membership_dir(&node_dir(options, 1)))? else { return Ok(()) };
+    if view.nodes.len() < 2 {
+        return Ok(());
+    }
+    let base = |index: u32| {
+        let (_, port) = view.nodes.get(&NodeId(index + 1))?.grpc_address.rsplit_once(':')?;
+        port.parse::<u16>().ok()?.checked_sub(offset(index)?)
+    };
+    let bases: BTreeSet<u16> = (0..options.nodes).filter_map(base).collect();
+    let (port, data) = (options.port, options.data_dir.display());
+    let problem = match bases.iter().collect::<Vec<_>>()[..] {
+        [] => return Ok(()),
+        [was] if *was == port => return Ok(()),
+        [was] => format!(
+            "the nodes whose data is in {data} look for each other from port {was} on, where they were made: give \
+             --port {was}, not {port}, or another --data-dir"
+        ),
+        _ => format!(
+            "the nodes whose data is in {data} were made on any free ports and look for each other there: give another \
+             --data-dir"
+        ),
+    };
+    Err(Error::setting("port", problem))
+}
+
+/// Where a node keeps its data.
+fn node_dir(options: &DevOptions, node_id: u32) -> PathBuf {
+    options.data_dir.join(format!("node-{node_id}"))
+}
+
+/// From the first port of all to the first one of the node with this index.
+fn offset(index: u32) -> Option<u16> {
+    u16::try_from(index).ok().and_then(|index| index.checked_mul(PORTS_APART))
 }
 
 /// Runs the subcommand.

@@ -155,16 +155,7 @@ struct World {
 }
 
 fn options(data: PathBuf, nodes: u32, environment: &[(&str, &str)]) -> ClusterOptions {
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    ClusterOptions {
-        program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-        data,
-        nodes,
-        shards: 4,
-        replicas: nodes,
-        arguments: vec![],
-        environment: environment.iter().map(owned).collect(),
-    }
+    ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), data, nodes).with_environment(environment)
 }
 
 impl World {

@@ -32,7 +32,7 @@ pub async fn a_write_key_says_which_source_sends(hub: &Hub) {
     // Through other nodes than the one that made them.
     for ((name, key), node) in keys.iter().zip(&hub.nodes[1..]) {
         for (given, outcome) in [("", ItemOutcome::Accepted), (name, ItemOutcome::Duplicate)] {
-            let result = until_taken(node, key, given, "keys-1").await.results.remove(0);
+            let result = send(node, key, given, "keys-1").await.unwrap().results.remove(0);
             assert_eq!(result.outcome(), outcome, "{result:?}");
         }
         refused(send(node, key, "default", "keys-2").await, Code::InvalidArgument, "SOURCE_MISMATCH");
@@ -49,19 +49,6 @@ pub async fn a_write_key_says_which_source_sends(hub: &Hub) {
     assert!(events.iter().all(|event| event.message_id == "keys-1"), "{events:?}");
 }
 
-/// Waits until a key is taken: the other nodes hear of a new one a moment after it was made.
-async fn until_taken(node: &Channel, key: &str, source: &str, message: &str) -> IngestResponse {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match send(node, key, source, message).await {
-            Ok(taken) => return taken,
-            Err(status) => assert_eq!(status.code(), Code::Unauthenticated, "{status}"),
-        }
-        assert!(Instant::now() < until, "the key is never taken");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Waits until a call is refused: a change of keys reaches the other nodes a moment after its answer.
 async fn until_refused(node: &Channel, key: &str) {
     let until = Instant::now() + PATIENCE;
@@ -71,6 +58,32 @@ async fn until_refused(node: &Channel, key: &str) {
             Ok(_) => assert!(Instant::now() < until, "the key is taken for ever"),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A key is taken by any node as soon as the one that made it has answered; one that nobody made is wrong to all.
+pub async fn a_new_key_is_taken_at_once_by_every_node(hub: &Hub) {
+    let takes = async |node: &Channel, key: &str| {
+        let taken = send(node, key, "", "keys-new").await;
+        let taken = taken.unwrap_or_else(|status| panic!("a key that was just made: {status}"));
+        let outcome = taken.results[0].outcome();
+        assert!(matches!(outcome, ItemOutcome::Accepted | ItemOutcome::Duplicate), "{taken:?}");
+    };
+    let count = hub.nodes.len();
+    for round in 0..30 {
+        let at = |offset: usize| &hub.nodes[(round + offset) % count];
+        let name = format!("keys-new-{round}");
+        let create = CreateRequest { name: name.clone(), ..CreateRequest::default() };
+        let made = SourceServiceClient::new(at(0).clone()).create(create).await.unwrap().into_inner();
+        tokio::join!(takes(at(1), &made.write_key), takes(at(2), &made.write_key));
+        let rotate = RotateRequest { name };
+        let newer = SourceServiceClient::new(at(1).clone()).rotate(rotate).await.unwrap().into_inner();
+        tokio::join!(takes(at(2), &newer.write_key), takes(at(0), &newer.write_key));
+    }
+    // Of a key's form, and never made.
+    let wrong = format!("iswk_{}", "5a".repeat(32));
+    for node in hub.nodes.iter().cycle().take(2 * count) {
+        refused(send(node, &wrong, "", "keys-new").await, Code::Unauthenticated, "WRITE_KEY_INVALID");
     }
 }
 
@@ -87,7 +100,7 @@ pub async fn keys_are_managed_through_any_node(hub: &Hub) {
     assert_ne!(rotated, first);
     for node in &hub.nodes {
         until_refused(node, &first).await;
-        until_taken(node, &rotated, "", "keys-again").await;
+        send(node, &rotated, "", "keys-again").await.unwrap();
     }
     let disabled = at[0].disable(DisableRequest { name: "keys-web".into() }).await.unwrap().into_inner();
     assert!(disabled.source.unwrap().disabled);

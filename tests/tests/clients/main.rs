@@ -26,15 +26,7 @@ struct Hub {
 
 impl Hub {
     async fn start(data: &std::path::Path) -> Self {
-        let options = ClusterOptions {
-            program: vec![env!("CARGO_BIN_EXE_node-under-test").to_owned()],
-            data: data.to_path_buf(),
-            nodes: 3,
-            shards: 4,
-            replicas: 3,
-            arguments: vec![],
-            environment: vec![],
-        };
+        let options = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), data, 3);
         let cluster = Cluster::start(options).await;
         let nodes = (0..3).map(|index| cluster.channel(index)).collect();
         Self { cluster, nodes, cli: Cli(vec![env!("CARGO_BIN_EXE_cli-under-test").to_owned()]) }
@@ -65,6 +57,7 @@ async fn clients_get_what_they_are_promised_from_any_node() {
     pages::a_timeline_shows_every_event_once_newest_first(&hub).await;
     pages::pages_that_make_no_sense_are_refused(&hub).await;
     keys::a_write_key_says_which_source_sends(&hub).await;
+    keys::a_new_key_is_taken_at_once_by_every_node(&hub).await;
     keys::keys_are_managed_through_any_node(&hub).await;
     standard::reflection_lists_the_services_in_both_versions(&hub).await;
     standard::health_is_told_over_grpc_and_http(&hub).await;

@@ -5,7 +5,7 @@ use isthmus_proto::internal::v1::IngestReply;
 use isthmus_proto::v1::ItemOutcome;
 
 use super::split::Part;
-use super::{Answer, IngestSummary, ItemResult, Landed, OVERLOADED};
+use super::{Answer, IngestSummary, ItemResult, Landed};
 use crate::error::Error;
 
 /// The outcome of an item whose slot the shard doesn't own.
@@ -75,8 +75,9 @@ impl Gather {
     fn take_failure(&mut self, part: &Part, error: Error) {
         let result = match &error {
             _ if part.maybe_done => ItemResult::Unknown,
-            Error::Overloaded { .. } => ItemResult::Rejected { reason: OVERLOADED.to_owned() },
-            Error::Invalid { .. } => ItemResult::Rejected { reason: error.reason().to_owned() },
+            Error::Overloaded { .. } | Error::DiskFull { .. } | Error::Invalid { .. } => {
+                ItemResult::Rejected { reason: error.reason().to_owned() }
+            }
             // Not stored; but "unknown" is what makes a caller send it again.
             _ => ItemResult::Unknown,
         };
@@ -177,12 +178,19 @@ mod tests {
 
     #[test]
     fn what_may_have_been_stored_is_never_called_rejected() {
-        let refused = Error::Overloaded { retry_after: Duration::from_millis(5) };
-        let mut gather = Gather::new(2);
-        gather.take(failed(&[0], refused.clone(), true));
-        gather.take(failed(&[1], refused, false));
-        let rejected = ItemResult::Rejected { reason: OVERLOADED.to_owned() };
-        assert!(rejected.retryable());
-        assert_eq!(gather.finish().unwrap().results, [ItemResult::Unknown, rejected]);
+        let retry_after = Duration::from_millis(5);
+        let invalid = Error::Invalid { message: String::new() };
+        for (refused, retryable) in [
+            (Error::Overloaded { retry_after }, true),
+            (Error::DiskFull { shard: 1, retry_after }, true),
+            (invalid, false),
+        ] {
+            let mut gather = Gather::new(2);
+            gather.take(failed(&[0], refused.clone(), true));
+            gather.take(failed(&[1], refused.clone(), false));
+            let rejected = ItemResult::Rejected { reason: refused.reason().to_owned() };
+            assert_eq!(rejected.retryable(), retryable, "{rejected:?}");
+            assert_eq!(gather.finish().unwrap().results, [ItemResult::Unknown, rejected]);
+        }
     }
 }

@@ -59,7 +59,7 @@ pub enum ItemResult {
     },
     /// Neither stored nor kept.
     Rejected {
-        /// Why, as a stable code. `OVERLOADED` is worth another try.
+        /// Why, as a stable code. `OVERLOADED` and `DISK_FULL` are worth another try.
         reason: String,
     },
     /// Not known by the deadline. To be sent again with the same message id.
@@ -71,14 +71,15 @@ impl ItemResult {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Unknown => true,
-            Self::Rejected { reason } => reason == OVERLOADED,
+            Self::Rejected { reason } => RETRYABLE.contains(&reason.as_str()),
             Self::Accepted | Self::Duplicate | Self::Quarantined { .. } => false,
         }
     }
 }
 
-/// The reason of items that were refused because too much was waiting, in a batch of which other items were not.
-pub(crate) const OVERLOADED: &str = "OVERLOADED";
+/// Reasons of items that were refused for now, in a batch of which others were not: too much was waiting, or the disk of
+/// their shard's leader was nearly full.
+const RETRYABLE: [&str; 2] = ["OVERLOADED", "DISK_FULL"];
 
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]

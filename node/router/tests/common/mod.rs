@@ -32,6 +32,7 @@ pub enum Step {
     Unavailable,
     NoReplica,
     Overloaded(u32),
+    DiskFull(u32),
     /// Say that the outcome is unknown, having done nothing.
     LostBefore,
     /// Do it, and say that the outcome is unknown.
@@ -140,6 +141,9 @@ impl ShardCalls for Fake {
                 Step::NoReplica => Err(error(CallErrorCode::NoReplica)),
                 Step::Overloaded(retry_after_ms) => {
                     Err(CallError { retry_after_ms, ..error(CallErrorCode::Overloaded) })
+                }
+                Step::DiskFull(retry_after_ms) => {
+                    Err(CallError { retry_after_ms, ..error(CallErrorCode::DiskFull) })
                 }
                 Step::LostBefore => Err(error(CallErrorCode::OutcomeUnknown)),
                 Step::LostAfter => {

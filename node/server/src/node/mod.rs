@@ -33,6 +33,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::options::{NodeOptions, Origin};
+pub(crate) use self::storage::membership_dir;
 use self::{host::Shards, serving::Serving};
 use crate::{
     Error, Result,

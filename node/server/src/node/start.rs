@@ -175,7 +175,7 @@ async fn membership(
         let problem = format!("{} holds the data of node {}", dir.path().display(), found.node);
         return Err(Error::setting("node_id", problem));
     }
-    let path = storage::membership_dir(dir);
+    let path = storage::membership_dir(dir.path());
     let membership = match Membership::resume(&path, &node).map_err(explained)? {
         Some(membership) => membership,
         None if dir.identity().is_some() => {

@@ -46,9 +46,9 @@ pub(super) async fn open_dir(path: PathBuf) -> Result<Arc<DataDir>> {
     }
 }
 
-/// Where the node's membership is kept.
-pub(super) fn membership_dir(dir: &DataDir) -> PathBuf {
-    dir.path().join("cluster")
+/// Where the membership of the node with this data directory is kept.
+pub(crate) fn membership_dir(dir: &Path) -> PathBuf {
+    dir.join("cluster")
 }
 
 impl Storage {

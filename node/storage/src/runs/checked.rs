@@ -1,6 +1,6 @@
 //! Files that are verified on every read.
 //!
-//! The `parquet` crate verifies page checksums but writes none, and a flat file has no pages of its own. So every data
+//! The `parquet` crate writes no page checksums, and a flat file has no pages of its own. So every data
 //! file is cut into chunks of 4 KiB, and the index file beside it holds an XXH3-64 of each. A read fetches whole chunks
 //! and verifies them before it hands out a byte. The whole file's XXH3-128 is in the manifest: that is what copies of
 //! the file are checked against.

@@ -51,7 +51,14 @@ impl Ingest {
     async fn take(&self, request: Request<IngestRequest>) -> Result<IngestResponse, Status> {
         let deadline = self.hub.deadline(request.metadata());
         let (metadata, _, batch) = request.into_parts();
-        let source = source::of(&self.hub.view(), &metadata, &batch)?;
+        let key = source::key(&metadata, &batch)?;
+        let view = match &key {
+            Some(key) => {
+                self.hub.coordinator.view_for_key(key, deadline).await.map_err(|error| status(&error))?
+            }
+            None => self.hub.view(),
+        };
+        let source = source::of(&view, key.as_deref(), &batch.source)?;
         if batch.items.len() > ITEMS_MAX {
             let message = format!("a batch has at most {ITEMS_MAX} items: send smaller ones");
             let refusal = Refusal::new(Code::InvalidArgument, "BATCH_TOO_MANY", message);
@@ -165,6 +172,10 @@ fn explained(reason: &str) -> &'static str {
              one with a message id of its own"
         }
         "OVERLOADED" => "too much is waiting for this shard: send the item again a little later",
+        "DISK_FULL" => {
+            "the disk of the node that leads this shard is nearly full: make room or let another node join, and send \
+             the item again"
+        }
         "OUTCOME_UNKNOWN" => "not known to be stored by the deadline: send it again with the same message id",
         _ => "",
     }
@@ -191,11 +202,13 @@ mod tests {
     fn each_result_says_whether_to_send_again() {
         let conflict = ItemResult::Quarantined { reason: "MESSAGE_ID_CONFLICT".to_owned() };
         let overloaded = ItemResult::Rejected { reason: "OVERLOADED".to_owned() };
+        let full = ItemResult::Rejected { reason: "DISK_FULL".to_owned() };
         for (result, outcome, reason, retryable) in [
             (ItemResult::Accepted, ItemOutcome::Accepted, "", false),
             (ItemResult::Duplicate, ItemOutcome::Duplicate, "", false),
             (conflict, ItemOutcome::Quarantined, "MESSAGE_ID_CONFLICT", false),
             (overloaded, ItemOutcome::Rejected, "OVERLOADED", true),
+            (full, ItemOutcome::Rejected, "DISK_FULL", true),
             (ItemResult::Unknown, ItemOutcome::OutcomeUnknown, "OUTCOME_UNKNOWN", true),
         ] {
             let answer = answer(result, told("m-1"));

@@ -14,31 +14,39 @@ use crate::grpc::status::Refusal;
 /// The longest write key that is looked at.
 const KEY_BYTES_MAX: usize = 256;
 
-/// The source of a batch, as accepting needs it.
+/// The write key of a batch, if it has one.
+///
+/// # Errors
+/// UNAUTHENTICATED `WRITE_KEY_INVALID` when it can't be read.
+pub(super) fn key(metadata: &MetadataMap, batch: &IngestRequest) -> Result<Option<String>, Refusal> {
+    match batch.write_key.as_str() {
+        "" => key_of_metadata(metadata),
+        key => Ok(Some(key.to_owned())),
+    }
+}
+
+/// The source of a batch with this key, which names this source or none (empty), as accepting needs it. The view has to
+/// be one that can be believed about the key.
 ///
 /// # Errors
 /// UNAUTHENTICATED `WRITE_KEY_INVALID`; NOT_FOUND; FAILED_PRECONDITION `SOURCE_DISABLED`; INVALID_ARGUMENT when key and
 /// name don't agree; UNAVAILABLE while the node knows no cluster.
-pub(super) fn of(view: &View, metadata: &MetadataMap, batch: &IngestRequest) -> Result<SourceView, Refusal> {
-    let key = match batch.write_key.as_str() {
-        "" => key_of_metadata(metadata)?,
-        key => Some(key.to_owned()),
-    };
+pub(super) fn of(view: &View, key: Option<&str>, name: &str) -> Result<SourceView, Refusal> {
     let source = match key {
         Some(key) => {
             let known =
-                view.source_by_key(&key).filter(|source| !source.disabled && key.len() <= KEY_BYTES_MAX);
+                view.source_by_key(key).filter(|source| !source.disabled && key.len() <= KEY_BYTES_MAX);
             let source = known.ok_or_else(|| {
                 let message = "the write key is unknown, was rotated away, or its source is disabled";
                 Refusal::new(Code::Unauthenticated, "WRITE_KEY_INVALID", message)
             })?;
-            if !batch.source.is_empty() && batch.source != source.name {
+            if !name.is_empty() && name != source.name {
                 let what = "the write key belongs to another source: leave source out, or name that one";
                 return Err(Refusal::field("SOURCE_MISMATCH", "source", what));
             }
             source
         }
-        None => named(view, &batch.source)?,
+        None => named(view, name)?,
     };
     Ok(viewed(source))
 }
@@ -158,7 +166,7 @@ mod tests {
     }
 
     fn asked(
-        key: &str,
+        given: &str,
         source: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<String, &'static str> {
@@ -167,9 +175,10 @@ mod tests {
             metadata.insert(*name, value.parse().unwrap());
         }
         let batch =
-            IngestRequest { write_key: key.into(), source: source.into(), ..IngestRequest::default() };
+            IngestRequest { write_key: given.into(), source: source.into(), ..IngestRequest::default() };
         use crate::grpc::status::Fault as _;
-        of(&view(), &metadata, &batch).map(|source| source.name).map_err(|refusal| match refusal.reason() {
+        let found = key(&metadata, &batch).and_then(|key| of(&view(), key.as_deref(), &batch.source));
+        found.map(|source| source.name).map_err(|refusal| match refusal.reason() {
             "WRITE_KEY_INVALID" => "key",
             "SOURCE_MISMATCH" => "mismatch",
             "SOURCE_NOT_FOUND" => "none",

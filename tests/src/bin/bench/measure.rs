@@ -1,29 +1,26 @@
-//! The benchmark: three node processes and the load generator on one machine, every write synced on a quorum.
+//! The measurements: three node processes and the load generator on one machine, every write synced on a quorum. One
+//! line is printed for each.
 //!
-//! `cargo run --release -p isthmus-tests --bin bench` prints one line a measurement. The nodes are this same program,
-//! started again with `node` as its first argument.
+//! The *unary call that does nothing*, a health check by as many callers as the single ingest has, is the floor: what
+//! gRPC itself costs on this machine, on both sides. No call that does something can be faster.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark prints, and may panic with the place"
-)]
+use std::{path::PathBuf, time::Duration};
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
-
-use clap::Parser;
+use clap::Args;
 use isthmus_tests::{
     cluster::{Cluster, ClusterOptions},
     load::{self, IngestLoad, Measured},
 };
 use tonic::transport::Channel;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::this_program;
 
-/// Measures a cluster of three nodes on this machine.
-#[derive(Parser, Clone, Debug)]
-struct Options {
+/// Connections of clients that make one small call at a time.
+const CONNECTIONS: usize = 64;
+
+/// What is measured.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
     /// Where the nodes keep their data: on a real file system. Emptied first.
     #[arg(long, default_value = "target/bench-data")]
     data: PathBuf,
@@ -36,8 +33,8 @@ struct Options {
     /// Events in a batch.
     #[arg(long, default_value_t = 500)]
     batch: u64,
-    /// Batches under way at a time.
-    #[arg(long, default_value_t = 16)]
+    /// Batches under way at a time: enough that the machine has work while some wait for disks.
+    #[arg(long, default_value_t = 64)]
     parallel: usize,
     /// Customers that the events are of.
     #[arg(long, default_value_t = 100_000)]
@@ -45,7 +42,7 @@ struct Options {
     /// Events sent one by one.
     #[arg(long, default_value_t = 200_000)]
     single: u64,
-    /// Seconds of reading.
+    /// Seconds of reading; half as many of calls that do nothing.
     #[arg(long, default_value_t = 10)]
     read_seconds: u64,
     /// Reads under way at a time.
@@ -62,24 +59,14 @@ struct Options {
     keep: bool,
 }
 
-fn main() -> ExitCode {
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|first| first == "node") {
-        arguments.remove(1);
-        return isthmus_node::run(arguments);
-    }
-    let options = Options::parse();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench(options));
-    ExitCode::SUCCESS
-}
-
-async fn bench(options: Options) {
+/// Measures all of it.
+pub async fn run(options: Options) {
     let _emptied = std::fs::remove_dir_all(&options.data);
     std::fs::create_dir_all(&options.data).unwrap();
     let data = options.data.canonicalize().unwrap();
     println!("file system: {}", file_system(&data));
     let mut cluster = Cluster::start(ClusterOptions {
-        program: vec![std::env::current_exe().unwrap().display().to_string(), "node".into()],
+        program: this_program("node"),
         data: data.clone(),
         nodes: 3,
         shards: options.shards,
@@ -108,19 +95,26 @@ async fn bench(options: Options) {
             run: "single".into(),
             events: options.single,
             batch: 1,
-            parallel: 64,
+            parallel: CONNECTIONS,
             ..base.clone()
         };
         let before = processor(&cluster);
-        let measured = load::ingest(&connections(64), &single).await;
-        print("single ingest, 64 connections", "events", &measured);
+        let measured = load::ingest(&connections(CONNECTIONS), &single).await;
+        print(&format!("single ingest, {CONNECTIONS} connections"), "events", &measured);
         print_processor(&before, &cluster, measured.done);
     }
     if options.read_seconds > 0 {
+        let duration = Duration::from_secs(options.read_seconds) / 2;
+        let measured = load::checks(&connections(CONNECTIONS), CONNECTIONS, duration).await;
+        print("unary call that does nothing", "calls", &measured);
         let duration = Duration::from_secs(options.read_seconds);
-        let measured =
-            load::reads(&connections(options.readers.min(64)), options.profiles, options.readers, duration)
-                .await;
+        let measured = load::reads(
+            &connections(options.readers.min(CONNECTIONS)),
+            options.profiles,
+            options.readers,
+            duration,
+        )
+        .await;
         print("linearizable reads", "reads", &measured);
     }
     if options.wide_events > 0 {
@@ -139,6 +133,9 @@ async fn bench(options: Options) {
     for index in 0..3 {
         let (peak, now) = cluster.memory(index);
         println!("memory of node {}: {} MiB now, {} MiB at most", index + 1, now >> 20, peak >> 20);
+    }
+    for index in 0..3 {
+        println!("disk use of node {}: {} MiB", index + 1, cluster.disk_bytes(index) >> 20);
     }
     for index in 0..3 {
         cluster.stop(index);

@@ -1,22 +1,19 @@
-//! The drills in full, on real processes: `cargo run --release -p isthmus-tests --bin drill`.
+//! The drills in full, on real processes. The tests run the same ones small.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a drill prints, and may panic with the place")]
+use std::path::PathBuf;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
-
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use isthmus_tests::{
     cli::Cli,
     cluster::{Cluster, ClusterOptions},
     drills,
 };
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::this_program;
 
 /// Which drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Drill {
+pub enum Drill {
     /// A million events while nodes are killed and restarted, ten times.
     Kills,
     /// All nodes killed in the middle of full load.
@@ -29,16 +26,16 @@ enum Drill {
     Failover,
 }
 
-/// Runs drills on a cluster of three nodes on this machine.
-#[derive(Parser, Debug)]
-struct Options {
+/// Which drills, and how large.
+#[derive(Args, Debug)]
+pub struct Options {
     /// Which ones; all of them by default.
     #[arg(value_enum)]
     drills: Vec<Drill>,
     /// Where the nodes keep their data. Emptied first.
     #[arg(long, default_value = "target/drill-data")]
     data: PathBuf,
-    /// Events of the drill `kills`.
+    /// Events of the drill `kills`; `restart` kills once half as many are acknowledged.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
     /// Kills of the drills `kills` (at most) and `failover`.
@@ -46,37 +43,17 @@ struct Options {
     kills: Option<usize>,
 }
 
-fn main() -> ExitCode {
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default().to_owned();
-    match first.as_str() {
-        "node" => {
-            arguments.remove(1);
-            isthmus_node::run(arguments)
-        }
-        "cli" => {
-            arguments.remove(1);
-            isthmus_client::cli::run(arguments)
-        }
-        _ => {
-            let options = Options::parse();
-            tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(run(options));
-            ExitCode::SUCCESS
-        }
-    }
-}
-
-async fn run(options: Options) {
+/// Runs drills, each on a cluster of its own.
+pub async fn run(options: Options) {
     let all = [Drill::Kills, Drill::Restart, Drill::Members, Drill::Linearizable, Drill::Failover];
     let drills = if options.drills.is_empty() { all.to_vec() } else { options.drills.clone() };
-    let program = std::env::current_exe().unwrap().display().to_string();
-    let cli = Cli(vec![program.clone(), "cli".into()]);
+    let cli = Cli(this_program("cli"));
     for drill in drills {
         let _emptied = std::fs::remove_dir_all(&options.data);
         std::fs::create_dir_all(&options.data).unwrap();
         let data = options.data.canonicalize().unwrap();
         let mut cluster = Cluster::start(ClusterOptions {
-            program: vec![program.clone(), "node".into()],
+            program: this_program("node"),
             data: data.clone(),
             nodes: 3,
             shards: 16,
@@ -93,7 +70,7 @@ async fn run(options: Options) {
                 println!("kills: {report:?}");
             }
             Drill::Restart => {
-                let report = drills::all_killed_under_load(&mut cluster, Duration::from_secs(20), 16).await;
+                let report = drills::all_killed_under_load(&mut cluster, options.events / 2, 16).await;
                 println!("restart: {report:?}");
             }
             Drill::Members => {

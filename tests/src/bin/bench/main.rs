@@ -1,0 +1,63 @@
+//! Measurements and drills on real processes, in one program, so that a release build links once.
+//!
+//! `cargo run --release -p isthmus-tests --bin bench -- [options]` measures ([`measure`]); with `drill` in front it
+//! runs the drills in full ([`drill`]). The nodes, and the CLI where a drill needs it, are this same program, started
+//! again with `node` or `cli` as its first argument.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and may panic with the place"
+)]
+
+mod drill;
+mod measure;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures a cluster of three nodes on this machine, or has it stand what it must stand.
+#[derive(Parser, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    measure: measure::Options,
+}
+
+#[derive(Subcommand, Debug)]
+enum Task {
+    /// Runs drills: kills, joins, transfers of leadership, under load.
+    Drill(drill::Options),
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    let role = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
+    let part: Option<fn(Vec<_>) -> ExitCode> = match role {
+        "node" => Some(isthmus_node::run),
+        "cli" => Some(isthmus_client::cli::run),
+        _ => None,
+    };
+    if let Some(part) = part {
+        arguments.remove(1);
+        return part(arguments);
+    }
+    let Arguments { task, measure } = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    match task {
+        Some(Task::Drill(options)) => runtime.block_on(drill::run(options)),
+        None => runtime.block_on(measure::run(measure)),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The command that starts this program in another role.
+fn this_program(role: &str) -> Vec<String> {
+    vec![std::env::current_exe().unwrap().display().to_string(), role.to_owned()]
+}
