@@ -15,76 +15,144 @@
 //! Counters: `track` events are counted under their names ([`FacetSummary::event_counts`]); the other types have no
 //! name that identifies them and are counted by type ([`FacetSummary::type_counts`]).
 //!
-//! A summary is a protobuf message whose maps are written in the order of their keys, so equal summaries are equal
-//! bytes. Nothing in it shares memory with the records that it was made of: a trait of a few bytes would keep a
-//! whole log entry alive.
+//! A summary is a protobuf message whose maps are written in the order of their keys ([`codec`]), so equal summaries
+//! are equal bytes.
+//!
+//! **Borrowed and owned.** Writing out and merging fold millions of summaries that live for a moment: there a
+//! [`Summary`] borrows its texts from the records or bytes that it was made of. A [`FacetSummary`] is one that owns
+//! them and shares no memory with records: a trait of a few bytes would keep a whole log entry alive.
 
-use std::collections::BTreeMap;
+mod codec;
+mod entries;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::fmt;
 
-use prost::Message;
+pub(crate) use codec::amount as read_amount;
+pub use entries::Entries;
 
 use crate::amount::Amount;
-use crate::error::Error;
 use crate::event::EventType;
 use crate::identifier::{Identifier, IdentifierError};
-use crate::record::{EventRecord, TraitChange};
+use crate::record::EventRecord;
+use crate::record_view::RecordView;
+
+/// What all events of a facet, or some of them, come to, in memory of its own.
+pub type FacetSummary = Summary<'static>;
+
+/// Entries by name.
+pub type Texts<'a, V> = Entries<Cow<'a, str>, V>;
 
 /// What all events of a facet, or some of them, come to. `Debug` shows no personal data.
-///
-/// Protobuf tags never change their meaning.
-#[derive(Clone, PartialEq, Message)]
-#[prost(skip_debug)]
-pub struct FacetSummary {
+#[derive(Clone, PartialEq, Default)]
+pub struct Summary<'a> {
     /// The facet's identifier; both parts are empty in an empty summary.
-    #[prost(string, tag = "1")]
-    namespace: String,
-    #[prost(string, tag = "2")]
-    value: String,
-    #[prost(uint64, tag = "3")]
+    namespace: Cow<'a, str>,
+    value: Cow<'a, str>,
     events: u64,
     /// Microseconds since the epoch; without meaning while `events` is zero.
-    #[prost(int64, tag = "4")]
     first_seen: i64,
-    #[prost(int64, tag = "5")]
     last_seen: i64,
     /// Events by source.
-    #[prost(btree_map = "string, uint64", tag = "6")]
-    sources: BTreeMap<String, u64>,
-    #[prost(btree_map = "string, uint64", tag = "7")]
-    event_counts: BTreeMap<String, u64>,
+    sources: Texts<'a, u64>,
+    event_counts: Texts<'a, u64>,
     /// Keys are numbers of [`EventType`]; `track` is not among them.
-    #[prost(btree_map = "int32, uint64", tag = "8")]
-    type_counts: BTreeMap<i32, u64>,
+    type_counts: Entries<i32, u64>,
     /// Sums by currency.
-    #[prost(btree_map = "string, message", tag = "9")]
-    revenue: BTreeMap<String, Amount>,
-    #[prost(btree_map = "string, message", tag = "10")]
-    traits: BTreeMap<String, TraitState>,
+    revenue: Texts<'a, Amount>,
+    traits: Texts<'a, TraitState<'a>>,
 }
 
 /// The newest that was said about a trait. The order of the fields is the order in which newer is decided.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Message)]
-#[prost(skip_debug)]
-pub struct TraitState {
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct TraitState<'a> {
     /// The time of the event that said it, microseconds since the epoch.
-    #[prost(int64, tag = "1")]
     pub timestamp: i64,
     /// The source that said it.
-    #[prost(string, tag = "2")]
-    pub source: String,
+    pub source: Cow<'a, str>,
     /// The message in which it was said.
-    #[prost(string, tag = "3")]
-    pub message_id: String,
+    pub message_id: Cow<'a, str>,
     /// Canonical JSON; empty when the trait was removed.
-    #[prost(bytes = "vec", tag = "4")]
-    pub value: Vec<u8>,
+    pub value: Cow<'a, [u8]>,
 }
 
-impl TraitState {
+impl TraitState<'_> {
     /// Whether the trait was removed.
     pub fn is_removed(&self) -> bool {
         self.value.is_empty()
+    }
+
+    /// The same in memory of its own.
+    pub fn into_owned(self) -> TraitState<'static> {
+        TraitState {
+            timestamp: self.timestamp,
+            source: Cow::Owned(self.source.into_owned()),
+            message_id: Cow::Owned(self.message_id.into_owned()),
+            value: Cow::Owned(self.value.into_owned()),
+        }
+    }
+}
+
+/// How a summary takes texts of another lifetime in: [`Share`] or [`Copied`].
+trait Keep<'b, 'a> {
+    fn text(text: &Cow<'b, str>) -> Cow<'a, str>;
+    fn state(state: &TraitState<'b>) -> TraitState<'a>;
+}
+
+/// Borrows what the other borrows.
+struct Share;
+
+impl<'a> Keep<'a, 'a> for Share {
+    fn text(text: &Cow<'a, str>) -> Cow<'a, str> {
+        text.clone()
+    }
+
+    fn state(state: &TraitState<'a>) -> TraitState<'a> {
+        state.clone()
+    }
+}
+
+/// Copies.
+struct Copied;
+
+impl<'b, 'a> Keep<'b, 'a> for Copied {
+    fn text(text: &Cow<'b, str>) -> Cow<'a, str> {
+        Cow::Owned(text.as_ref().to_owned())
+    }
+
+    fn state(state: &TraitState<'b>) -> TraitState<'a> {
+        state.clone().into_owned()
+    }
+}
+
+/// An event as the fold sees it.
+struct Said<'b, 'e> {
+    namespace: &'b str,
+    value: &'b str,
+    source: &'b str,
+    message_id: &'b str,
+    name: &'b str,
+    kind: EventType,
+    timestamp: i64,
+    revenue: Option<&'e Amount>,
+    currency: &'b str,
+}
+
+impl<'b, 'e> Said<'b, 'e> {
+    fn of(record: &'e RecordView<'b>) -> Self {
+        Self {
+            namespace: record.namespace,
+            value: record.value,
+            source: record.source,
+            message_id: record.message_id,
+            name: record.name,
+            kind: record.kind,
+            timestamp: record.timestamp,
+            revenue: record.revenue.as_ref(),
+            currency: record.currency,
+        }
     }
 }
 
@@ -95,76 +163,110 @@ impl FacetSummary {
         summary.absorb(record);
         summary
     }
+}
 
-    /// Adds an event of this facet that is not yet in the summary.
+impl<'a> Summary<'a> {
+    /// Adds an event of this facet that is not yet in the summary, and copies what it keeps of it.
     pub fn absorb(&mut self, record: &EventRecord) {
-        self.take_identifier(&record.namespace, &record.value);
-        self.take_times(record.timestamp, record.timestamp);
-        self.events = self.events.saturating_add(1);
-        count(&mut self.sources, &record.source, 1);
-        match record.kind() {
-            EventType::Track => count(&mut self.event_counts, &record.name, 1),
-            other => add(self.type_counts.entry(other.into()).or_default(), 1),
-        }
-        if let Some(amount) = &record.revenue {
-            earn(&mut self.revenue, &record.currency, amount);
-        }
-        for change in &record.traits {
-            self.absorb_trait(change, record);
-        }
-    }
-
-    fn absorb_trait(&mut self, change: &TraitChange, record: &EventRecord) {
-        let said = (record.timestamp, record.source.as_str(), record.message_id.as_str(), &change.value[..]);
-        let state = || TraitState {
+        let said = Said {
+            namespace: &record.namespace,
+            value: &record.value,
+            source: &record.source,
+            message_id: &record.message_id,
+            name: &record.name,
+            kind: record.kind(),
             timestamp: record.timestamp,
-            source: record.source.clone(),
-            message_id: record.message_id.clone(),
-            value: change.value.to_vec(),
+            revenue: record.revenue.as_ref(),
+            currency: &record.currency,
         };
-        match self.traits.get_mut(&change.name) {
-            Some(known) => {
-                let before = (known.timestamp, &known.source[..], &known.message_id[..], &known.value[..]);
-                if before < said {
-                    *known = state();
-                }
-            }
-            None => {
-                self.traits.insert(change.name.clone(), state());
-            }
+        let traits = record.traits.iter().map(|change| (change.name.as_str(), &change.value[..]));
+        self.take_event::<Copied>(&said, traits);
+    }
+
+    /// As [`Self::absorb`], from an encoded record.
+    pub fn absorb_copy(&mut self, record: &RecordView<'_>) {
+        self.take_event::<Copied>(&Said::of(record), record.traits());
+    }
+
+    /// As [`Self::absorb_copy`], and borrows what it keeps.
+    pub fn absorb_view(&mut self, record: &RecordView<'a>) {
+        self.take_event::<Share>(&Said::of(record), record.traits());
+    }
+
+    fn take_event<'b, K: Keep<'b, 'a>>(
+        &mut self,
+        said: &Said<'b, '_>,
+        traits: impl Iterator<Item = (&'b str, &'b [u8])>,
+    ) {
+        let text = |text: &'b str| K::text(&Cow::Borrowed(text));
+        self.take_identifier(said.namespace, said.value, || (text(said.namespace), text(said.value)));
+        self.take_times(said.timestamp, said.timestamp);
+        self.events = self.events.saturating_add(1);
+        self.sources.upsert(said.source, |n| add(n, 1), || (text(said.source), 1));
+        match said.kind {
+            EventType::Track => self.event_counts.upsert(said.name, |n| add(n, 1), || (text(said.name), 1)),
+            other => self.type_counts.upsert(&i32::from(other), |n| add(n, 1), || (other.into(), 1)),
+        }
+        if let Some(amount) = said.revenue {
+            let new = || (text(said.currency), amount.clone());
+            self.revenue.upsert(said.currency, |sum| *sum += amount, new);
+        }
+        for (name, value) in traits {
+            let state = TraitState {
+                timestamp: said.timestamp,
+                source: Cow::Borrowed(said.source),
+                message_id: Cow::Borrowed(said.message_id),
+                value: Cow::Borrowed(value),
+            };
+            self.traits.upsert(name, |known| newest::<K>(known, &state), || (text(name), K::state(&state)));
         }
     }
 
-    /// Adds a summary of other events of the same facet. The two must have no event in common.
-    pub fn merge(&mut self, other: &Self) {
+    /// Adds a summary of other events of the same facet, and copies what it keeps of it. The two must have no event in
+    /// common.
+    pub fn merge(&mut self, other: &Summary<'_>) {
+        self.take_summary::<Copied>(other);
+    }
+
+    /// As [`Self::merge`], and borrows what the other borrows.
+    pub fn merge_shared(&mut self, other: &Summary<'a>) {
+        self.take_summary::<Share>(other);
+    }
+
+    fn take_summary<'b, K: Keep<'b, 'a>>(&mut self, other: &Summary<'b>) {
         if other.events == 0 {
             return;
         }
-        self.take_identifier(&other.namespace, &other.value);
+        let identifier = || (K::text(&other.namespace), K::text(&other.value));
+        self.take_identifier(&other.namespace, &other.value, identifier);
         self.take_times(other.first_seen, other.last_seen);
         self.events = self.events.saturating_add(other.events);
-        other.sources.iter().for_each(|(source, n)| count(&mut self.sources, source, *n));
-        other.event_counts.iter().for_each(|(name, n)| count(&mut self.event_counts, name, *n));
-        other.type_counts.iter().for_each(|(kind, n)| add(self.type_counts.entry(*kind).or_default(), *n));
-        other.revenue.iter().for_each(|(currency, amount)| earn(&mut self.revenue, currency, amount));
-        for (name, state) in &other.traits {
-            match self.traits.get_mut(name) {
-                Some(known) if *known < *state => known.clone_from(state),
-                Some(_) => {}
-                None => {
-                    self.traits.insert(name.clone(), state.clone());
-                }
-            }
-        }
+        let counter = |sum: &mut u64, n: &u64| add(sum, *n);
+        self.sources.merge::<str, _, _>(&other.sources, counter, |key, n| (K::text(key), *n));
+        self.event_counts.merge::<str, _, _>(&other.event_counts, counter, |key, n| (K::text(key), *n));
+        self.type_counts.merge::<i32, _, _>(&other.type_counts, counter, |key, n| (*key, *n));
+        self.revenue.merge::<str, _, _>(
+            &other.revenue,
+            |sum, amount| *sum += amount,
+            |key, amount| (K::text(key), amount.clone()),
+        );
+        self.traits.merge::<str, _, _>(
+            &other.traits,
+            |known, state| newest::<K>(known, state),
+            |key, state| (K::text(key), K::state(state)),
+        );
     }
 
     /// All events of a facet have the same identifier. Should a caller mix two, the smaller stays, so that even then
     /// the order doesn't matter.
-    fn take_identifier(&mut self, namespace: &str, value: &str) {
-        let known = (self.namespace.as_str(), self.value.as_str());
-        if self.namespace.is_empty() || (namespace, value) < known {
-            namespace.clone_into(&mut self.namespace);
-            value.clone_into(&mut self.value);
+    fn take_identifier(
+        &mut self,
+        namespace: &str,
+        value: &str,
+        take: impl FnOnce() -> (Cow<'a, str>, Cow<'a, str>),
+    ) {
+        if self.namespace.is_empty() || (namespace, value) < (&*self.namespace, &*self.value) {
+            (self.namespace, self.value) = take();
         }
     }
 
@@ -174,14 +276,31 @@ impl FacetSummary {
         self.last_seen = if none_yet { last } else { self.last_seen.max(last) };
     }
 
-    /// The canonical encoding: equal summaries are equal bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.encode_to_vec()
+    /// Forgets everything but the memory of its vectors, for the next facet.
+    pub fn clear(&mut self) {
+        (self.namespace, self.value) = (Cow::Borrowed(""), Cow::Borrowed(""));
+        (self.events, self.first_seen, self.last_seen) = (0, 0, 0);
+        self.sources.clear();
+        self.event_counts.clear();
+        self.type_counts.clear();
+        self.revenue.clear();
+        self.traits.clear();
     }
 
-    /// Reads [`Self::to_bytes`] back.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        Self::decode(bytes).map_err(Error::decode("facet summary"))
+    /// The same in memory of its own, and no more than it needs.
+    pub fn into_owned(self) -> FacetSummary {
+        FacetSummary {
+            namespace: Cow::Owned(self.namespace.into_owned()),
+            value: Cow::Owned(self.value.into_owned()),
+            events: self.events,
+            first_seen: self.first_seen,
+            last_seen: self.last_seen,
+            sources: owned(self.sources, |n| n),
+            event_counts: owned(self.event_counts, |n| n),
+            type_counts: self.type_counts,
+            revenue: owned(self.revenue, |amount| amount),
+            traits: owned(self.traits, TraitState::into_owned),
+        }
     }
 
     /// Whether no event is in it.
@@ -210,12 +329,12 @@ impl FacetSummary {
     }
 
     /// How many events came from each source.
-    pub fn sources(&self) -> &BTreeMap<String, u64> {
+    pub fn sources(&self) -> &Texts<'a, u64> {
         &self.sources
     }
 
     /// How many `track` events there were under each name.
-    pub fn event_counts(&self) -> &BTreeMap<String, u64> {
+    pub fn event_counts(&self) -> &Texts<'a, u64> {
         &self.event_counts
     }
 
@@ -225,38 +344,39 @@ impl FacetSummary {
     }
 
     /// The exact sum of revenue by currency.
-    pub fn revenue(&self) -> &BTreeMap<String, Amount> {
+    pub fn revenue(&self) -> &Texts<'a, Amount> {
         &self.revenue
     }
 
     /// The newest that was said about each trait, removals included.
-    pub fn traits(&self) -> &BTreeMap<String, TraitState> {
+    pub fn traits(&self) -> &Texts<'a, TraitState<'a>> {
         &self.traits
     }
 
-    /// About how many bytes the summary takes in memory, for budgets. Rises with what is in it; takes a walk over
-    /// the maps, without allocating.
+    /// How many bytes the summary takes in memory, for budgets: of allocations what was asked for.
     pub fn weight_bytes(&self) -> usize {
-        // A B-tree's node holds 11 entries and is two thirds full on average.
-        const ENTRY: usize = 3 * size_of::<String>();
-        let counters = self.sources.keys().chain(self.event_counts.keys()).map(|k| ENTRY + k.len());
-        let sums = self.revenue.iter().map(|(k, a)| ENTRY + k.len() + a.weight_bytes());
-        let traits = self.traits.iter().map(|(k, t)| {
-            ENTRY + size_of::<TraitState>() + k.len() + t.source.len() + t.message_id.len() + t.value.len()
-        });
-        let fixed = size_of::<Self>() + self.namespace.len() + self.value.len() + self.type_counts.len() * 24;
-        fixed + counters.sum::<usize>() + sums.sum::<usize>() + traits.sum::<usize>()
+        let counters = |map: &Texts<'a, u64>| map.heap_bytes(|key, _| heap(key));
+        let trait_bytes = |key: &Cow<'a, str>, state: &TraitState<'a>| {
+            let value = if let Cow::Owned(value) = &state.value { value.capacity() } else { 0 };
+            heap(key) + heap(&state.source) + heap(&state.message_id) + value
+        };
+        size_of::<Self>()
+            + heap(&self.namespace)
+            + heap(&self.value)
+            + counters(&self.sources)
+            + counters(&self.event_counts)
+            + self.type_counts.heap_bytes(|_, _| 0)
+            + self.revenue.heap_bytes(|key, amount| heap(key) + amount.heap_bytes())
+            + self.traits.heap_bytes(trait_bytes)
     }
 }
 
-/// Allocates the key only when it is new.
-fn count(counters: &mut BTreeMap<String, u64>, key: &str, n: u64) {
-    match counters.get_mut(key) {
-        Some(known) => add(known, n),
-        None => {
-            counters.insert(key.to_owned(), n);
-        }
-    }
+fn owned<V, V2>(map: Texts<'_, V>, mut value: impl FnMut(V) -> V2) -> Texts<'static, V2> {
+    map.map(|(key, held)| (Cow::Owned(key.into_owned()), value(held)))
+}
+
+fn heap(text: &Cow<'_, str>) -> usize {
+    if let Cow::Owned(text) = text { text.capacity() } else { 0 }
 }
 
 /// Stays at the largest number rather than starting anew; 2^64 events don't happen.
@@ -264,16 +384,14 @@ fn add(counter: &mut u64, n: u64) {
     *counter = counter.saturating_add(n);
 }
 
-fn earn(sums: &mut BTreeMap<String, Amount>, currency: &str, amount: &Amount) {
-    match sums.get_mut(currency) {
-        Some(sum) => *sum += amount,
-        None => {
-            sums.insert(currency.to_owned(), amount.clone());
-        }
+fn newest<'b, 'a, K: Keep<'b, 'a>>(known: &mut TraitState<'a>, said: &TraitState<'b>) {
+    let before = (known.timestamp, &*known.source, &*known.message_id, &*known.value);
+    if before < (said.timestamp, &*said.source, &*said.message_id, &*said.value) {
+        *known = K::state(said);
     }
 }
 
-impl fmt::Debug for FacetSummary {
+impl fmt::Debug for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FacetSummary")
             .field("namespace", &self.namespace)
@@ -284,7 +402,7 @@ impl fmt::Debug for FacetSummary {
     }
 }
 
-impl fmt::Debug for TraitState {
+impl fmt::Debug for TraitState<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TraitState({} bytes at {} from {})", self.value.len(), self.timestamp, self.source)
     }
