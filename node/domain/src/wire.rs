@@ -10,6 +10,11 @@ use prost::encoding::{
     WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len,
 };
 
+const VARINT: u8 = WireType::Varint as u8;
+const SIXTY_FOUR_BIT: u8 = WireType::SixtyFourBit as u8;
+const LENGTH_DELIMITED: u8 = WireType::LengthDelimited as u8;
+const THIRTY_TWO_BIT: u8 = WireType::ThirtyTwoBit as u8;
+
 /// The fields of a message.
 #[derive(Clone)]
 pub(crate) struct Fields<'a>(&'a [u8]);
@@ -31,24 +36,49 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field and its tag.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Content<'a>)>, DecodeError> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        let (tag, wire_type) = decode_key(&mut self.0)?;
+        let (tag, wire_type) = match self.0 {
+            [] => return Ok(None),
+            // Keys of the tags up to 15 are one byte.
+            [key @ 0x08..0x80, rest @ ..] => {
+                self.0 = rest;
+                (u32::from(*key >> 3), *key & 7)
+            }
+            _ => {
+                let (tag, wire_type) = decode_key(&mut self.0)?;
+                (tag, wire_type as u8)
+            }
+        };
         let content = match wire_type {
-            WireType::Varint => Content::Number(decode_varint(&mut self.0)?),
-            WireType::LengthDelimited => {
-                let length = decode_varint(&mut self.0)?;
+            VARINT => Content::Number(self.varint()?),
+            LENGTH_DELIMITED => {
+                let length = self.varint()?;
                 Content::Bytes(self.take(usize::try_from(length).unwrap_or(usize::MAX))?)
             }
-            WireType::SixtyFourBit => self.take(8).map(|_| Content::Fixed)?,
-            WireType::ThirtyTwoBit => self.take(4).map(|_| Content::Fixed)?,
-            WireType::StartGroup | WireType::EndGroup => return Err(bad("a group")),
+            SIXTY_FOUR_BIT => self.take(8).map(|_| Content::Fixed)?,
+            THIRTY_TWO_BIT => self.take(4).map(|_| Content::Fixed)?,
+            _ => return Err(bad("a group, or nothing that protobuf knows")),
         };
         Ok(Some((tag, content)))
     }
 
+    #[inline]
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.0 {
+            [one @ ..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*one))
+            }
+            [low, high @ ..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
+            }
+            _ => decode_varint(&mut self.0),
+        }
+    }
+
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| bad("a field is cut off"))?;
         self.0 = rest;
@@ -57,6 +87,7 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Content<'a> {
+    #[inline]
     pub(crate) fn number(self) -> Result<u64, DecodeError> {
         match self {
             Self::Number(number) => Ok(number),
@@ -64,15 +95,18 @@ impl<'a> Content<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn signed(self) -> Result<i64, DecodeError> {
         self.number().map(u64::cast_signed)
     }
 
     /// An `int32` or an enumeration: what is beyond 32 bits is cut off, as everywhere in protobuf.
+    #[inline]
     pub(crate) fn int32(self) -> Result<i32, DecodeError> {
         self.number().map(|number| number as i32)
     }
 
+    #[inline]
     pub(crate) fn bytes(self) -> Result<&'a [u8], DecodeError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -80,11 +114,13 @@ impl<'a> Content<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn text(self) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| bad("a text that is not UTF-8"))
     }
 }
 
+#[cold]
 #[expect(deprecated, reason = "prost offers no other way to make an error of one's own")]
 pub(crate) fn bad(why: &'static str) -> DecodeError {
     DecodeError::new(why)

@@ -51,7 +51,7 @@ fn record() -> impl Strategy<Value = EventRecord> {
         timestamp: event.2,
         body_hash: event.3,
         dedup_key: event.4,
-        revenue: money.0.map(|text| text.parse().unwrap()),
+        revenue: money.0.map(|text| text.parse().expect("a decimal")),
         currency: money.1,
         traits: parts.0,
         properties: parts.1,

@@ -147,7 +147,7 @@ proptest! {
         for ((number, text), amount) in numbers.iter().zip(&amounts) {
             prop_assert_eq!(&amount.to_string(), text);
             prop_assert_eq!(amount.text_bytes(), text.len());
-            prop_assert_eq!(amount.is_zero(), *number == BigDecimal::from(0));
+            prop_assert_eq!(amount.is_zero(), number.sign() == Sign::NoSign);
             prop_assert_eq!(&Amount::of_stored(text).unwrap(), amount);
             let bytes = amount.encode_to_vec();
             prop_assert_eq!(amount.encoded_len(), bytes.len());

@@ -97,7 +97,7 @@ impl TraitState<'_> {
 
 /// How a summary takes texts of another lifetime in: [`Share`] or [`Copied`].
 trait Keep<'b, 'a> {
-    fn text(text: &Cow<'b, str>) -> Cow<'a, str>;
+    fn text(text: Cow<'b, str>) -> Cow<'a, str>;
     fn state(state: &TraitState<'b>) -> TraitState<'a>;
 }
 
@@ -105,8 +105,8 @@ trait Keep<'b, 'a> {
 struct Share;
 
 impl<'a> Keep<'a, 'a> for Share {
-    fn text(text: &Cow<'a, str>) -> Cow<'a, str> {
-        text.clone()
+    fn text(text: Cow<'a, str>) -> Cow<'a, str> {
+        text
     }
 
     fn state(state: &TraitState<'a>) -> TraitState<'a> {
@@ -118,8 +118,8 @@ impl<'a> Keep<'a, 'a> for Share {
 struct Copied;
 
 impl<'b, 'a> Keep<'b, 'a> for Copied {
-    fn text(text: &Cow<'b, str>) -> Cow<'a, str> {
-        Cow::Owned(text.as_ref().to_owned())
+    fn text(text: Cow<'b, str>) -> Cow<'a, str> {
+        Cow::Owned(text.into_owned())
     }
 
     fn state(state: &TraitState<'b>) -> TraitState<'a> {
@@ -198,7 +198,7 @@ impl<'a> Summary<'a> {
         said: &Said<'b, '_>,
         traits: impl Iterator<Item = (&'b str, &'b [u8])>,
     ) {
-        let text = |text: &'b str| K::text(&Cow::Borrowed(text));
+        let text = |text: &'b str| K::text(Cow::Borrowed(text));
         self.take_identifier(said.namespace, said.value, || (text(said.namespace), text(said.value)));
         self.take_times(said.timestamp, said.timestamp);
         self.events = self.events.saturating_add(1);
@@ -237,23 +237,24 @@ impl<'a> Summary<'a> {
         if other.events == 0 {
             return;
         }
-        let identifier = || (K::text(&other.namespace), K::text(&other.value));
+        let identifier = || (K::text(other.namespace.clone()), K::text(other.value.clone()));
         self.take_identifier(&other.namespace, &other.value, identifier);
         self.take_times(other.first_seen, other.last_seen);
         self.events = self.events.saturating_add(other.events);
         let counter = |sum: &mut u64, n: &u64| add(sum, *n);
-        self.sources.merge::<str, _, _>(&other.sources, counter, |key, n| (K::text(key), *n));
-        self.event_counts.merge::<str, _, _>(&other.event_counts, counter, |key, n| (K::text(key), *n));
+        self.sources.merge::<str, _, _>(&other.sources, counter, |key, n| (K::text(key.clone()), *n));
+        self.event_counts
+            .merge::<str, _, _>(&other.event_counts, counter, |key, n| (K::text(key.clone()), *n));
         self.type_counts.merge::<i32, _, _>(&other.type_counts, counter, |key, n| (*key, *n));
         self.revenue.merge::<str, _, _>(
             &other.revenue,
             |sum, amount| *sum += amount,
-            |key, amount| (K::text(key), amount.clone()),
+            |key, amount| (K::text(key.clone()), amount.clone()),
         );
         self.traits.merge::<str, _, _>(
             &other.traits,
             |known, state| newest::<K>(known, state),
-            |key, state| (K::text(key), K::state(state)),
+            |key, state| (K::text(key.clone()), K::state(state)),
         );
     }
 
@@ -375,6 +376,7 @@ fn owned<V, V2>(map: Texts<'_, V>, mut value: impl FnMut(V) -> V2) -> Texts<'sta
     map.map(|(key, held)| (Cow::Owned(key.into_owned()), value(held)))
 }
 
+#[expect(clippy::ptr_arg, reason = "whether it owns its text is the question")]
 fn heap(text: &Cow<'_, str>) -> usize {
     if let Cow::Owned(text) = text { text.capacity() } else { 0 }
 }
