@@ -1,3 +1,5 @@
+//! Amounts by example, and against `BigDecimal`.
+
 use proptest::prelude::*;
 use prost::Message;
 

@@ -15,7 +15,7 @@
 //! Counters: `track` events are counted under their names ([`FacetSummary::event_counts`]); the other types have no
 //! name that identifies them and are counted by type ([`FacetSummary::type_counts`]).
 //!
-//! A summary is a protobuf message whose maps are written in the order of their keys ([`codec`]), so equal summaries
+//! A summary is a protobuf message whose maps are written in the order of their keys (`codec`), so equal summaries
 //! are equal bytes.
 //!
 //! **Borrowed and owned.** Writing out and merging fold millions of summaries that live for a moment: there a
