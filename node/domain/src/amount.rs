@@ -7,7 +7,12 @@
 //!
 //! Addition is commutative and associative, so a sum does not depend on the order of its parts. Equal amounts have
 //! one text: plain digits, at least two of them after the point, no zeros beyond that: `44.00`, `0.125`, `-3.50`.
+//!
+//! **In memory** an amount is 16 bytes: its canonical digits as an `i64` and how many of them stand after the point.
+//! Nearly all money is: it is read, added, compared and written without allocating. Only what has more digits is a
+//! [`BigDecimal`], and only that: an amount that fits is never big, so equal amounts are equal in memory too.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::AddAssign;
 use std::str::FromStr;
@@ -25,10 +30,25 @@ pub const DIGITS_MAX: usize = 40;
 
 /// The longest text that is looked at: both sides, sign, point, an exponent, and some zeros.
 const TEXT_BYTES_MAX: usize = 128;
+/// Digits after the point of the usual amounts, and the least of any text.
+const CENTS: u8 = 2;
+/// So many digits always fit into an `i64`.
+const SMALL_DIGITS: usize = 18;
+/// The longest text of a small amount: a sign, zeros or 19 digits, a point.
+const SMALL_TEXT_BYTES: usize = 3 + DIGITS_MAX + 20;
 
 /// An exact decimal, possibly negative. As a protobuf message: `string text = 1`, its canonical text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct Amount(BigDecimal);
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Amount(Repr);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Repr {
+    /// `mantissa * 10^-scale`; the scale is the least that is exact, but at least [`CENTS`] and at most
+    /// [`DIGITS_MAX`].
+    Small { mantissa: i64, scale: u8 },
+    /// What doesn't fit. Its scale is anything from [`CENTS`] to [`DIGITS_MAX`].
+    Big(Box<BigDecimal>),
+}
 
 /// Why something is not an amount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -44,20 +64,20 @@ pub enum AmountError {
 impl Amount {
     /// Nothing.
     pub fn zero() -> Self {
-        Self::default()
+        Self(Repr::Small { mantissa: 0, scale: CENTS })
     }
 
     /// Whether it is nothing.
     pub fn is_zero(&self) -> bool {
-        self.0.sign() == Sign::NoSign
+        matches!(self.0, Repr::Small { mantissa: 0, .. })
     }
 
     /// An amount from an integer, a number or a decimal text; `None` where there is none: null or blank text.
     pub fn of_value(value: &Value) -> Result<Option<Self>, AmountError> {
         match value {
             Value::Null => Ok(None),
-            Value::Int(n) => Ok(Some(Self(BigDecimal::from(*n)))),
-            Value::UInt(n) => Ok(Some(Self(BigDecimal::from(*n)))),
+            Value::Int(n) => Ok(Some(Self::of_wide(i128::from(*n) * 100, CENTS))),
+            Value::UInt(n) => Ok(Some(Self::of_wide(i128::from(*n) * 100, CENTS))),
             // Scientific notation holds the shortest digits without the zeros of large and small numbers.
             Value::Float(f) if f.is_finite() => format!("{f:e}").parse().map(Some),
             Value::String(text) if text.trim().is_empty() => Ok(None),
@@ -68,8 +88,162 @@ impl Amount {
 
     /// About how many bytes it takes in memory, for budgets.
     pub fn weight_bytes(&self) -> usize {
-        size_of::<Self>() + (self.0.as_bigint_and_scale().0.bits() / 8) as usize
+        size_of::<Self>() + self.heap_bytes()
     }
+
+    /// The part of it that lies elsewhere.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Small { .. } => 0,
+            Repr::Big(big) => size_of::<BigDecimal>() + (big.as_bigint_and_scale().0.bits() / 8) as usize + 8,
+        }
+    }
+
+    /// `mantissa * 10^-scale`, scale within its bounds.
+    fn of_wide(mut mantissa: i128, mut scale: u8) -> Self {
+        while scale > CENTS && mantissa % 10 == 0 {
+            mantissa /= 10;
+            scale -= 1;
+        }
+        match i64::try_from(mantissa) {
+            Ok(mantissa) => Self(Repr::Small { mantissa, scale }),
+            Err(_) => Self(Repr::Big(Box::new(BigDecimal::new(BigInt::from(mantissa), scale.into())))),
+        }
+    }
+
+    /// Takes a number of at most [`DIGITS_MAX`] digits after the point.
+    fn of_big(number: BigDecimal) -> Self {
+        let number = number.normalized();
+        let number = if number.fractional_digit_count() < i64::from(CENTS) {
+            number.with_scale(CENTS.into())
+        } else {
+            number
+        };
+        let (integer, scale) = number.as_bigint_and_scale();
+        match (i64::try_from(&*integer), u8::try_from(scale)) {
+            (Ok(mantissa), Ok(scale)) => Self(Repr::Small { mantissa, scale }),
+            _ => Self(Repr::Big(Box::new(number))),
+        }
+    }
+
+    fn to_big(&self) -> BigDecimal {
+        match &self.0 {
+            Repr::Small { mantissa, scale } => BigDecimal::new(BigInt::from(*mantissa), i64::from(*scale)),
+            Repr::Big(big) => (**big).clone(),
+        }
+    }
+
+    /// An amount from what [`Display`](fmt::Display) wrote, or of any other text of a decimal with at most
+    /// [`DIGITS_MAX`] digits after the point. A sum may have more digits than one amount may, so this is not
+    /// [`FromStr`].
+    pub(crate) fn of_stored(text: &str) -> Option<Self> {
+        plain(text).or_else(|| {
+            let number = BigDecimal::from_str(text).ok()?;
+            (0..=DIGITS_MAX as i64).contains(&number.fractional_digit_count()).then(|| Self::of_big(number))
+        })
+    }
+
+    /// Length of the canonical text.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Small { mantissa, scale } => {
+                let digits = mantissa.unsigned_abs().checked_ilog10().unwrap_or(0) as usize + 1;
+                usize::from(*mantissa < 0) + digits.max(usize::from(*scale) + 1) + 1
+            }
+            Repr::Big(big) => big_text(big).len(),
+        }
+    }
+
+    /// Hands the canonical text to `f`.
+    pub(crate) fn with_text<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+        match &self.0 {
+            Repr::Small { mantissa, scale } => {
+                let mut buffer = [b'0'; SMALL_TEXT_BYTES];
+                f(small_text(*mantissa, *scale, &mut buffer))
+            }
+            Repr::Big(big) => f(&big_text(big)),
+        }
+    }
+}
+
+impl Default for Amount {
+    fn default() -> Self {
+        Self::zero()
+    }
+}
+
+/// Writes from the end; `buffer` is full of zeros.
+fn small_text(mantissa: i64, scale: u8, buffer: &mut [u8; SMALL_TEXT_BYTES]) -> &str {
+    let (mut rest, scale) = (mantissa.unsigned_abs(), usize::from(scale).min(DIGITS_MAX));
+    let point = SMALL_TEXT_BYTES - scale - 1;
+    let mut at = SMALL_TEXT_BYTES;
+    while rest > 0 {
+        at -= 1;
+        if at == point {
+            at -= 1;
+        }
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    buffer[point] = b'.';
+    // At least one digit before the point.
+    at = at.min(point - 1);
+    if mantissa < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    std::str::from_utf8(&buffer[at..]).unwrap_or_default()
+}
+
+fn big_text(number: &BigDecimal) -> String {
+    let (integer, mut scale) = number.as_bigint_and_scale();
+    let mut digits = integer.magnitude().to_string();
+    while scale > i64::from(CENTS) && digits.ends_with('0') {
+        digits.pop();
+        scale -= 1;
+    }
+    let scale = scale as usize;
+    let sign = if integer.sign() == Sign::Minus { "-" } else { "" };
+    if digits.len() <= scale {
+        format!("{sign}0.{digits:0>scale$}")
+    } else {
+        let (whole, fraction) = digits.split_at(digits.len() - scale);
+        format!("{sign}{whole}.{fraction}")
+    }
+}
+
+/// Reads `[-] digits [. digits]` of at most [`SMALL_DIGITS`] digits; `None` for any other text.
+fn plain(text: &str) -> Option<Amount> {
+    let bytes = text.as_bytes();
+    let (negative, bytes) = match bytes {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, bytes),
+    };
+    if bytes.len() > SMALL_DIGITS + 1 {
+        return None;
+    }
+    let (mut mantissa, mut digits, mut point) = (0_i64, 0, None);
+    for byte in bytes {
+        match byte {
+            b'0'..=b'9' => {
+                mantissa = mantissa.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
+                digits += 1;
+            }
+            b'.' if point.is_none() && digits > 0 => point = Some(digits),
+            _ => return None,
+        }
+    }
+    let scale = digits - point.unwrap_or(digits);
+    if digits == 0 || digits > SMALL_DIGITS || (point.is_some() && scale == 0) {
+        return None;
+    }
+    let mantissa = i128::from(if negative { -mantissa } else { mantissa });
+    let scale = u8::try_from(scale).ok()?;
+    Some(if scale < CENTS {
+        Amount::of_wide(mantissa * 10_i128.pow(u32::from(CENTS - scale)), CENTS)
+    } else {
+        Amount::of_wide(mantissa, scale)
+    })
 }
 
 impl FromStr for Amount {
@@ -79,6 +253,9 @@ impl FromStr for Amount {
     fn from_str(text: &str) -> Result<Self, AmountError> {
         use AmountError::{NotDecimal, OutOfBounds};
         let text = text.trim();
+        if let Some(amount) = plain(text) {
+            return Ok(amount);
+        }
         if text.len() > TEXT_BYTES_MAX {
             return Err(if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
                 OutOfBounds
@@ -116,13 +293,8 @@ impl FromStr for Amount {
         if kept.len() as i64 - scale > bound || scale > bound {
             return Err(OutOfBounds);
         }
-        let magnitude = match kept.parse::<i64>() {
-            Ok(small) => BigInt::from(small),
-            Err(_) => BigInt::parse_bytes(kept.as_bytes(), 10).ok_or(NotDecimal)?,
-        };
-        let signed = if negative { -magnitude } else { magnitude };
-        // Cents at least: sums of amounts of one scale need no rescaling.
-        Ok(Self(BigDecimal::new(signed, scale).with_scale(scale.max(2))))
+        let magnitude = BigInt::parse_bytes(kept.as_bytes(), 10).ok_or(NotDecimal)?;
+        Ok(Self::of_big(BigDecimal::new(if negative { -magnitude } else { magnitude }, scale)))
     }
 }
 
@@ -137,41 +309,59 @@ fn exponent(text: &str) -> Result<i64, AmountError> {
 
 impl AddAssign<&Amount> for Amount {
     fn add_assign(&mut self, other: &Amount) {
-        self.0 += &other.0;
+        *self = match (&self.0, &other.0) {
+            (Repr::Small { mantissa: a, scale: x }, Repr::Small { mantissa: b, scale: y }) => {
+                match (widened(*a, *x, *y), widened(*b, *y, *x)) {
+                    (Some(a), Some(b)) => Self::of_wide(a + b, *x.max(y)),
+                    _ => Self::of_big(self.to_big() + other.to_big()),
+                }
+            }
+            _ => Self::of_big(self.to_big() + other.to_big()),
+        };
+    }
+}
+
+/// A mantissa of scale `from` as one of scale `to`, if that is larger; `None` when it might not fit.
+fn widened(mantissa: i64, from: u8, to: u8) -> Option<i128> {
+    // 10^18 times any i64, twice, is within an i128.
+    match to.saturating_sub(from) {
+        0 => Some(mantissa.into()),
+        more @ 1..=18 => Some(i128::from(mantissa) * 10_i128.pow(more.into())),
+        _ => None,
+    }
+}
+
+impl Ord for Amount {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if let (Repr::Small { mantissa: a, scale: x }, Repr::Small { mantissa: b, scale: y }) =
+            (&self.0, &other.0)
+            && let (Some(a), Some(b)) = (widened(*a, *x, *y), widened(*b, *y, *x))
+        {
+            return a.cmp(&b);
+        }
+        self.to_big().cmp(&other.to_big())
+    }
+}
+
+impl PartialOrd for Amount {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (integer, scale) = self.0.as_bigint_and_scale();
-        let mut digits = integer.magnitude().to_string();
-        let mut scale = scale;
-        while scale > 2 && digits.ends_with('0') {
-            digits.pop();
-            scale -= 1;
-        }
-        while scale < 2 {
-            digits.push('0');
-            scale += 1;
-        }
-        let scale = scale as usize;
-        if integer.sign() == Sign::Minus {
-            f.write_str("-")?;
-        }
-        if digits.len() <= scale {
-            write!(f, "0.{digits:0>scale$}")
-        } else {
-            let (whole, fraction) = digits.split_at(digits.len() - scale);
-            // Zero times a power of ten: one zero is enough before the point.
-            let whole = if integer.sign() == Sign::NoSign { "0" } else { whole };
-            write!(f, "{whole}.{fraction}")
-        }
+        self.with_text(|text| f.write_str(text))
     }
 }
 
 impl prost::Message for Amount {
     fn encode_raw(&self, buf: &mut impl BufMut) {
-        encoding::string::encode(1, &self.to_string(), buf);
+        self.with_text(|text| {
+            encoding::encode_key(1, WireType::LengthDelimited, buf);
+            encoding::encode_varint(text.len() as u64, buf);
+            buf.put_slice(text.as_bytes());
+        });
     }
 
     fn merge_field(
@@ -186,18 +376,15 @@ impl prost::Message for Amount {
         }
         let mut text = String::new();
         encoding::string::merge(wire_type, &mut text, buf, ctx)?;
-        // A sum may have more digits than one amount may, so this doesn't go through `from_str`.
-        let parsed = BigDecimal::from_str(&text)
-            .ok()
-            .filter(|d| (0..=DIGITS_MAX as i64).contains(&d.fractional_digit_count()));
         #[expect(deprecated, reason = "prost offers no other way to make an error of one's own")]
         let bad = || DecodeError::new("not an amount");
-        self.0 = parsed.ok_or_else(bad)?;
+        *self = Self::of_stored(&text).ok_or_else(bad)?;
         Ok(())
     }
 
     fn encoded_len(&self) -> usize {
-        encoding::string::encoded_len(1, &self.to_string())
+        let text = self.text_bytes();
+        encoding::key_len(1) + encoding::encoded_len_varint(text as u64) + text
     }
 
     fn clear(&mut self) {
@@ -206,118 +393,4 @@ impl prost::Message for Amount {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use prost::Message;
-
-    use super::*;
-
-    #[test]
-    fn an_amount_has_one_text() {
-        for (text, canonical) in [
-            ("44.02", "44.02"),
-            ("44", "44.00"),
-            ("44.0200", "44.02"),
-            (" +0044.1 ", "44.10"),
-            ("-3.5", "-3.50"),
-            ("-0", "0.00"),
-            ("0.000", "0.00"),
-            ("0e900", "0.00"),
-            (".125", "0.125"),
-            ("1e3", "1000.00"),
-            ("1.25E-2", "0.0125"),
-            ("100000000000000000000000000000.01", "100000000000000000000000000000.01"),
-        ] {
-            let amount: Amount = text.parse().unwrap();
-            assert_eq!(amount.to_string(), canonical, "{text}");
-            assert_eq!(canonical.parse::<Amount>().unwrap(), amount);
-        }
-    }
-
-    #[test]
-    fn what_is_no_amount_is_refused() {
-        use AmountError::*;
-        let wide = |n: usize| "9".repeat(n);
-        assert!(wide(40).parse::<Amount>().is_ok());
-        assert!(format!("0.{}", wide(40)).parse::<Amount>().is_ok());
-        for (text, error) in [
-            ("", NotDecimal),
-            ("-", NotDecimal),
-            (".", NotDecimal),
-            ("5.", NotDecimal),
-            ("1,5", NotDecimal),
-            ("1 000", NotDecimal),
-            ("$5", NotDecimal),
-            ("0x10", NotDecimal),
-            ("1e", NotDecimal),
-            ("1e+-5", NotDecimal),
-            ("NaN", NotDecimal),
-            ("1e400", OutOfBounds),
-            ("1e99999999999999999999", OutOfBounds),
-            ("1e-41", OutOfBounds),
-            (&wide(41), OutOfBounds),
-            (&wide(500), OutOfBounds),
-            (&format!("0.{}", wide(41)), OutOfBounds),
-        ] {
-            assert_eq!(text.parse::<Amount>(), Err(error), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_json_number_means_its_shortest_text() {
-        let of = |v: Value| Amount::of_value(&v).unwrap().unwrap().to_string();
-        assert_eq!(of(Value::Float(44.02)), "44.02");
-        assert_eq!(of(Value::Float(0.1)), "0.10");
-        assert_eq!(of(Value::Float(1e21)), "1000000000000000000000.00");
-        assert_eq!(of(Value::Int(-7)), "-7.00");
-        assert_eq!(of(Value::UInt(u64::MAX)), "18446744073709551615.00");
-        assert_eq!(Amount::of_value(&Value::Null), Ok(None));
-        assert_eq!(Amount::of_value(&"  ".into()), Ok(None));
-        assert_eq!(Amount::of_value(&Value::Bool(true)), Err(AmountError::NotDecimal));
-        assert_eq!(Amount::of_value(&Value::Float(1e300)), Err(AmountError::OutOfBounds));
-    }
-
-    fn amount() -> impl Strategy<Value = Amount> {
-        "-?[0-9]{1,25}(\\.[0-9]{1,25})?".prop_map(|t| t.parse().unwrap())
-    }
-
-    fn sum(parts: &[&Amount]) -> Amount {
-        let mut total = Amount::zero();
-        parts.iter().for_each(|p| total += p);
-        total
-    }
-
-    proptest! {
-        #[test]
-        fn a_sum_does_not_depend_on_order_or_grouping(a in amount(), b in amount(), c in amount()) {
-            let left = sum(&[&sum(&[&a, &b]), &c]);
-            let right = sum(&[&a, &sum(&[&c, &b])]);
-            prop_assert_eq!(&left, &right);
-            prop_assert_eq!(left.to_string(), right.to_string());
-        }
-
-        #[test]
-        fn sums_are_exact(cents in prop::collection::vec(-1_000_000_000_i64..1_000_000_000, 0..50)) {
-            let amounts: Vec<Amount> = cents.iter().map(|c| {
-                let sign = if *c < 0 { "-" } else { "" };
-                format!("{sign}{}.{:02}", c.abs() / 100, c.abs() % 100).parse().unwrap()
-            }).collect();
-            let total: i64 = cents.iter().sum();
-            let sign = if total < 0 { "-" } else { "" };
-            let expected = format!("{sign}{}.{:02}", total.abs() / 100, total.abs() % 100);
-            prop_assert_eq!(sum(&amounts.iter().collect::<Vec<_>>()).to_string(), expected);
-        }
-
-        #[test]
-        fn an_amount_is_encoded_and_read_back(a in amount()) {
-            prop_assert_eq!(Amount::decode(a.encode_to_vec().as_slice()).unwrap(), a);
-        }
-
-        #[test]
-        fn no_text_makes_it_panic(text in "[-+0-9.eE ]{0,30}|\\PC{0,10}") {
-            if let Ok(amount) = text.parse::<Amount>() {
-                prop_assert_eq!(amount.to_string().parse::<Amount>().unwrap(), amount);
-            }
-        }
-    }
-}
+mod tests;

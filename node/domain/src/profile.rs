@@ -28,7 +28,7 @@ pub struct Profile {
     /// The members, by priority, then value.
     pub identifiers: Vec<Identifier>,
     /// The newest value of each trait with who said it when; removed traits are not among them.
-    pub traits: BTreeMap<String, TraitState>,
+    pub traits: BTreeMap<String, TraitState<'static>>,
     /// `track` events by name.
     pub event_counts: BTreeMap<String, u64>,
     /// All other events by type.
@@ -78,15 +78,19 @@ impl Profile {
         Some(Self {
             profile_id: FacetId::of(key, &founding),
             identifiers: identifiers.into_iter().collect(),
-            traits: shown.map(|(name, state)| (name.clone(), state.clone())).collect(),
-            event_counts: sum.event_counts().clone(),
+            traits: shown.map(|(name, state)| (name.to_string(), state.clone())).collect(),
+            event_counts: sum.event_counts().iter().map(|(name, n)| (name.to_string(), *n)).collect(),
             type_counts: sum.type_counts().collect(),
             events: sum.events(),
             revenue,
-            revenue_by_currency: sum.revenue().clone(),
+            revenue_by_currency: sum
+                .revenue()
+                .iter()
+                .map(|(code, sum)| (code.to_string(), sum.clone()))
+                .collect(),
             first_seen: sum.first_seen(),
             last_seen: sum.last_seen(),
-            sources: sum.sources().keys().cloned().collect(),
+            sources: sum.sources().keys().map(|name| name.to_string()).collect(),
             version,
         })
     }

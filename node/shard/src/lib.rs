@@ -40,7 +40,7 @@ mod outbox;
 pub mod read;
 pub mod state;
 mod tables;
-mod write_out;
+pub mod write_out;
 
 pub use calls::{FACETS_MAX, PAGE_MAX};
 pub use clock::{Clock, SystemClock};

@@ -175,7 +175,7 @@ impl StateMachine for Machine {
         let mut needs = Needs::default();
         for entry in entries {
             let command = apply::decode(state::decode(entry.data.clone())?)?;
-            apply::needs(&command, &mut needs);
+            apply::needs(&command, &mut needs)?;
             self.decoded.push_back((entry.index, command));
             self.shared.load.replay_bytes.fetch_add(entry.data.len() as u64, Relaxed);
         }
@@ -348,8 +348,8 @@ impl Freezer {
             lower.runs = runs;
             lower.frozen = None;
             lower.generation += 1;
-            for facet in frozen.facets.keys() {
-                shared.cache.remove(facet);
+            for facet in frozen.facets() {
+                shared.cache.remove(&facet);
             }
         }
         shared.durable.store(index, Relaxed);

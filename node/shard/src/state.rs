@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use isthmus_domain::Stamp;
+use isthmus_domain::{FacetId, Stamp};
 use isthmus_raft::{Broken, ConfState};
 use isthmus_storage::{
     StoreId,
@@ -24,7 +24,7 @@ use crate::{
     error::broken,
     hash::Kind,
     keys,
-    memtable::{DedupEntry, DedupKey, EventRow, Memtable},
+    memtable::{DedupEntry, DedupKey, Memtable},
     outbox::{Streams, put},
     tables::DEDUP,
 };
@@ -115,7 +115,7 @@ impl State {
 
     /// The deduplication entry of an event, if it has been taken in before.
     pub(crate) fn dedup(&self, key: &DedupKey) -> Option<DedupEntry> {
-        self.active.dedup.get(key).or_else(|| self.fetched.dedup.get(key)).copied()
+        self.active.dedup(key).or_else(|| self.fetched.dedup.get(key).copied())
     }
 
     /// A control row that the batch named beforehand.
@@ -131,10 +131,17 @@ impl State {
         put(&mut self.active, &mut self.meta.hash, key, before, Some(after));
     }
 
-    /// Adds an accepted event.
-    pub(crate) fn push_event(&mut self, row: EventRow, entry: DedupEntry) {
-        self.meta.hash.add(Kind::Event, &row.key, &entry.to_bytes());
-        self.active.push_event(row, entry);
+    /// Adds an accepted event, encoded.
+    pub(crate) fn push_event(
+        &mut self,
+        facet: FacetId,
+        key: DedupKey,
+        timestamp: i64,
+        entry: DedupEntry,
+        record: &[u8],
+    ) -> Result<(), Broken> {
+        self.meta.hash.add(Kind::Event, &key, &entry.to_bytes());
+        self.active.push_event(facet, key, timestamp, entry, record).map_err(broken)
     }
 
     /// The stamp of a command: above all before it and all that it brings.
@@ -156,7 +163,7 @@ impl Fetched {
         self.dedup = on_disk;
         if let Some(frozen) = &lower.frozen {
             let entries =
-                needs.events.iter().filter_map(|event| Some((event.key, *frozen.dedup.get(&event.key)?)));
+                needs.events.iter().filter_map(|event| Some((event.key, frozen.dedup(&event.key)?)));
             self.dedup.extend(entries);
         }
     }
@@ -169,7 +176,7 @@ impl Fetched {
 
 /// Which deduplication entries may lie in runs: by the filters, from memory alone. Sorted, each once.
 pub(crate) fn on_disk(lower: &Lower, needs: &Needs) -> Vec<DedupKey> {
-    let frozen = |key: &DedupKey| lower.frozen.as_ref().is_some_and(|frozen| frozen.dedup.contains_key(key));
+    let frozen = |key: &DedupKey| lower.frozen.as_ref().is_some_and(|frozen| frozen.dedup(key).is_some());
     let keys = needs.events.iter().map(|event| event.key);
     let mut keys: Vec<DedupKey> =
         keys.filter(|key| lower.runs.may_contain(DEDUP, key) && !frozen(key)).collect();
@@ -200,7 +207,7 @@ pub(crate) fn read_dedup(
 pub(crate) fn conflicts(state: &State, fetched: &Fetched, needs: &mut Needs) {
     let mut seen: HashMap<DedupKey, [u8; 16]> = HashMap::with_capacity(needs.events.len());
     for event in &needs.events {
-        let known = state.active.dedup.get(&event.key).or_else(|| fetched.dedup.get(&event.key));
+        let known = state.active.dedup(&event.key).or_else(|| fetched.dedup.get(&event.key).copied());
         let first =
             known.map(|entry| entry.body_hash).unwrap_or(*seen.entry(event.key).or_insert(event.body_hash));
         if first != event.body_hash {

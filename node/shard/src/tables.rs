@@ -10,11 +10,13 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, Int64Array, RecordBatch, UInt64Array,
+        Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, Int64Array, RecordBatch, UInt64Array,
     },
+    buffer::OffsetBuffer,
     datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit},
+    error::ArrowError,
 };
-use isthmus_domain::FacetSummary;
+use isthmus_domain::Summary;
 use isthmus_storage::runs::{Combine, DICTIONARY, TableId, TableKind, TableSpec};
 
 use crate::memtable::DedupEntry;
@@ -117,43 +119,70 @@ pub fn tables() -> Vec<TableSpec> {
 
 /// Builds batches of facets.
 pub(crate) struct FacetBatch {
-    facets: FixedSizeBinaryBuilder,
+    facets: Vec<u8>,
     first_seen: Vec<i64>,
     last_seen: Vec<i64>,
     events: Vec<u64>,
-    summaries: BinaryBuilder,
+    /// Where each summary ends.
+    ends: Vec<i32>,
+    summaries: Vec<u8>,
 }
 
 impl FacetBatch {
-    pub fn new(rows: usize) -> Self {
+    /// With room for so many rows, whose summaries come to about `bytes`.
+    pub fn new(rows: usize, bytes: usize) -> Self {
         Self {
-            facets: FixedSizeBinaryBuilder::with_capacity(rows, 16),
+            facets: Vec::with_capacity(rows * 16),
             first_seen: Vec::with_capacity(rows),
             last_seen: Vec::with_capacity(rows),
             events: Vec::with_capacity(rows),
-            summaries: BinaryBuilder::with_capacity(rows, rows * 256),
+            ends: vec_of_zero(rows),
+            summaries: Vec::with_capacity(bytes),
         }
     }
 
-    pub fn push(&mut self, facet: &[u8], summary: &FacetSummary) -> Result<(), String> {
-        self.facets.append_value(facet).map_err(|error| error.to_string())?;
+    /// Rows so far.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub fn push(&mut self, facet: &[u8], summary: &Summary<'_>) -> Result<(), String> {
+        self.facets.extend_from_slice(facet);
         self.first_seen.push(summary.first_seen().unwrap_or_default());
         self.last_seen.push(summary.last_seen().unwrap_or_default());
         self.events.push(summary.events());
-        self.summaries.append_value(summary.to_bytes());
+        summary.encode(&mut self.summaries);
+        self.ends.push(offset(self.summaries.len())?);
         Ok(())
     }
 
-    pub fn finish(mut self) -> Result<RecordBatch, String> {
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.facets.finish()),
-            Arc::new(Int64Array::from(self.first_seen)),
-            Arc::new(Int64Array::from(self.last_seen)),
-            Arc::new(UInt64Array::from(self.events)),
-            Arc::new(self.summaries.finish()),
-        ];
-        RecordBatch::try_new(FACET_SCHEMA.clone(), columns).map_err(|error| error.to_string())
+    pub fn finish(self) -> Result<RecordBatch, String> {
+        let columns = || {
+            let summaries =
+                BinaryArray::try_new(OffsetBuffer::new(self.ends.into()), self.summaries.into(), None)?;
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(FixedSizeBinaryArray::try_new(16, self.facets.into(), None)?),
+                Arc::new(Int64Array::from(self.first_seen)),
+                Arc::new(Int64Array::from(self.last_seen)),
+                Arc::new(UInt64Array::from(self.events)),
+                Arc::new(summaries),
+            ];
+            RecordBatch::try_new(FACET_SCHEMA.clone(), columns)
+        };
+        columns().map_err(|error: ArrowError| error.to_string())
     }
+}
+
+/// Offsets of a column of texts or blobs, before its first row.
+pub(crate) fn vec_of_zero(rows: usize) -> Vec<i32> {
+    let mut offsets = Vec::with_capacity(rows + 1);
+    offsets.push(0);
+    offsets
+}
+
+/// Where a text or blob ends in its column. A batch has some MB; 2 GB don't fit.
+pub(crate) fn offset(end: usize) -> Result<i32, String> {
+    i32::try_from(end).map_err(|_| "a column of a batch has more than 2 GB".to_owned())
 }
 
 /// Adds deltas of one facet up.
@@ -163,14 +192,14 @@ impl Combine for AddUp {
     fn combine(&self, rows: &RecordBatch) -> Result<RecordBatch, String> {
         let facets = rows.column(facet::FACET).as_fixed_size_binary();
         let summaries = rows.column(facet::SUMMARY).as_binary::<i32>();
-        let mut batch = FacetBatch::new(rows.num_rows() / 2);
+        let mut batch = FacetBatch::new(rows.num_rows() / 2, summaries.value_data().len() / 2);
         let mut row = 0;
         while row < rows.num_rows() {
             let id = facets.value(row);
-            let mut sum = decode(summaries.value(row))?;
+            let mut sum = read(summaries.value(row))?;
             row += 1;
             while row < rows.num_rows() && facets.value(row) == id {
-                sum.merge(&decode(summaries.value(row))?);
+                sum.merge_shared(&read(summaries.value(row))?);
                 row += 1;
             }
             batch.push(id, &sum)?;
@@ -179,8 +208,8 @@ impl Combine for AddUp {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<FacetSummary, String> {
-    FacetSummary::from_bytes(bytes).map_err(|error| error.to_string())
+fn read(bytes: &[u8]) -> Result<Summary<'_>, String> {
+    Summary::read(bytes).map_err(|error| error.to_string())
 }
 
 /// A column of whole numbers that may also be times.

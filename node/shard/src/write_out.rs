@@ -1,15 +1,21 @@
 //! From a frozen memtable to sorted rows for the storage.
+//!
+//! One pass in the order of facets: each record is read once, in place, for its event row and for its facet's summary,
+//! which is folded anew and borrows its texts from the records. What is sorted are compact keys. A record lies anywhere
+//! in memory, so all that is wanted of it is taken while it is in the processor's cache; a column is made with room for
+//! what the batch before had, and its texts are checked once for the whole column.
 
 use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BinaryBuilder, FixedSizeBinaryBuilder, RecordBatch, StringBuilder,
-        TimestampMicrosecondArray, UInt8Array,
+        ArrayRef, BinaryArray, FixedSizeBinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+        UInt8Array,
     },
+    buffer::{Buffer, NullBuffer, OffsetBuffer},
     error::ArrowError,
 };
-use isthmus_domain::{EventRecord, record::Link};
+use isthmus_domain::{FacetId, RecordView, Summary};
 use isthmus_storage::{
     control::ControlWrite,
     keeper::{GroupMeta, WriteOut},
@@ -18,11 +24,13 @@ use isthmus_storage::{
 
 use crate::{
     memtable::{DedupEntry, EventRow, Memtable},
-    tables::{DEDUP, EVENT_SCHEMA, EVENTS, FACETS, FacetBatch},
+    tables::{DEDUP, EVENT_SCHEMA, EVENTS, FACETS, FacetBatch, offset, vec_of_zero},
 };
 
 /// Rows of a batch: large enough for the columns to pay, small enough to stay in the processor's cache.
 const BATCH_ROWS: usize = 4096;
+/// Room for a summary, about.
+const SUMMARY_BYTES: usize = 96;
 
 /// Sorts a frozen memtable into rows to be written out. Costs processor time and no I/O.
 ///
@@ -30,108 +38,215 @@ const BATCH_ROWS: usize = 4096;
 /// A row that doesn't fit its table: a fault of the program, for people.
 pub fn write_out(frozen: &Memtable, meta: GroupMeta) -> Result<WriteOut, String> {
     let rows = frozen.rows.iter().map(|(key, value)| ControlWrite { key: key.clone(), value: value.clone() });
+    let (events, facets) = events_and_facets(frozen)?;
     Ok(WriteOut {
         meta,
         rows: rows.collect(),
         tables: vec![
-            TableRows { table: EVENTS, rows: Rows::Columnar(events(frozen)?) },
-            TableRows { table: FACETS, rows: Rows::Columnar(facets(frozen)?) },
+            TableRows { table: EVENTS, rows: Rows::Columnar(events) },
+            TableRows { table: FACETS, rows: Rows::Columnar(facets) },
             TableRows { table: DEDUP, rows: Rows::Flat(dedup(frozen)) },
         ],
     })
 }
 
 fn dedup(frozen: &Memtable) -> Vec<u8> {
-    let mut entries: Vec<_> = frozen.dedup.iter().collect();
-    entries.sort_unstable_by_key(|(key, _)| **key);
+    let mut entries: Vec<(u128, &EventRow)> =
+        frozen.dedup_rows().map(|row| (u128::from_be_bytes(row.key), row)).collect();
+    entries.sort_unstable_by_key(|(key, _)| *key);
     let mut bytes = Vec::with_capacity(entries.len() * (16 + DedupEntry::BYTES));
-    for (key, entry) in entries {
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(&entry.to_bytes());
+    for (_, row) in entries {
+        bytes.extend_from_slice(&row.key);
+        bytes.extend_from_slice(&row.entry.to_bytes());
     }
     bytes
 }
 
-fn facets(frozen: &Memtable) -> Result<Vec<RecordBatch>, String> {
-    let mut deltas: Vec<_> = frozen.facets.iter().collect();
-    deltas.sort_unstable_by_key(|(facet, _)| **facet);
-    deltas
-        .chunks(BATCH_ROWS)
-        .map(|chunk| {
-            let mut batch = FacetBatch::new(chunk.len());
-            for (facet, delta) in chunk {
-                batch.push(facet.as_bytes(), &delta.summary)?;
-            }
-            batch.finish()
-        })
-        .collect()
+/// The events by facet, time and key. Most comparisons end in the facet, and need no look at the row.
+fn sorted(frozen: &Memtable) -> Vec<&EventRow> {
+    let mut keys: Vec<(u128, i64, &EventRow)> = frozen
+        .events()
+        .iter()
+        .map(|row| (u128::from_be_bytes(*row.facet.as_bytes()), row.timestamp, row))
+        .collect();
+    keys.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| a.2.key.cmp(&b.2.key)));
+    keys.into_iter().map(|(_, _, row)| row).collect()
 }
 
-fn events(frozen: &Memtable) -> Result<Vec<RecordBatch>, String> {
-    let mut rows: Vec<&EventRow> = frozen.events.iter().collect();
-    rows.sort_unstable_by_key(|row| (row.facet, row.order()));
-    rows.chunks(BATCH_ROWS).map(|chunk| event_batch(chunk).map_err(|error| error.to_string())).collect()
-}
-
-/// The links of an event as one blob: a record that has nothing else.
-pub(crate) fn encode_links(links: &[Link]) -> Vec<u8> {
-    prost::Message::encode_to_vec(&EventRecord { links: links.to_vec(), ..EventRecord::default() })
-}
-
-fn event_batch(rows: &[&EventRow]) -> Result<RecordBatch, ArrowError> {
-    let mut facets = FixedSizeBinaryBuilder::with_capacity(rows.len(), 16);
-    let mut keys = FixedSizeBinaryBuilder::with_capacity(rows.len(), 16);
-    let mut text =
-        std::array::from_fn::<_, 6, _>(|_| StringBuilder::with_capacity(rows.len(), rows.len() * 64));
-    let [source, name, message_id, properties, context, notes] = &mut text;
-    let mut links = BinaryBuilder::with_capacity(rows.len(), 0);
-    for row in rows {
-        let record = &row.record;
-        facets.append_value(row.facet.as_bytes())?;
-        keys.append_value(row.key)?;
-        source.append_value(&record.source);
-        name.append_option(some(&record.name));
-        message_id.append_value(&record.message_id);
-        properties.append_option(some(json(&record.properties)?));
-        context.append_option(some(json(&record.context)?));
-        notes.append_option(some(&record.notes.join("\n")));
-        links.append_option((!record.links.is_empty()).then(|| encode_links(&record.links)));
+fn events_and_facets(frozen: &Memtable) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>), String> {
+    let rows = sorted(frozen);
+    let mut batches = Vec::with_capacity(rows.len().div_ceil(BATCH_ROWS));
+    let mut facets = Facets::default();
+    let mut room = [0; BLOBS];
+    for chunk in rows.chunks(BATCH_ROWS) {
+        let mut events = EventBatch::new(chunk.len(), room);
+        for row in chunk {
+            let record = RecordView::read(frozen.record(row)).map_err(|error| error.to_string())?;
+            facets.take(row.facet, &record)?;
+            events.push(row, &record)?;
+        }
+        room = events.columns.each_ref().map(|column| column.values.len() + column.values.len() / 16);
+        batches.push(events.finish()?);
     }
-    let [source, name, message_id, properties, context, notes] = text.map(|mut column| column.finish());
-    let time = |of: fn(&EventRow) -> i64| -> ArrayRef {
-        Arc::new(
-            TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| of(row))).with_timezone("UTC"),
-        )
-    };
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(facets.finish()),
-        time(|row| row.record.timestamp),
-        Arc::new(keys.finish()),
-        time(|row| row.stamp.as_micros()),
-        Arc::new(UInt8Array::from_iter_values(
-            rows.iter().map(|row| u8::try_from(row.record.kind).unwrap_or(0)),
-        )),
-        Arc::new(source),
-        Arc::new(name),
-        Arc::new(message_id),
-        Arc::new(properties),
-        Arc::new(context),
-        Arc::new(links.finish()),
-        Arc::new(notes),
-        Arc::new(
-            rows.iter()
-                .map(|row| row.record.sent_at)
-                .collect::<TimestampMicrosecondArray>()
-                .with_timezone("UTC"),
-        ),
-    ];
-    RecordBatch::try_new(EVENT_SCHEMA.clone(), columns)
+    Ok((batches, facets.finish()?))
 }
 
-fn some(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
+/// Folds facets whose events come one after the other.
+#[derive(Default)]
+struct Facets<'a> {
+    facet: Option<FacetId>,
+    /// One for all, so that its vectors are made once.
+    summary: Summary<'a>,
+    batch: Option<FacetBatch>,
+    batches: Vec<RecordBatch>,
 }
 
-fn json(bytes: &[u8]) -> Result<&str, ArrowError> {
-    std::str::from_utf8(bytes).map_err(|_| ArrowError::InvalidArgumentError("JSON that is not UTF-8".into()))
+impl<'a> Facets<'a> {
+    fn take(&mut self, facet: FacetId, event: &RecordView<'a>) -> Result<(), String> {
+        if self.facet != Some(facet) {
+            self.end_facet()?;
+            self.facet = Some(facet);
+        }
+        self.summary.absorb_view(event);
+        Ok(())
+    }
+
+    fn end_facet(&mut self) -> Result<(), String> {
+        let Some(facet) = self.facet.take() else { return Ok(()) };
+        let batch = self.batch.get_or_insert_with(|| FacetBatch::new(BATCH_ROWS, BATCH_ROWS * SUMMARY_BYTES));
+        batch.push(facet.as_bytes(), &self.summary)?;
+        self.summary.clear();
+        if batch.len() == BATCH_ROWS {
+            self.end_batch()?;
+        }
+        Ok(())
+    }
+
+    fn end_batch(&mut self) -> Result<(), String> {
+        if let Some(batch) = self.batch.take() {
+            self.batches.push(batch.finish()?);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<RecordBatch>, String> {
+        self.end_facet()?;
+        self.end_batch()?;
+        Ok(self.batches)
+    }
+}
+
+/// A column of texts or blobs in the making; a row without one is null or empty.
+struct Column {
+    ends: Vec<i32>,
+    values: Vec<u8>,
+}
+
+impl Column {
+    fn new(rows: usize, room: usize) -> Self {
+        Self { ends: vec_of_zero(rows), values: Vec::with_capacity(room) }
+    }
+
+    /// Ends a row with what was appended to `values` since the one before.
+    fn end(&mut self) -> Result<(), String> {
+        self.ends.push(offset(self.values.len())?);
+        Ok(())
+    }
+
+    /// Whether to have nulls for empty ones; where there are none, there is no bitmap.
+    fn parts(self, nullable: bool) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
+        let present =
+            nullable.then(|| self.ends.windows(2).map(|ends| ends[0] < ends[1]).collect::<Vec<_>>());
+        let nulls = present.map(NullBuffer::from).filter(|nulls| nulls.null_count() > 0);
+        (OffsetBuffer::new(self.ends.into()), self.values.into(), nulls)
+    }
+
+    fn text(self, nullable: bool) -> Result<ArrayRef, ArrowError> {
+        let (ends, values, nulls) = self.parts(nullable);
+        Ok(Arc::new(StringArray::try_new(ends, values, nulls)?))
+    }
+
+    fn blob(self, nullable: bool) -> Result<ArrayRef, ArrowError> {
+        let (ends, values, nulls) = self.parts(nullable);
+        Ok(Arc::new(BinaryArray::try_new(ends, values, nulls)?))
+    }
+}
+
+/// Columns of texts and blobs: source, name, message id, properties, context, links, notes.
+const BLOBS: usize = 7;
+
+/// Events on their way into columns.
+struct EventBatch {
+    facets: Vec<u8>,
+    times: Vec<i64>,
+    keys: Vec<u8>,
+    stamps: Vec<i64>,
+    kinds: Vec<u8>,
+    columns: [Column; BLOBS],
+    sent: Vec<Option<i64>>,
+}
+
+impl EventBatch {
+    /// Of so many rows, with room for so many bytes of each column.
+    fn new(rows: usize, room: [usize; BLOBS]) -> Self {
+        Self {
+            facets: Vec::with_capacity(rows * 16),
+            times: Vec::with_capacity(rows),
+            keys: Vec::with_capacity(rows * 16),
+            stamps: Vec::with_capacity(rows),
+            kinds: Vec::with_capacity(rows),
+            columns: room.map(|bytes| Column::new(rows, bytes)),
+            sent: Vec::with_capacity(rows),
+        }
+    }
+
+    fn push(&mut self, row: &EventRow, record: &RecordView<'_>) -> Result<(), String> {
+        self.facets.extend_from_slice(row.facet.as_bytes());
+        self.times.push(row.timestamp);
+        self.keys.extend_from_slice(&row.key);
+        self.stamps.push(row.entry.stamp.as_micros());
+        self.kinds.push(record.kind as u8);
+        self.sent.push(record.sent_at);
+        let [source, name, message_id, properties, context, links, notes] = &mut self.columns;
+        source.values.extend_from_slice(record.source.as_bytes());
+        name.values.extend_from_slice(record.name.as_bytes());
+        message_id.values.extend_from_slice(record.message_id.as_bytes());
+        properties.values.extend_from_slice(record.properties);
+        context.values.extend_from_slice(record.context);
+        record.encode_links(&mut links.values);
+        for (number, note) in record.notes().enumerate() {
+            if number > 0 {
+                notes.values.push(b'\n');
+            }
+            notes.values.extend_from_slice(note.as_bytes());
+        }
+        self.columns.iter_mut().try_for_each(Column::end)
+    }
+
+    fn finish(self) -> Result<RecordBatch, String> {
+        self.columns().map_err(|error| error.to_string())
+    }
+
+    fn columns(self) -> Result<RecordBatch, ArrowError> {
+        let times = |times: Vec<i64>| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))
+        };
+        let [source, name, message_id, properties, context, links, notes] = self.columns;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(FixedSizeBinaryArray::try_new(16, self.facets.into(), None)?),
+            times(self.times),
+            Arc::new(FixedSizeBinaryArray::try_new(16, self.keys.into(), None)?),
+            times(self.stamps),
+            Arc::new(UInt8Array::from(self.kinds)),
+            source.text(false)?,
+            name.text(true)?,
+            message_id.text(false)?,
+            properties.text(true)?,
+            context.text(true)?,
+            links.blob(true)?,
+            notes.text(true)?,
+            Arc::new(self.sent.into_iter().collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+        ];
+        RecordBatch::try_new(EVENT_SCHEMA.clone(), columns)
+    }
 }

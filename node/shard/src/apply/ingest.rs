@@ -1,7 +1,7 @@
 //! `Ingest`: events, each exactly once.
 
 use bytes::Bytes;
-use isthmus_domain::{EventRecord, FacetId, QuarantineEntry, Reason, Slot, Stamp};
+use isthmus_domain::{EventRecord, FacetId, QuarantineEntry, Reason, RecordView, Slot, Stamp};
 use isthmus_proto::{
     internal::v1::{CommandItem, command_item::Body},
     v1::ItemOutcome,
@@ -13,7 +13,7 @@ use super::{Ingested, deliver::off, link_row};
 use crate::{
     error::broken,
     keys,
-    memtable::{DedupEntry, DedupKey, EventRow},
+    memtable::{DedupEntry, DedupKey},
     state::{EventNeed, Needs, State},
 };
 
@@ -26,29 +26,39 @@ pub const STALE_SHARD_MAP: u8 = 100;
 /// An item of an ingest command, decoded.
 pub enum Item {
     /// An event.
-    Event {
-        /// The attempt that it came with.
-        attempt: u64,
-        /// Its facet.
-        facet: FacetId,
-        /// Its deduplication key.
-        key: DedupKey,
-        /// The event.
-        record: Box<EventRecord>,
-    },
+    Event(Event),
     /// Something to be kept in quarantine.
     Quarantine(QuarantineEntry),
+}
+
+/// An event as it stands in a command: still encoded, checked, with what apply needs of it.
+pub struct Event {
+    /// The attempt that it came with.
+    attempt: u64,
+    facet: FacetId,
+    key: DedupKey,
+    body_hash: [u8; 16],
+    timestamp: i64,
+    /// Whether it has counterparts; most events have none.
+    linked: bool,
+    record: Bytes,
 }
 
 impl Item {
     /// Decodes an item.
     pub(super) fn decode(item: CommandItem) -> Result<Self, Broken> {
         match item.body {
-            Some(Body::Record(bytes)) => {
-                let record = EventRecord::from_bytes(bytes).map_err(broken)?;
-                let facet = record.facet_id();
-                let key = keys::in_slot(record.dedup_key(), facet.slot());
-                Ok(Self::Event { attempt: item.attempt, facet, key, record: Box::new(record) })
+            Some(Body::Record(record)) => {
+                let view = RecordView::read(&record).map_err(broken)?;
+                Ok(Self::Event(Event {
+                    attempt: item.attempt,
+                    facet: view.facet,
+                    key: keys::in_slot(view.dedup_key, view.facet.slot()),
+                    body_hash: view.body_hash,
+                    timestamp: view.timestamp,
+                    linked: view.links_len() > 0,
+                    record,
+                }))
             }
             Some(Body::Quarantine(bytes)) => {
                 Ok(Self::Quarantine(QuarantineEntry::from_bytes(bytes).map_err(broken)?))
@@ -58,24 +68,29 @@ impl Item {
     }
 
     /// Which rows below the active memtable it may need.
-    pub(super) fn needs(&self, needs: &mut Needs) {
+    pub(super) fn needs(&self, needs: &mut Needs) -> Result<(), Broken> {
         match self {
-            Self::Event { facet, key, record, .. } => {
-                let conflict = conflict_id(*key, record);
-                needs.events.push(EventNeed { key: *key, body_hash: record.body_hash(), conflict });
-                for link in &record.links {
-                    link_row::needs(facet, &link.facet_id(), &record.source, link.kind(), needs);
+            Self::Event(event) => {
+                let Event { facet, key, body_hash, .. } = event;
+                let conflict = conflict_id(*key, body_hash);
+                needs.events.push(EventNeed { key: *key, body_hash: *body_hash, conflict });
+                if event.linked {
+                    let view = RecordView::read(&event.record).map_err(broken)?;
+                    for link in view.links() {
+                        link_row::needs(facet, &link.facet, view.source, link.kind, needs);
+                    }
                 }
             }
             Self::Quarantine(entry) => needs.rows.push(keys::quarantine(&entry.id())),
         }
+        Ok(())
     }
 }
 
 /// The id under which a second body for a known message id is kept: the same for the same body.
-fn conflict_id(key: DedupKey, record: &EventRecord) -> [u8; 16] {
+fn conflict_id(key: DedupKey, body_hash: &[u8; 16]) -> [u8; 16] {
     let mut id = key;
-    for (byte, hash) in id.iter_mut().zip(record.body_hash.iter()) {
+    for (byte, hash) in id.iter_mut().zip(body_hash) {
         *byte ^= *hash;
     }
     keys::in_slot(id, Slot::of_hash(&key))
@@ -92,7 +107,7 @@ pub(super) fn apply(state: &mut State, stamp: u64, items: Vec<Item>) -> Result<I
     };
     for item in items {
         let (outcome, reason) = match item {
-            Item::Event { attempt, facet, key, record } => event(state, stamp, attempt, facet, key, record)?,
+            Item::Event(item) => event(state, stamp, &item)?,
             Item::Quarantine(entry) => quarantine(state, stamp, entry),
         };
         if let Some(reason) = reason {
@@ -109,34 +124,30 @@ fn owns(state: &State, slot: Slot) -> bool {
     state.meta.owned.contains(slot) || off("shard::ownership::items")
 }
 
-fn event(
-    state: &mut State,
-    stamp: Stamp,
-    attempt: u64,
-    facet: FacetId,
-    key: DedupKey,
-    record: Box<EventRecord>,
-) -> Result<Answer, Broken> {
+fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<Answer, Broken> {
+    let Event { attempt, facet, key, body_hash, timestamp, .. } = *event;
     if !owns(state, facet.slot()) {
         return Ok((STALE_SHARD_MAP, None));
     }
-    let body_hash = record.body_hash();
     if let Some(known) = state.dedup(&key)
         && !off("shard::dedup")
     {
         if known.body_hash != body_hash {
-            return Ok(quarantine(state, stamp, conflict(key, &record)));
+            return Ok(quarantine(state, stamp, conflict(event)?));
         }
         // A retry of the attempt that was taken gets its answer; anybody else hears that it is known.
         let outcome = if known.attempt == attempt { known.outcome } else { number(ItemOutcome::Duplicate) };
         return Ok((outcome, None));
     }
-    for (link, fact) in record.links.iter().zip(record.link_facts()) {
-        link_row::record(state, &facet, &link.facet_id(), fact.map_err(broken)?, stamp)?;
+    if event.linked {
+        let view = RecordView::read(&event.record).map_err(broken)?;
+        for (link, fact) in view.links().zip(view.link_facts()) {
+            link_row::record(state, &facet, &link.facet, fact.map_err(broken)?, stamp)?;
+        }
     }
     let outcome = number(ItemOutcome::Accepted);
     let entry = DedupEntry { stamp, attempt, body_hash, outcome };
-    state.push_event(EventRow { facet, key, stamp, record }, entry);
+    state.push_event(facet, key, timestamp, entry, &event.record)?;
     Ok((outcome, None))
 }
 
@@ -157,27 +168,29 @@ fn quarantine(state: &mut State, stamp: Stamp, mut entry: QuarantineEntry) -> An
                 break;
             }
             let bytes = payload.split_to(payload.len().min(PART_BYTES));
-            state.put_row(keys::quarantine_part(&id, part), None, bytes);
+            // A copy: a slice would keep the whole command in memory.
+            state.put_row(keys::quarantine_part(&id, part), None, Bytes::copy_from_slice(&bytes));
         }
     }
     (number(ItemOutcome::Quarantined), Some(reason))
 }
 
 /// What is kept of an event whose message id came before with another body: the first one wins.
-fn conflict(key: DedupKey, record: &EventRecord) -> QuarantineEntry {
-    QuarantineEntry {
-        id: Bytes::copy_from_slice(&conflict_id(key, record)),
+fn conflict(event: &Event) -> Result<QuarantineEntry, Broken> {
+    let record = EventRecord::from_bytes(event.record.clone()).map_err(broken)?;
+    Ok(QuarantineEntry {
+        id: Bytes::copy_from_slice(&conflict_id(event.key, &event.body_hash)),
         reason: Reason::MessageIdConflict.code().to_owned(),
         message: "an event with this message id, source and primary identifier is stored already and says something \
                   else; the first one counts: send this one with a message id of its own"
             .to_owned(),
         field: "messageId".to_owned(),
-        source: record.source.clone(),
         payload: record.to_json().into(),
+        source: record.source,
         content_type: "application/json".to_owned(),
-        message_id: record.message_id.clone(),
+        message_id: record.message_id,
         ..QuarantineEntry::default()
-    }
+    })
 }
 
 const fn number(outcome: ItemOutcome) -> u8 {

@@ -75,7 +75,8 @@ pub(super) fn apply(state: &mut State, link: LinkRowMessage) -> Result<(), Broke
     {
         return Ok(());
     }
-    state.put_row(key, before.as_deref(), link.row);
+    // A copy: a slice would keep the whole command in memory.
+    state.put_row(key, before.as_deref(), Bytes::copy_from_slice(&link.row));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use isthmus_domain::Stamp;
 use isthmus_proto::internal::v1::{ShardCommand, shard_command::Command};
 use isthmus_raft::Broken;
 
-pub use ingest::{Item, STALE_SHARD_MAP};
+pub use ingest::{Event, Item, STALE_SHARD_MAP};
 
 use crate::state::{Needs, State};
 
@@ -83,12 +83,16 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
 }
 
 /// Says which rows below the active memtable a command may need.
-pub fn needs(command: &Decoded, needs: &mut Needs) {
+///
+/// # Errors
+/// An item that can't be read, as in [`decode`].
+pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
     match command {
-        Decoded::Ingest { items, .. } => items.iter().for_each(|item| item.needs(needs)),
+        Decoded::Ingest { items, .. } => items.iter().try_for_each(|item| item.needs(needs))?,
         Decoded::Deliver(_, deliver) => deliver::needs(deliver, needs),
         Decoded::SetConfig(..) | Decoded::Trim(..) | Decoded::Unknown => {}
     }
+    Ok(())
 }
 
 /// Applies a command.

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use isthmus_raft::Broken;
 
 use crate::{
-    StateHash, error::broken, hash::Kind, keys::table, machine::Shared, memtable::Memtable,
-    state::table_rows, tables::DEDUP,
+    StateHash, error::broken, hash::Kind, keys::table, machine::Shared, state::table_rows, tables::DEDUP,
 };
 
 const TABLES: [u8; 7] = [
@@ -22,24 +21,27 @@ const TABLES: [u8; 7] = [
 
 /// The hash of all rows of the active and the frozen memtable, the runs and the control store.
 pub(crate) fn count_hash(shared: &Shared) -> Result<StateHash, Broken> {
-    let view = shared.view(|state| (state.active.clone(), state.store));
-    let (active, store) = view.active;
+    let view = shared.view(|state| {
+        let events: Vec<_> = state.active.dedup_rows().copied().collect();
+        (events, state.active.rows.clone(), state.store)
+    });
+    let (active, active_rows, store) = view.active;
     let mut hash = StateHash::default();
     let mut rows: BTreeMap<Vec<u8>, Option<Bytes>> = BTreeMap::new();
     for table in TABLES {
         let found = table_rows(shared.keeper.storage(), store, table)?;
         rows.extend(found.into_iter().map(|(key, value)| (key.to_vec(), Some(value))));
     }
-    let mut add = |memtable: &Memtable| {
-        for (key, entry) in &memtable.dedup {
-            hash.add(Kind::Event, key, &entry.to_bytes());
-        }
-        rows.extend(memtable.rows.iter().map(|(key, value)| (key.clone(), value.clone())));
-    };
-    if let Some(frozen) = &view.lower.frozen {
-        add(frozen);
+    for event in &active {
+        hash.add(Kind::Event, &event.key, &event.entry.to_bytes());
     }
-    add(&active);
+    if let Some(frozen) = &view.lower.frozen {
+        for event in frozen.dedup_rows() {
+            hash.add(Kind::Event, &event.key, &event.entry.to_bytes());
+        }
+        rows.extend(frozen.rows.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    rows.extend(active_rows);
     for (key, value) in &rows {
         if let Some(value) = value {
             hash.add(Kind::Row, key, value);

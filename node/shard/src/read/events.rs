@@ -46,7 +46,10 @@ pub fn events(
     if let Some(frozen) = &view.lower.frozen {
         rows.extend(frozen.events_before(facet, before, wanted));
     }
-    let mut events: Vec<_> = rows.into_iter().map(|row| (row.order(), row.stamp, *row.record)).collect();
+    let mut events = Vec::with_capacity(rows.len());
+    for row in rows {
+        events.push((row.order, row.stamp, EventRecord::from_bytes(row.record).map_err(broken)?));
+    }
     if view.lower.runs.may_contain(EVENTS, facet.as_bytes()) {
         let key =
             before.map(|(time, key)| SortKey::of_point(facet.as_bytes()).then_i64(time).then_bytes(&key));

@@ -39,17 +39,19 @@ pub struct FacetsPage {
 pub fn facet(shared: &Shared, id: &FacetId) -> Result<(Option<FacetSummary>, Stamp), Broken> {
     let view = shared.view(|state| {
         let cached = shared.cache.get(id);
-        (state.active.facets.get(id).map(|delta| delta.summary.clone()), cached)
+        (state.active.summary(id), cached)
     });
     let (active, cached) = view.active;
     let base = match cached {
         Some(base) => base,
         None => base(shared, &view.lower, id)?,
     };
-    let frozen =
-        view.lower.frozen.as_ref().and_then(|frozen| frozen.facets.get(id)).map(|delta| &delta.summary);
-    let mut sum = active;
-    for part in [frozen, base.as_deref()].into_iter().flatten() {
+    let frozen = match &view.lower.frozen {
+        Some(frozen) => frozen.summary(id).map_err(broken)?,
+        None => None,
+    };
+    let mut sum = active.map_err(broken)?;
+    for part in [frozen.as_ref(), base.as_deref()].into_iter().flatten() {
         match &mut sum {
             Some(sum) => sum.merge(part),
             None => sum = Some(part.clone()),
@@ -118,9 +120,8 @@ pub fn scan(shared: &Shared, after: Option<FacetId>, limit: usize) -> Result<Fac
     let wanted = limit + 1;
     let view = shared.view(|state| {
         let ids = state.active.facets_after(after.as_ref(), wanted);
-        let deltas =
-            ids.into_iter().filter_map(|id| Some((id, state.active.facets.get(&id)?.summary.clone())));
-        (deltas.collect::<Vec<_>>(), state.meta.owned.clone())
+        let deltas = ids.into_iter().map(|id| Ok((id, state.active.summary(&id)?)));
+        (deltas.collect::<Result<Vec<_>, isthmus_domain::Error>>(), state.meta.owned.clone())
     });
     let (active, owned) = view.active;
     let mut facets: BTreeMap<FacetId, FacetSummary> = BTreeMap::new();
@@ -130,14 +131,12 @@ pub fn scan(shared: &Shared, after: Option<FacetId>, limit: usize) -> Result<Fac
             facets.insert(id, summary.clone());
         }
     };
-    for (id, summary) in &active {
-        put(*id, summary);
+    for (id, summary) in active.map_err(broken)? {
+        summary.iter().for_each(|summary| put(id, summary));
     }
     if let Some(frozen) = &view.lower.frozen {
         for id in frozen.facets_after(after.as_ref(), wanted) {
-            if let Some(delta) = frozen.facets.get(&id) {
-                put(id, &delta.summary);
-            }
+            frozen.summary(&id).map_err(broken)?.iter().for_each(|summary| put(id, summary));
         }
     }
     for (id, summary) in from_runs(&view.lower.runs, after, wanted)? {
