@@ -334,13 +334,17 @@ impl Freezer {
         let shared = &self.0;
         let Some((frozen, meta)) = self.freeze().await else { return Ok(()) };
         let index = meta.applied_index;
-        let (storage, table) = (shared.keeper.storage().clone(), frozen.clone());
-        let store = StoreId(meta.store);
-        let runs = blocking(move || {
-            let rows = write_out::write_out(&table, meta).map_err(Broken::new)?;
+        let (of_task, store) = (shared.clone(), StoreId(meta.store));
+        let (runs, changes) = blocking(move || {
+            let storage = of_task.keeper.storage();
+            let rows = write_out::write_out(&frozen, meta).map_err(Broken::new)?;
+            let facets = write_out::facets(&rows);
             storage.write_out(rows).map_err(broken)?;
+            // Of the runs below: which of them, no merge changes what they hold.
+            let below = of_task.lower.read().runs.clone();
+            let changes = of_task.cache.changed_by(&facets, &below).map_err(broken)?;
             // Not what the write-out returned: a merge may have ended since.
-            storage.runs(store).map_err(broken)
+            Ok((storage.runs(store).map_err(broken)?, changes))
         })
         .await?;
         {
@@ -348,9 +352,7 @@ impl Freezer {
             lower.runs = runs;
             lower.frozen = None;
             lower.generation += 1;
-            for facet in frozen.facets() {
-                shared.cache.remove(&facet);
-            }
+            shared.cache.apply(changes);
         }
         shared.durable.store(index, Relaxed);
         shared.load.frozen_bytes.store(0, Relaxed);

@@ -50,6 +50,14 @@ pub fn write_out(frozen: &Memtable, meta: GroupMeta) -> Result<WriteOut, String>
     })
 }
 
+/// The rows of facets among those to be written out, shared with them.
+pub(crate) fn facets(write_out: &WriteOut) -> Vec<RecordBatch> {
+    let facets = write_out.tables.iter().filter(|rows| rows.table == FACETS);
+    let batches =
+        facets.filter_map(|rows| if let Rows::Columnar(batches) = &rows.rows { Some(batches) } else { None });
+    batches.flatten().cloned().collect()
+}
+
 fn dedup(frozen: &Memtable) -> Vec<u8> {
     let mut entries: Vec<(u128, &EventRow)> =
         frozen.dedup_rows().map(|row| (u128::from_be_bytes(row.key), row)).collect();

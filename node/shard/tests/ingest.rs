@@ -178,3 +178,32 @@ async fn an_event_on_disk_comes_back_as_it_was_sent() {
     assert_eq!(before.2.len(), 2, "links to the e-mail and the cookie");
     assert_eq!(event(json).0, user("7"));
 }
+
+#[tokio::test]
+async fn a_facet_counts_each_event_once_whatever_was_cached_while_it_was_written_out() {
+    let mut replica = Replica::alone().await;
+    let users = ["a", "b", "c", "d"];
+    let mut said = [0_u64; 4];
+    let mut draw = 7_u64;
+    for round in 0..400_u64 {
+        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (step, which) = ((draw >> 33) % 8, (draw >> 40) as usize % users.len());
+        match step {
+            // One that nobody wrote or read before a write-out, one that is read between all of them, and others.
+            0..4 => {
+                let json = track(users[which], &format!("m{round}"), round as u32, "1.00");
+                assert_eq!(replica.ingest(vec![item(round + 1, &json)]).await, [ACCEPTED]);
+                said[which] += 1;
+            }
+            4 => replica.write_out().await,
+            5 if round % 5 == 0 => replica.crash().await,
+            _ => {
+                let (summary, _) = read::facet(&replica.shared(), &user(users[which])).unwrap();
+                let events = summary.map_or(0, |summary| summary.events());
+                assert_eq!(events, said[which], "user {} in round {round}", users[which]);
+                assert!(read::is_resident(&replica.shared(), &user(users[which])), "what was read is cached");
+            }
+        }
+    }
+    assert!(said.iter().all(|count| *count > 20));
+}

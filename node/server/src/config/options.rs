@@ -119,10 +119,10 @@ pub struct StorageOptions {
 impl Default for StorageOptions {
     fn default() -> Self {
         Self {
-            control_cache: ByteSize::mib(64),
+            control_cache: ByteSize::mib(32),
             run_cache: ByteSize::mib(128),
             facet_cache: ByteSize::mib(128),
-            memtables: ByteSize::mib(256),
+            memtables: ByteSize::mib(192),
             replay: ByteSize::mib(256),
             disk_reserve: ByteSize::mib(256),
         }

@@ -1,13 +1,13 @@
 //! Facets: one, some, or all in order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
 use isthmus_domain::{FacetId, FacetSummary, SlotRanges, Stamp};
 use isthmus_raft::Broken;
 use isthmus_storage::runs::{Projection, RunSet};
 
-use super::cache::Base;
+use super::cache::{Base, encoded, sum};
 use crate::{
     error::broken,
     machine::Shared,
@@ -43,7 +43,7 @@ pub fn facet(shared: &Shared, id: &FacetId) -> Result<(Option<FacetSummary>, Sta
     });
     let (active, cached) = view.active;
     let base = match cached {
-        Some(base) => base,
+        Some(base) => sum(base.iter().map(|part| &part[..])).map_err(broken)?,
         None => base(shared, &view.lower, id)?,
     };
     let frozen = match &view.lower.frozen {
@@ -51,10 +51,10 @@ pub fn facet(shared: &Shared, id: &FacetId) -> Result<(Option<FacetSummary>, Sta
         None => None,
     };
     let mut sum = active.map_err(broken)?;
-    for part in [frozen.as_ref(), base.as_deref()].into_iter().flatten() {
+    for part in [frozen, base].into_iter().flatten() {
         match &mut sum {
-            Some(sum) => sum.merge(part),
-            None => sum = Some(part.clone()),
+            Some(sum) => sum.merge(&part),
+            None => sum = Some(part),
         }
     }
     Ok((sum, view.stamp))
@@ -81,11 +81,12 @@ pub fn facets(shared: &Shared, ids: &[FacetId]) -> Result<(Vec<Option<FacetSumma
 }
 
 /// What runs hold of a facet, remembered for as long as the runs are these.
-fn base(shared: &Shared, lower: &Lower, id: &FacetId) -> Result<Base, Broken> {
-    let base = read(&lower.runs, id)?.map(Arc::new);
+fn base(shared: &Shared, lower: &Lower, id: &FacetId) -> Result<Option<FacetSummary>, Broken> {
+    let base = read(&lower.runs, id)?;
+    let entry: Base = encoded(base.as_ref());
     let current = shared.lower.read();
     if current.generation == lower.generation {
-        shared.cache.put(*id, base.clone());
+        shared.cache.put(*id, entry);
     }
     Ok(base)
 }

@@ -34,8 +34,8 @@ impl Shared {
     /// Takes what `of` picks from the state, and a hold on what lies below, of the same moment.
     pub(crate) fn view<T>(&self, of: impl FnOnce(&crate::State) -> T) -> View<T> {
         let state = self.state.read();
-        // Under the state's lock: a freeze changes both under it.
-        let lower = self.lower.read().clone();
-        View { active: of(&state), lower, stamp: state.meta.stamp }
+        // Both locks are held to the end: a freeze changes both parts, a write-out the lower one and the cache.
+        let lower = self.lower.read();
+        View { active: of(&state), lower: lower.clone(), stamp: state.meta.stamp }
     }
 }
