@@ -85,7 +85,7 @@ impl Options {
             mail_bytes_max: 16 * MIB,
             peer_messages_max: 4096,
             peer_bytes_max: 32 * MIB,
-            cache_bytes_max: 4 * MIB,
+            cache_bytes_max: 2 * MIB,
             log_keep_bytes: 16 * MIB as u64,
             compact_entries_min: 1024,
             read_retry_ticks: 6,

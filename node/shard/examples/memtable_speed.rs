@@ -125,7 +125,7 @@ fn commands(map: &ShardMap, from: u64, to: u64, numbers: &mut u64) -> Result<Vec
         let owner = owners.owner(accepted.facet.slot()).ok_or("a slot without an owner")?;
         let shard = usize::try_from(owner.0)? - 1;
         let body = Some(Body::Record(accepted.record.to_bytes()));
-        waiting[shard].push(CommandItem { attempt: number, body });
+        waiting[shard].push(CommandItem { attempt: number, body, ..CommandItem::default() });
         if waiting[shard].len() == COMMAND_ITEMS {
             send(shard, std::mem::take(&mut waiting[shard]));
         }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Replica, event, item, quarantined, track, user};
-use isthmus_proto::internal::v1::{IngestCommand, shard_command::Command};
+use isthmus_proto::internal::v1::{CommandItem, IngestCommand, shard_command::Command};
 use isthmus_shard::read::{self, QuarantineQuery};
 
 const ACCEPTED: u8 = 1;
@@ -46,7 +46,8 @@ async fn a_message_id_that_comes_with_another_body_is_kept_once_and_the_first_on
     let (first, second) = (track("7", "m1", 1, "10.00"), track("7", "m1", 1, "99.00"));
     // In one batch, after a write-out, and again: the conflict is one entry all the while.
     replica.append(Command::Ingest(IngestCommand { items: vec![item(1, &first)] }));
-    assert_eq!(replica.ingest(vec![item(2, &second)]).await, [QUARANTINED]);
+    let placed = CommandItem { origin: "orders.jsonl:2".to_owned(), ..item(2, &second) };
+    assert_eq!(replica.ingest(vec![placed]).await, [QUARANTINED]);
     replica.write_out().await;
     assert_eq!(replica.ingest(vec![item(3, &second)]).await, [QUARANTINED]);
     replica.crash().await;
@@ -55,6 +56,7 @@ async fn a_message_id_that_comes_with_another_body_is_kept_once_and_the_first_on
     let page = read::page(&shared, &QuarantineQuery { limit: 10, ..QuarantineQuery::default() }).unwrap();
     assert_eq!(page.entries.len(), 1);
     assert_eq!(page.entries[0].reason, "MESSAGE_ID_CONFLICT");
+    assert_eq!(page.entries[0].origin, "orders.jsonl:2");
     let kept = read::entry(&shared, &page.entries[0].id()).unwrap().unwrap();
     let kept: serde_json::Value = serde_json::from_slice(&kept.payload).unwrap();
     assert_eq!(kept["properties"]["revenue"], "99.00");

@@ -340,7 +340,7 @@ pub fn item(router: &Router, slot: u16, number: u16) -> RoutedItem {
     let mut record = slot.to_be_bytes().to_vec();
     record.extend(number.to_be_bytes());
     let body = command_item::Body::Record(record.into());
-    let item = CommandItem { attempt: router.next_attempt(), body: Some(body) };
+    let item = CommandItem { attempt: router.next_attempt(), body: Some(body), ..CommandItem::default() };
     RoutedItem { slot: Slot::new(slot).unwrap(), item }
 }
 

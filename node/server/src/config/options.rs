@@ -120,9 +120,9 @@ impl Default for StorageOptions {
     fn default() -> Self {
         Self {
             control_cache: ByteSize::mib(32),
-            run_cache: ByteSize::mib(128),
-            facet_cache: ByteSize::mib(128),
-            memtables: ByteSize::mib(192),
+            run_cache: ByteSize::mib(64),
+            facet_cache: ByteSize::mib(64),
+            memtables: ByteSize::mib(128),
             replay: ByteSize::mib(256),
             disk_reserve: ByteSize::mib(256),
         }

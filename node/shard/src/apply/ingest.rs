@@ -41,6 +41,8 @@ pub struct Event {
     timestamp: i64,
     /// Whether it has counterparts; most events have none.
     linked: bool,
+    /// Where it came from; empty for most.
+    origin: String,
     record: Bytes,
 }
 
@@ -57,6 +59,7 @@ impl Item {
                     body_hash: view.body_hash,
                     timestamp: view.timestamp,
                     linked: view.links_len() > 0,
+                    origin: item.origin,
                     record,
                 }))
             }
@@ -185,6 +188,7 @@ fn conflict(event: &Event) -> Result<QuarantineEntry, Broken> {
                   else; the first one counts: send this one with a message id of its own"
             .to_owned(),
         field: "messageId".to_owned(),
+        origin: event.origin.clone(),
         payload: record.to_json().into(),
         source: record.source,
         content_type: "application/json".to_owned(),

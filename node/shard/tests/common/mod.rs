@@ -193,7 +193,7 @@ pub fn event(json: &str) -> (FacetId, Bytes) {
 
 /// An item of one event, of an attempt.
 pub fn item(attempt: u64, json: &str) -> CommandItem {
-    CommandItem { attempt, body: Some(Body::Record(event(json).1)) }
+    CommandItem { attempt, body: Some(Body::Record(event(json).1)), ..CommandItem::default() }
 }
 
 /// A purchase.
@@ -213,7 +213,11 @@ pub fn quarantined(number: u8, payload: &[u8]) -> CommandItem {
         payload: Bytes::copy_from_slice(payload),
         ..QuarantineEntry::default()
     };
-    CommandItem { attempt: 1, body: Some(Body::Quarantine(entry.encode_to_vec().into())) }
+    CommandItem {
+        attempt: 1,
+        body: Some(Body::Quarantine(entry.encode_to_vec().into())),
+        ..CommandItem::default()
+    }
 }
 
 /// The facet of a user.

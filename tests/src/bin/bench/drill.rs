@@ -7,6 +7,7 @@ use isthmus_tests::{
     cli::Cli,
     cluster::{Cluster, ClusterOptions},
     drills,
+    load::{self, IngestLoad},
 };
 
 use crate::this_program;
@@ -35,7 +36,7 @@ pub struct Options {
     /// Where the nodes keep their data. Emptied first.
     #[arg(long, default_value = "target/drill-data")]
     data: PathBuf,
-    /// Events of the drill `kills`; `restart` kills once half as many are acknowledged.
+    /// Events of the drill `kills`; `restart` kills once half as many are acknowledged, `members` begins with a quarter.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
     /// Kills of the drills `kills` (at most) and `failover`.
@@ -74,6 +75,17 @@ pub async fn run(options: Options) {
                 println!("restart: {report:?}");
             }
             Drill::Members => {
+                // Something to move: the new node is sent snapshots.
+                let before = IngestLoad {
+                    run: "before".into(),
+                    first: 0,
+                    events: options.events / 4,
+                    profiles: 100_000,
+                    batch: 500,
+                    parallel: 32,
+                };
+                let channels: Vec<_> = (0..before.parallel).map(|index| cluster.channel(index % 3)).collect();
+                load::ingest(&channels, &before).await;
                 let report = drills::a_node_joins_and_another_leaves(&mut cluster, 0).await;
                 println!("members: {report:?}");
             }

@@ -41,13 +41,13 @@ pub(super) fn prepare(item: IngestItem, context: &AcceptContext<'_>, attempt: u6
     let origin = cut(&item.origin, ORIGIN_BYTES_MAX);
     let entry = match item.body {
         Some(Body::Json(text)) => match accept(RawItem::Json(&text), context) {
-            Ok(accepted) => return record(accepted, attempt),
+            Ok(accepted) => return record(accepted, attempt, origin),
             Err(refused) => entry(&refused, context, origin, "application/json", text),
         },
         Some(Body::Event(event)) => {
             let fields = typed::fields(&event);
             match accept(RawItem::Typed(fields), context) {
-                Ok(accepted) => return record(accepted, attempt),
+                Ok(accepted) => return record(accepted, attempt, origin),
                 Err(refused) => {
                     let (content_type, payload) = as_sent(&event);
                     entry(&refused, context, origin, content_type, payload)
@@ -64,8 +64,9 @@ pub(super) fn prepare(item: IngestItem, context: &AcceptContext<'_>, attempt: u6
     quarantine(entry, attempt)
 }
 
-fn record(accepted: isthmus_domain::Accepted, attempt: u64) -> Prepared {
-    let item = CommandItem { attempt, body: Some(command_item::Body::Record(accepted.record.to_bytes())) };
+fn record(accepted: isthmus_domain::Accepted, attempt: u64, origin: &str) -> Prepared {
+    let body = Some(command_item::Body::Record(accepted.record.to_bytes()));
+    let item = CommandItem { attempt, body, origin: origin.to_owned() };
     Prepared {
         routed: RoutedItem { slot: accepted.facet.slot(), item },
         told: Told { message_id: accepted.record.message_id, refused: None },
@@ -79,7 +80,9 @@ fn quarantine(entry: QuarantineEntry, attempt: u64) -> Prepared {
     };
     let slot = entry.slot();
     let body = command_item::Body::Quarantine(entry.encode_to_vec().into());
-    Prepared { routed: RoutedItem { slot, item: CommandItem { attempt, body: Some(body) } }, told }
+    // The entry says itself where it came from.
+    let item = CommandItem { attempt, body: Some(body), origin: String::new() };
+    Prepared { routed: RoutedItem { slot, item }, told }
 }
 
 /// The entry of a refused item. Its id is of all that was sent, so two that differ behind the cut are two entries.
