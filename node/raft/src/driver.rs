@@ -241,3 +241,6 @@ fn flush(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

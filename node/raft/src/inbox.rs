@@ -1,4 +1,4 @@
-//! What waits for a group's task: requests of clients, messages of peers, news from the node's other actors.
+//! What waits for a group's next turn: requests of clients, messages of peers, news from the node's other actors.
 //!
 //! One lock, held for a few instructions, and one wake-up for however much came: a burst of a thousand messages
 //! costs one entry in the driver's list. Every queue is bounded. A client's request that doesn't fit is refused; a peer's

@@ -7,10 +7,11 @@
 //!
 //! **How.** Each group has a pure core (`core`) around raft-rs's `RawNode`: inputs in, effects out; no clock
 //! but ticks, no task, no disk but the log it reads. In its turns a group (`group`) feeds it from a bounded mailbox
-//! and carries the effects out; a few drivers (`driver`) give all groups of a node their turns. The state machine lives in a task of its own (`apply`), so that a slow apply never
-//! delays a heartbeat. One thread per node (`writer`) merges what all groups want written into one synced write,
-//! and only then lets go of the messages that depend on it. Messages travel by a [`Transport`]; snapshots by the
-//! same trait on a connection of their own, so that bulk never delays heartbeats.
+//! and carries the effects out; a few drivers (`driver`) give all groups of a node their turns. The state machine lives
+//! in a task of its own (`apply`), so that a slow apply never delays a heartbeat. One thread per node (`writer`) merges
+//! what all groups want written into one synced write, and only then lets go of the messages that depend on it. Messages
+//! travel by a [`Transport`]; snapshots by the same trait on a connection of their own, so that bulk never delays
+//! heartbeats.
 //!
 //! ```text
 //!   GroupHandle --mail--> group's turn --entries--> apply task (StateMachine) --outcome--> caller
@@ -35,9 +36,10 @@
 //! that of 5 (and the proof of leadership with it).
 //!
 //! **What it leaves out.** Entries that fell out of the memory cache are read from the log in the group's turn, which
-//! waits for the page cache or the disk meanwhile: a peer that lags far costs the groups of one driver a little. No lease reads: raft-rs's lease checks no lease. No witness replicas, no follower
-//! replication. Peer ids must never be used twice: whoever hands them out (the coordinator) guarantees that. TLS
-//! belongs to the server that hosts the services. The crate knows nothing of customers, shards or slots.
+//! waits for the page cache or the disk meanwhile: a peer that lags far costs the groups of one driver a little. No
+//! lease reads: raft-rs's lease checks no lease. No witness replicas, no follower replication. Peer ids must never be
+//! used twice: whoever hands them out (the coordinator) guarantees that. TLS belongs to the server that hosts the
+//! services. The crate knows nothing of customers, shards or slots.
 //!
 //! Sources: D. Ongaro, *Consensus: Bridging Theory and Practice* (2014): §3 the algorithm, §4.3 joint consensus,
 //! §6.4 reads, §10.2.1 writing to the leader's disk in parallel.
