@@ -2,7 +2,8 @@
 //!
 //! For each set, with all fields and without the social security number: precision, recall and F1 of the links at a
 //! probability of 0.9 after transitive closure, and how long reading, learning and a full pass took; then febrl4b fed
-//! live, record by record, under a model that was learned from febrl4a. With `-v`, the pairs that came out wrong.
+//! live, record by record, under a model that was learned from febrl4a. With `-v`, the pairs that came out wrong. Files
+//! of the same form that are named are taken for one set, instead.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people")]
 
@@ -16,6 +17,14 @@ use isthmus_matching::{Index, Level, Model, RecordId, Scored};
 
 fn main() {
     let wordy = std::env::args().any(|arg| arg == "-v");
+    let named: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "-v").collect();
+    if !named.is_empty() {
+        let named: Vec<&str> = named.iter().map(String::as_str).collect();
+        for without in [&[][..], &["soc_sec_id"]] {
+            full(&named, without, wordy);
+        }
+        return;
+    }
     for files in [&["febrl1.csv"][..], &["febrl4a.csv", "febrl4b.csv"]] {
         for without in [&[][..], &["soc_sec_id"]] {
             full(files, without, wordy);
@@ -53,7 +62,7 @@ fn full(files: &[&str], without: &[&str], wordy: bool) {
         accuracy.f1(),
     );
     println!(
-        "  read {read:.0?}, learn {learned:.0?}, full pass {matching:.0?} ({looked_at} pairs in blocks, {:.0}/s); all {all:.0?}",
+        "  read {read:.2?}, learn {learned:.2?}, full pass {matching:.2?} ({looked_at} pairs in blocks, {:.0}/s); all {all:.2?}",
         looked_at as f64 / matching.as_secs_f64()
     );
     let between = pairs.iter().filter(|pair| pair.probability < 0.9).count();
@@ -119,7 +128,7 @@ fn live(without: &[&str]) {
     let accuracy = all.accuracy(&found);
     println!("febrl4b live after febrl4a, without {without:?}: F1 {:.5}: {accuracy:?}", accuracy.f1());
     println!(
-        "  a record {:.0?} on average, {longest:.0?} at most; stale: {}",
+        "  a record {:.0?} on average, {longest:.1?} at most; stale: {}",
         sum / fresh.len() as u32,
         index.is_stale()
     );

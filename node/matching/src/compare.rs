@@ -19,6 +19,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::edits;
 use crate::kind::Measure;
 use crate::plan::{Plan, PlanTrait};
 use crate::record::{Prepared, Value};
@@ -108,7 +109,7 @@ fn straight(compared: &PlanTrait, a: &Value, b: &Value) -> Level {
     match compared.kind.measure() {
         Measure::Name => name(compared, a, b),
         Measure::Words => words(compared, a, b),
-        Measure::Edits => edits(a, b),
+        Measure::Edits => counted(a, b),
         Measure::Phone => phone(a, b),
         Measure::Date => date(a, b),
     }
@@ -120,7 +121,7 @@ fn distance(a: &Value, b: &Value, most: u32) -> Option<u32> {
     if least > most {
         return None;
     }
-    let distance = u32::try_from(strsim::osa_distance(&a.text, &b.text)).unwrap_or(u32::MAX);
+    let distance = edits::edits(&a.text, &b.text);
     (distance <= most).then_some(distance)
 }
 
@@ -177,7 +178,7 @@ fn in_common(a: &[u32], b: &[u32]) -> usize {
     common
 }
 
-fn edits(a: &Value, b: &Value) -> Level {
+fn counted(a: &Value, b: &Value) -> Level {
     match distance(a, b, 2) {
         Some(1) => Level::Close,
         Some(2) if a.chars.min(b.chars) >= 6 => Level::Similar,
@@ -190,7 +191,7 @@ fn phone(a: &Value, b: &Value) -> Level {
     let tail = |value: &Value| {
         value.text.len().checked_sub(8).and_then(|at| value.text.get(at..).map(str::to_owned))
     };
-    if tail(a).is_some_and(|end| tail(b).as_ref() == Some(&end)) { Level::Close } else { edits(a, b) }
+    if tail(a).is_some_and(|end| tail(b).as_ref() == Some(&end)) { Level::Close } else { counted(a, b) }
 }
 
 fn date(a: &Value, b: &Value) -> Level {

@@ -36,6 +36,7 @@ mod blocking;
 mod closure;
 mod compare;
 mod config;
+mod edits;
 mod index;
 mod kind;
 mod learn;
