@@ -42,7 +42,7 @@ impl std::fmt::Debug for BlockKey {
 }
 
 /// Where a sorted rule's order is cut, ascending. One list a rule, empty for rules that aren't sorted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Fences(pub(crate) Vec<Vec<SortKey>>);
 
 /// The first 16 bytes of what is sorted by, as two numbers in the same order.

@@ -70,16 +70,13 @@ pub fn learn(plan: &Plan, records: &[Prepared], threads: NonZeroUsize) -> Result
     let estimate = estimate(plan, &candidates, stands_for, &random, sorted.len());
     let traits = (0..plan.traits.len()).map(|at| {
         let (filled, common) = frequencies(&sorted, at);
-        Table {
-            m: estimate.m[at].by_given,
-            u: estimate.u[at].by_given,
-            u_exact: estimate.u[at].all[0],
-            filled,
-            common,
-        }
+        let single = |shares: &Shares| shares.by_given.map(|shares| shares.map(|share| share as f32));
+        let (m, u) = (&estimate.m[at], &estimate.u[at]);
+        Table { m: single(m), u: single(u), u_exact: u.all[0] as f32, filled, common }
     });
     let traits = traits.collect();
-    let learned = Learned { records: sorted.len() as u64, prior: estimate.prior, traits, fences, stopped };
+    let learned =
+        Learned { records: sorted.len() as u64, prior: estimate.prior as f32, traits, fences, stopped };
     Ok(Model::new(plan.clone(), learned))
 }
 
@@ -240,10 +237,9 @@ fn estimate(
     let expected: Vec<[f64; LEVELS]> = plan
         .traits
         .iter()
-        .enumerate()
-        .map(|(at, compared)| {
+        .map(|compared| {
             let mut expected = compared.kind.expected();
-            if !plan.swaps.iter().any(|&(one, _)| one == at) {
+            if !compared.swaps {
                 expected[Level::Swapped as usize] = 1e-6;
             }
             normal(expected).map(|share| share * EXPECTED_WEIGHT)

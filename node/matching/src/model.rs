@@ -11,7 +11,14 @@
 //!   one for pairs that agree exactly on the other trait, one for the rest. Agreeing on what had to agree then adds
 //!   next to nothing. Term frequencies don't apply in the first: the value's frequency was paid for already.
 //!
-//! A model is plain data: it serialises, and comes back only whole and in range.
+//! And one rule: a better level never says less than a worse one. Levels that hardly any pair came to (two edits
+//! in a state's name) have numbers that are mostly expectation, and could otherwise outweigh an exact agreement.
+//!
+//! A model is plain data: it serialises, and comes back only whole and in range. Its numbers are single-precision,
+//! so that a reader of JSON which is off by one in the last of 17 digits still gets them back to the bit. It holds
+//! the beginnings of values (where sorted rules are cut), so it is personal data; `Debug` shows none of it.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,7 +30,7 @@ use crate::plan::Plan;
 use crate::record::{Prepared, RecordId};
 
 /// What was learned from a set of records. Made by [`learn`](crate::learn).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Model {
     plan: Plan,
@@ -33,13 +40,13 @@ pub struct Model {
 }
 
 /// The numbers of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Learned {
     /// How many records it was learned from.
     pub(crate) records: u64,
     /// The log odds that two records, drawn at random, match.
-    pub(crate) prior: f64,
+    pub(crate) prior: f32,
     pub(crate) traits: Vec<Table>,
     pub(crate) fences: Fences,
     /// Keys that too many records have, ascending: not used.
@@ -47,13 +54,13 @@ pub(crate) struct Learned {
 }
 
 /// One trait's numbers. The first of two is for pairs that don't agree exactly on the given trait (or there is none).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
-    pub(crate) m: [[f64; LEVELS]; 2],
-    pub(crate) u: [[f64; LEVELS]; 2],
+    pub(crate) m: [[f32; LEVELS]; 2],
+    pub(crate) u: [[f32; LEVELS]; 2],
     /// `u` of an exact agreement, whatever the given trait.
-    pub(crate) u_exact: f64,
+    pub(crate) u_exact: f32,
     /// How many records have a value.
     pub(crate) filled: u64,
     /// Hashes of the values that more than two records have, ascending, and how many have them.
@@ -76,7 +83,7 @@ enum StoredError {
 }
 
 /// A record under a model: its values, how rare they are, and its blocking keys.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Placed {
     pub(crate) record: Prepared,
     /// By trait: what an exact agreement on this value weighs more than on the average value.
@@ -110,12 +117,7 @@ pub struct TraitWeight {
 
 impl Model {
     pub(crate) fn new(plan: Plan, learned: Learned) -> Self {
-        let weigh = |table: &Table| {
-            [0, 1].map(|given| {
-                std::array::from_fn(|level| (table.m[given][level] / table.u[given][level]).ln())
-            })
-        };
-        let weights = learned.traits.iter().map(weigh).collect();
+        let weights = learned.traits.iter().map(Table::weights).collect();
         Self { plan, learned, weights }
     }
 
@@ -131,7 +133,7 @@ impl Model {
 
     /// The share of all pairs of records that match, as learned.
     pub fn match_share(&self) -> f64 {
-        probability(self.learned.prior)
+        probability(f64::from(self.learned.prior))
     }
 
     /// How often matching pairs (`m`) and others (`u`) come to a level of a trait; `None` for a trait that isn't
@@ -139,7 +141,7 @@ impl Model {
     pub fn m_and_u(&self, name: &str, level: Level) -> Option<(f64, f64)> {
         let at = self.plan.traits.iter().position(|t| t.name == name)?;
         let table = self.learned.traits.get(at)?;
-        Some((table.m[0][level as usize], table.u[0][level as usize]))
+        Some((f64::from(table.m[0][level as usize]), f64::from(table.u[0][level as usize])))
     }
 
     /// Puts a record in its place under this model. It must have been prepared under the same configuration.
@@ -157,8 +159,8 @@ impl Model {
     /// Scores a pair, whether or not blocking would have brought it together.
     pub fn score(&self, a: &Placed, b: &Placed) -> Scored {
         let pattern = Pattern::of(&self.plan, &a.record, &b.record);
-        let odds =
-            (0..self.weights.len()).fold(self.learned.prior, |odds, at| odds + self.weight(pattern, at, a));
+        let said = (0..self.weights.len()).map(|at| self.weight(pattern, at, a));
+        let odds = f64::from(self.learned.prior) + said.sum::<f64>();
         let (one, two) = (a.record.id.min(b.record.id), a.record.id.max(b.record.id));
         Scored { a: one, b: two, probability: probability(odds), bits: odds / std::f64::consts::LN_2 }
     }
@@ -203,13 +205,48 @@ impl Table {
         let among = self.common.binary_search_by_key(&hash, |&(hash, _)| hash);
         let count = among.map_or(0, |at| self.common[at].1.saturating_sub(2));
         let others = self.filled.saturating_sub(2) as f64;
-        (self.u_exact * (others + 1.0 / self.u_exact) / (f64::from(count) + 1.0)).ln()
+        let average = f64::from(self.u_exact);
+        (average * (others + 1.0 / average) / (f64::from(count) + 1.0)).ln()
+    }
+
+    /// `ln(m / u)` by given state and level, and never more for a worse level. A swap is no degree of the others.
+    fn weights(&self) -> [[f64; LEVELS]; 2] {
+        [0, 1].map(|given| {
+            let mut weights: [f64; LEVELS] = std::array::from_fn(|level| {
+                (f64::from(self.m[given][level]) / f64::from(self.u[given][level])).ln()
+            });
+            let mut most = f64::INFINITY;
+            for level in [Level::Exact, Level::Close, Level::Similar, Level::Different] {
+                most = most.min(weights[level as usize]);
+                weights[level as usize] = most;
+            }
+            weights
+        })
     }
 
     fn in_range(&self) -> bool {
-        let share = |x: &f64| *x > 0.0 && *x <= 1.0;
+        let share = |x: &f32| *x > 0.0 && *x <= 1.0;
         let tables = self.m.iter().chain(&self.u).flatten();
         tables.chain([&self.u_exact]).all(share) && self.common.is_sorted_by(|a, b| a.0 < b.0)
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let traits: Vec<&str> = self.plan.traits.iter().map(|t| t.name.as_str()).collect();
+        f.debug_struct("Model")
+            .field("records", &self.records())
+            .field("traits", &traits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placed")
+            .field("record", &self.record)
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -213,6 +213,30 @@ fn rare_values_say_more_than_common_ones() {
     assert!(weight(200) > weight(1) + 3.0, "{} {}", weight(200), weight(1));
 }
 
+#[test]
+fn a_level_that_hardly_any_pair_came_to_says_no_more_than_a_better_one() {
+    let (plan, records) = people();
+    let model = learned(&plan, &records);
+    let said = |a: &str, b: &str| {
+        let [a, b] = [a, b].map(|state| model.place(Prepared::new(&plan, RecordId(0), [("state", state)])));
+        let of_state = model.explain(&a, &b).into_iter().find(|t| t.name == "state").unwrap();
+        (of_state.level.unwrap(), of_state.bits)
+    };
+    let (close, similar) = (said("tasmania", "tasmannia"), said("tasmania", "tazmannia"));
+    assert_eq!((close.0, similar.0), (Level::Close, Level::Similar));
+    assert!(similar.1 <= close.1, "{similar:?} {close:?}");
+}
+
+#[test]
+fn nothing_personal_shows_in_debug_output() {
+    let (plan, records) = people();
+    let model = learned(&plan, &records);
+    let placed = model.place(Prepared::new(&plan, RecordId(1), [("surname", "waller")]));
+    let shown =
+        format!("{placed:?} {model:?} {:?}", Prepared::new(&plan, RecordId(1), [("surname", "waller")]));
+    assert!(!shown.contains("waller") && shown.len() < 500, "{shown}");
+}
+
 /// Values that are near each other often enough, and now and then anything at all.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
