@@ -7,7 +7,7 @@
 mod febrl;
 
 use febrl::{People, THREADS, learned};
-use isthmus_matching::{Accuracy, Index, Scored};
+use isthmus_matching::{Accuracy, Config, Index, Scored};
 
 fn full_pass(files: &[&str], without: &[&str]) -> Accuracy {
     let people = People::of(files);
@@ -54,5 +54,20 @@ fn febrl4b_fed_live_after_febrl4a_finds_what_a_full_pass_finds() {
     assert_eq!(bits(&live), bits(&index.pairs(0.5, THREADS)));
     assert!(index.is_stale(), "twice the records, and no new model is due");
     let accuracy = all.accuracy(&live);
+    assert!(accuracy.f1() >= 0.999, "{accuracy:?}");
+}
+
+/// In a large set not every pair is compared to learn.
+#[test]
+fn learning_from_a_draw_of_pairs_comes_to_much_the_same() {
+    let people = People::of(&["febrl4a.csv", "febrl4b.csv"]);
+    let plan = people.plan(&["soc_sec_id"]);
+    let drawing = Config { training_pairs_max: 50_000, random_pairs: 50_000, ..plan.config().clone() };
+    let plan = drawing.plan().unwrap();
+    let records = people.records(&plan);
+    let model = learned(&plan, &records);
+    // 5,000 of 49,995,000 pairs match.
+    assert!((0.9e-4..1.1e-4).contains(&model.match_share()), "{}", model.match_share());
+    let accuracy = people.accuracy(&Index::of(model, records).pairs(0.9, THREADS));
     assert!(accuracy.f1() >= 0.999, "{accuracy:?}");
 }
