@@ -28,7 +28,7 @@
 //! Candidates that share no identifier: facts like others, from a source of their own. Taking a retraction back.
 //!
 //! Sources: Tarjan, "Efficiency of a Good But Not Linear Set Union Algorithm" (JACM 22, 1975) for the components. The
-//! order of facts, limits and shared identifiers are this project's own design; `ARCHITECTURE.md` tells it.
+//! order of facts, limits and shared identifiers are this project's own.
 
 mod component;
 mod explain;

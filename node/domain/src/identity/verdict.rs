@@ -65,10 +65,4 @@ impl Refusal {
             Self::Limit { .. } => "OVER_LIMIT",
         }
     }
-
-    /// Whether the fact still joins the bundles of its two ends. What rests on the fact and on rules or flags that
-    /// either end's own slot knows does not: it can be held back there, and is sent on when that changes.
-    pub fn keeps_bundles_apart(&self) -> bool {
-        matches!(self, Self::Retracted { .. } | Self::SelfLink | Self::Blocked | Self::Shared)
-    }
 }

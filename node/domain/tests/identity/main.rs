@@ -4,6 +4,7 @@
 //! - `model.rs` is the fold as one would explain it: all facts, sorted, one by one, with sets that are copied.
 //! - `cases.rs` makes facts, retractions and rules that get in each other's way.
 //! - `orders.rs`: any order, repetition and batching gives what the model gives, to the byte.
+//! - `views.rs`: so do the profiles of whole events, from accepting them to the JSON that is shown.
 //! - `refold.rs`: late facts, other rules, and a restart at any point change nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
@@ -13,6 +14,7 @@ mod model;
 mod orders;
 mod refold;
 mod stories;
+mod views;
 
 use isthmus_domain::{Identifier, IdentityKey, LinkFact, LinkKind};
 

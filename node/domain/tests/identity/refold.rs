@@ -302,6 +302,27 @@ fn an_older_version_of_a_row_is_no_news() {
 }
 
 #[test]
+fn a_restart_under_other_rules_folds_anew() {
+    let mut ledger = large(1_500);
+    ledger.fold_mut().take_changed();
+    let mut stored = Store::new();
+    store(ledger.fold_mut(), &mut stored);
+    let strict = std::sync::Arc::new(IdentityRules::default().with_version(1).with_other_limit(2));
+    let pieces = stored.iter().map(|(key, value)| (&key[..], &value[..]));
+    let mut fold = Fold::restore(strict.clone(), pieces).unwrap();
+    assert_eq!(fold.progress().folded, 0);
+    fold.settle();
+    ledger.set_rules(strict).unwrap();
+    ledger.fold_mut().settle();
+    assert_eq!(fold.components(), ledger.fold().components());
+    assert_eq!(fold.take_changed().unwrap().len(), 1_500 + 40 - 2 * 40, "also those that are alone now");
+    // The saved states of the old rules are deleted with the next write.
+    store(&mut fold, &mut stored);
+    let again = restored(&fold, &stored, SAVE_EVERY);
+    assert_eq!(again.components(), fold.components());
+}
+
+#[test]
 fn pieces_that_do_not_fit_together_are_refused() {
     let mut ledger = large(1_500);
     let mut good = Store::new();
@@ -355,6 +376,12 @@ fn a_row_that_can_not_be_one_is_refused_and_changes_nothing() {
     assert!(fold.put(key, &other).is_err(), "its facets are of other identifiers");
     let twice = isthmus_domain::identity::RowKey { source_and_kind: [0; 16], ..key };
     assert!(fold.put(twice, &row).is_err(), "the fact is in another row");
+    let newcomer = id("user_id:new");
+    let half = isthmus_domain::identity::RowKey { a: FacetId::of(&KEY, &newcomer), ..key };
+    let mut row = LinkRow::default();
+    row.offer(link(98, "user_id:new", "user_id:u2"));
+    assert!(fold.put(half, &row).is_err(), "one of its facets is of another identifier");
+    assert_eq!(fold.component_of(half.a), None);
     let mut one = LinkRow::default();
     one.offer(link(5, "user_id:x", "user_id:x"));
     assert!(fold.put(key, &one).is_ok_and(|news| news == News::Known), "it is no younger version");
