@@ -200,7 +200,8 @@ impl Fold {
         News::New
     }
 
-    /// Folds up to this many facts.
+    /// Folds up to this many facts. When late facts took the fold back, the step also looks once at each joined
+    /// identifier of the saved state; so does saving a state.
     pub fn step(&mut self, facts_max: usize) -> Progress {
         self.freshen();
         let from = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
@@ -231,7 +232,8 @@ impl Fold {
         Progress { folded: self.folded, facts: self.facts.len() as u64 }
     }
 
-    /// Whether all facts are folded, so that components are those of all facts.
+    /// Whether all facts are folded, so that components are those of all facts. After the youngest fact has gone, the
+    /// fold is settled only when a step, of no facts, has taken it back.
     pub fn is_settled(&self) -> bool {
         !self.stale && self.folded == self.facts.len() as u64
     }

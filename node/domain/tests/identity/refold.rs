@@ -359,6 +359,11 @@ fn pieces_that_do_not_fit_together_are_refused() {
         store.insert(row, vec![0xff; 3]);
     }));
     assert!(refuses(&|store| {
+        // Protobuf takes messages in a row for one: every identifier is in it twice.
+        let state = store.iter_mut().find(|(k, _)| k[0] == 3).unwrap().1;
+        *state = [&state[..], &state[..]].concat();
+    }));
+    assert!(refuses(&|store| {
         let state = store.keys().find(|k| k[0] == 3).unwrap().clone();
         store.insert(state, vec![0xff; 3]);
     }));

@@ -65,6 +65,7 @@ fn shown(records: &[EventRecord]) -> Vec<String> {
         for fact in record.link_facts() {
             ledger.accept(fact.unwrap()).unwrap();
         }
+        ledger.fold_mut().settle();
         facets.entry(record.facet_id()).or_default().absorb(record);
     }
     let nothing = FacetSummary::default();
