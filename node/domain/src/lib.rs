@@ -16,11 +16,12 @@
 //! Steps 3 and 4 are commutative: any order and batching of the same (already deduplicated) records gives the same
 //! bytes. `tests/permutations.rs` holds that up.
 //!
+//! Which facets those are, [`identity`] works out from [`link`] facts, under rules that are configuration.
+//!
 //! Places: an identifier's keyed hash is its [`FacetId`], the hash's top 14 bits its [`Slot`], and a [`ShardMap`]
 //! assigns slots to shards. Order in time is a [`Stamp`].
 //!
-//! What this crate leaves out: identity resolution (facts are recorded as [`link`] rows, nothing follows them yet),
-//! event schemas, and standardising that depends on a region (phone numbers to E.164, countries).
+//! What this crate leaves out: event schemas, and standardising that depends on a region (phone numbers to E.164, countries).
 //!
 //! Stored and replicated messages are derived with `prost`; their tags are written in the type's documentation and
 //! never change their meaning. `Debug` of anything that holds personal data shows shapes and sizes, not content.
@@ -31,6 +32,7 @@ pub mod event;
 pub mod facet;
 pub mod hash;
 pub mod identifier;
+pub mod identity;
 pub mod link;
 pub mod profile;
 pub mod quarantine;

@@ -8,8 +8,8 @@
 //! [`LinkRow`]: the oldest fact that counts, with a version that rises whenever that fact changes. Only a changed row
 //! is news to anyone else.
 //!
-//! Left out: nothing follows facts yet. Retractions will replace a row's fact by the oldest that they leave, or none,
-//! which is why a row may hold no fact; the facts that are not in rows are in the event records.
+//! A retraction replaces a row's fact by the oldest that it leaves, or none, which is why a row may hold no fact; the
+//! facts that are not in rows are in the event records. [`crate::identity`] follows rows.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -120,6 +120,11 @@ pub struct LinkRow {
 }
 
 impl LinkRow {
+    /// A row that is kept elsewhere.
+    pub(crate) fn of(fact: Option<LinkFact>, version: u64) -> Self {
+        Self { fact, version }
+    }
+
     /// The oldest fact that counts; none when there never was one or every one was retracted.
     pub fn fact(&self) -> Option<&LinkFact> {
         self.fact.as_ref()

@@ -1,0 +1,431 @@
+//! The fold over the facts of one bundle, as its root owns it.
+//!
+//! Rows and flags come in, in any order; [`Fold::step`] folds a bounded number of facts; when the fold is
+//! [settled](Fold::is_settled), the components that may have changed come out, and at any time the pieces to store.
+//!
+//! ```text
+//! put, set_shared, set_rules ──▶ rows in the total order of their facts ──step(n)──▶ components ──▶ take_changed
+//!                                     │                    ▲
+//!                                     └─ older than the head: back to the nearest saved state
+//! ```
+//!
+//! A fact younger than all that were folded costs one look at two components. One that is older, or that goes away,
+//! takes the fold back to the nearest saved state in front of it; the facts from there are folded again, as many a
+//! step as the caller allows. The state is saved every [`SAVE_EVERY`] facts, and less often when it is large, so that
+//! saving stays a bounded part of the work: after [`SAVE_SHARE`]-th part as many facts as there are joined
+//! identifiers. Going back costs a look at each of those, once for any number of late facts.
+//!
+//! Invariants:
+//!
+//! 1. Every row's fact is in `facts`, under its place in the total order, and nothing else is.
+//! 2. All facts up to and including `last`, and no others, are folded into `head`, unless `head` is stale; then they
+//!    are folded into the newest saved state, whose `last` it is.
+//! 3. Every saved state is what folding all facts up to its `last` from nothing gives.
+//! 4. A restored fold is as far as the stored one was: replicas that apply the same commands stay alike across
+//!    restarts.
+//!
+//! What it gives is a function of rows, flags and rules alone. How often it went back shows only in which states are
+//! saved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::component::{Component, Member};
+use super::members::{Members, Number};
+use super::partition::Partition;
+use super::pieces::{Flag, Head, PieceKey, RowKey, Saved, StoredRow, Write};
+use super::rules::IdentityRules;
+use super::verdict::Verdict;
+use crate::error::Error;
+use crate::hash::FacetId;
+use crate::link::{LinkFact, LinkRow};
+
+/// After how many facts the state is saved, at the most often.
+pub const SAVE_EVERY: u64 = 1_000;
+/// A state is saved after at least this part of as many facts as there are joined identifiers.
+pub const SAVE_SHARE: u64 = 8;
+
+/// Whether something that came in changed anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// It was known, or is older than what is known.
+    Known,
+    /// It is new.
+    New,
+}
+
+/// How far a fold is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Facts that are folded.
+    pub folded: u64,
+    /// All facts.
+    pub facts: u64,
+}
+
+/// The two ends of a fact.
+pub(super) type Ends = (Number, Number);
+
+/// Facts, flags and rules of a bundle, and what they come to. See the module.
+#[derive(Clone)]
+pub struct Fold {
+    pub(super) rules: Arc<IdentityRules>,
+    pub(super) members: Members,
+    pub(super) rows: BTreeMap<RowKey, StoredRow>,
+    pub(super) facts: BTreeMap<Arc<LinkFact>, Ends>,
+    pub(super) flags: BTreeMap<FacetId, Flag>,
+    head: Partition,
+    stale: bool,
+    last: Option<Arc<LinkFact>>,
+    folded: u64,
+    saved: BTreeMap<u64, Saved>,
+    save_every: u64,
+    /// Identifiers whose component may have changed since someone took the changes.
+    touched: BTreeSet<Number>,
+    unwritten: BTreeSet<PieceKey>,
+}
+
+impl Fold {
+    /// A fold of no facts.
+    pub fn new(rules: Arc<IdentityRules>) -> Self {
+        Self {
+            rules,
+            members: Members::default(),
+            rows: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            flags: BTreeMap::new(),
+            head: Partition::default(),
+            stale: false,
+            last: None,
+            folded: 0,
+            saved: BTreeMap::new(),
+            save_every: SAVE_EVERY,
+            touched: BTreeSet::new(),
+            unwritten: BTreeSet::from([PieceKey::Head]),
+        }
+    }
+
+    /// The same fold, which from now on saves its state after so many facts instead of [`SAVE_EVERY`].
+    #[must_use]
+    pub fn saving_every(mut self, facts: u64) -> Self {
+        self.save_every = facts.max(1);
+        self
+    }
+
+    /// The rules under which facts are followed.
+    pub fn rules(&self) -> &Arc<IdentityRules> {
+        &self.rules
+    }
+
+    /// Puts a row in place of an older version of itself. A version that is known, or older, is no news.
+    ///
+    /// An error says that the row can't be one: a fact stands in two rows, or a facet has two identifiers. Nothing has
+    /// changed then.
+    pub fn put(&mut self, key: RowKey, row: &LinkRow) -> Result<News, Error> {
+        let known = self.rows.get(&key);
+        if known.map_or(0, |known| known.version) >= row.version() {
+            return Ok(News::Known);
+        }
+        let before = known.and_then(|known| known.fact.clone());
+        let withdrawn = known.and_then(|known| known.withdrawn.clone());
+        let stored = match row.fact() {
+            same if same == before.as_deref() => {
+                StoredRow { version: row.version(), fact: before, withdrawn }
+            }
+            None => {
+                if let Some(fact) = &before {
+                    self.go_back_before(fact);
+                    self.facts.remove(fact);
+                }
+                StoredRow { version: row.version(), fact: None, withdrawn: before.or(withdrawn) }
+            }
+            Some(fact) => {
+                if self.facts.contains_key(fact) {
+                    return Err(Error::Invalid { what: "link row", why: "its fact stands in another row" });
+                }
+                if (fact.a == fact.b) != (key.a == key.b) {
+                    return Err(Error::Invalid {
+                        what: "link row",
+                        why: "its facets are not those of its ends",
+                    });
+                }
+                self.members.check(key.a, &fact.a)?;
+                self.members.check(key.b, &fact.b)?;
+                let ends = (self.take_member(key.a, &fact.a)?, self.take_member(key.b, &fact.b)?);
+                if let Some(before) = &before {
+                    self.go_back_before(before);
+                    self.facts.remove(before);
+                }
+                let fact = Arc::new(fact.clone());
+                self.go_back_before(&fact);
+                self.facts.insert(fact.clone(), ends);
+                StoredRow { version: row.version(), fact: Some(fact), withdrawn: None }
+            }
+        };
+        self.rows.insert(key, stored);
+        self.unwritten.insert(PieceKey::Row(key));
+        Ok(News::New)
+    }
+
+    /// Takes in what an identifier's own slot says: whether it is shared. An older version is no news.
+    pub fn set_shared(&mut self, facet: FacetId, version: u64, shared: bool) -> News {
+        let known = self.flags.get(&facet).copied().unwrap_or_default();
+        if known.version >= version {
+            return News::Known;
+        }
+        self.flags.insert(facet, Flag { version, shared });
+        self.unwritten.insert(PieceKey::Flag(facet));
+        if let Some(number) = self.members.number(&facet).filter(|_| known.shared != shared) {
+            let first = self.facts.iter().find(|(_, (a, b))| *a == number || *b == number);
+            if let Some(fact) = first.map(|(fact, _)| fact.clone()) {
+                self.go_back_before(&fact);
+            }
+            self.members.set_shared(number, shared);
+        }
+        News::New
+    }
+
+    /// Takes other rules: everything is folded again.
+    pub fn set_rules(&mut self, rules: Arc<IdentityRules>) -> News {
+        if self.rules == rules {
+            return News::Known;
+        }
+        self.members.set_rules(&rules);
+        self.rules = rules;
+        if let Some((first, _)) = self.facts.first_key_value() {
+            self.go_back_before(&first.clone());
+        }
+        self.unwritten.insert(PieceKey::Head);
+        News::New
+    }
+
+    /// Folds up to this many facts. When late facts took the fold back, the step also looks once at each joined
+    /// identifier of the saved state; so does saving a state.
+    pub fn step(&mut self, facts_max: usize) -> Progress {
+        self.freshen();
+        let from = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        for (fact, ends) in self.facts.range((from, Bound::Unbounded)).take(facts_max) {
+            if self.head.judge(&self.rules, &self.members, *ends, fact) == Verdict::Joined {
+                self.touched.insert(ends.0);
+            }
+            self.last = Some(fact.clone());
+            self.folded += 1;
+            let since = self.folded - self.saved.last_key_value().map_or(0, |(folded, _)| *folded);
+            if since >= self.save_every.max(self.head.joined() as u64 / SAVE_SHARE) {
+                let saved = Saved { folded: self.folded, last: fact.clone(), groups: self.head.groups() };
+                self.saved.insert(self.folded, saved);
+                self.unwritten.insert(PieceKey::Saved(self.folded));
+            }
+            self.unwritten.insert(PieceKey::Head);
+        }
+        self.progress()
+    }
+
+    /// Folds all there is.
+    pub fn settle(&mut self) {
+        self.step(usize::MAX);
+    }
+
+    /// How far the fold is.
+    pub fn progress(&self) -> Progress {
+        Progress { folded: self.folded, facts: self.facts.len() as u64 }
+    }
+
+    /// Whether all facts are folded, so that components are those of all facts. After the youngest fact has gone, the
+    /// fold is settled only when a step, of no facts, has taken it back.
+    pub fn is_settled(&self) -> bool {
+        !self.stale && self.folded == self.facts.len() as u64
+    }
+
+    /// The components of more than one identifier, by home; `None` unless settled.
+    pub fn components(&self) -> Option<Vec<Component>> {
+        let roots: BTreeSet<Number> = self.head.not_alone().map(|n| self.head.root(n)).collect();
+        let mut all: Vec<_> = roots.into_iter().filter_map(|root| self.component(root)).collect();
+        all.sort_by_key(Component::home);
+        self.is_settled().then_some(all)
+    }
+
+    /// The component of an identifier of this bundle; `None` unless settled, and for one that no row names.
+    pub fn component_of(&self, facet: FacetId) -> Option<Component> {
+        let number = self.members.number(&facet).filter(|_| self.is_settled())?;
+        self.component(number)
+    }
+
+    /// The components that may have changed since the last call, by home; `None` unless settled. All whose members,
+    /// home or rules have changed are among them, also identifiers that stand alone now. Whoever keeps what it took
+    /// before tells the changed from the others.
+    pub fn take_changed(&mut self) -> Option<Vec<Component>> {
+        if !self.is_settled() {
+            return None;
+        }
+        let roots: BTreeSet<Number> =
+            std::mem::take(&mut self.touched).into_iter().map(|n| self.head.root(n)).collect();
+        let mut changed: Vec<_> = roots.into_iter().filter_map(|root| self.component(root)).collect();
+        changed.sort_by_key(Component::home);
+        self.unwritten.insert(PieceKey::Head);
+        Some(changed)
+    }
+
+    /// All rows, to be shipped to another root. It [puts](Self::put) them, as it would put any.
+    pub fn rows(&self) -> impl Iterator<Item = (RowKey, LinkRow)> + '_ {
+        self.rows.iter().map(|(key, row)| (*key, LinkRow::of(row.fact.as_deref().cloned(), row.version)))
+    }
+
+    /// All flags as (facet, version, shared), to be shipped likewise.
+    pub fn flags(&self) -> impl Iterator<Item = (FacetId, u64, bool)> + '_ {
+        self.flags.iter().map(|(facet, flag)| (*facet, flag.version, flag.shared))
+    }
+
+    /// What has to be stored since the last call.
+    pub fn take_writes(&mut self) -> Vec<Write> {
+        let keys = std::mem::take(&mut self.unwritten);
+        keys.into_iter().map(|key| Write { key: key.to_bytes(), value: self.piece(key) }).collect()
+    }
+
+    /// The fold whose pieces these are, in any order. It is as far as the stored one was. Under rules of another
+    /// version it starts from the first fact.
+    ///
+    /// Costs a look at each row and saved state, and folding the facts since the newest of those.
+    pub fn restore<'a>(
+        rules: Arc<IdentityRules>,
+        pieces: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, Error> {
+        let (mut fold, mut head, mut states) = (Self::new(rules), None, Vec::new());
+        for (key, value) in pieces {
+            match PieceKey::from_slice(key)? {
+                PieceKey::Head => head = Some(Head::decode(value)?),
+                PieceKey::Row(key) => {
+                    fold.rows.insert(key, StoredRow::decode(value)?);
+                }
+                PieceKey::Flag(facet) => {
+                    fold.flags.insert(facet, Flag::read(value)?);
+                }
+                PieceKey::Saved(_) => states.push(value),
+            }
+        }
+        let head = head.ok_or(Error::Invalid { what: "fold", why: "its head is missing" })?;
+        for (key, row) in std::mem::take(&mut fold.rows) {
+            if let Some(fact) = row.fact.as_ref().or(row.withdrawn.as_ref()) {
+                let ends = (fold.take_member(key.a, &fact.a)?, fold.take_member(key.b, &fact.b)?);
+                if let Some(fact) = &row.fact {
+                    fold.facts.insert(fact.clone(), ends);
+                }
+            }
+            fold.rows.insert(key, row);
+        }
+        for state in states {
+            let state = Saved::decode(state, &fold.members)?;
+            fold.saved.insert(state.folded, state);
+        }
+        if head.untaken {
+            fold.touched = (0..fold.members.len() as Number).collect();
+        }
+        if head.rules_version != fold.rules.version() {
+            fold.touched = (0..fold.members.len() as Number).collect();
+            fold.drop_saved(|_| true);
+            fold.go_on_from_saved();
+            fold.unwritten.insert(PieceKey::Head);
+            return Ok(fold);
+        }
+        fold.go_on_from_saved();
+        if !head.stale {
+            fold.freshen();
+        }
+        let behind = head.folded.checked_sub(fold.folded).and_then(|n| usize::try_from(n).ok());
+        let behind = behind
+            .ok_or(Error::Invalid { what: "head of a fold", why: "a saved state is in front of it" })?;
+        if behind > 0 {
+            // These joins were taken note of before, or are among those that nobody has taken.
+            let touched = fold.touched.clone();
+            fold.step(behind);
+            fold.touched = touched;
+        }
+        fold.unwritten.clear();
+        if fold.folded != head.folded || fold.last.as_deref() != head.last.as_deref() {
+            return Err(Error::Invalid { what: "head of a fold", why: "it is not where its rows say" });
+        }
+        Ok(fold)
+    }
+
+    fn take_member(&mut self, facet: FacetId, identifier: &crate::Identifier) -> Result<Number, Error> {
+        let shared = self.flags.get(&facet).is_some_and(|flag| flag.shared);
+        self.members.take(facet, identifier, &self.rules, shared)
+    }
+
+    /// Makes sure that the fact is in front of the fold: it is about to come, go, or be judged differently.
+    fn go_back_before(&mut self, fact: &LinkFact) {
+        if self.last.as_deref().is_none_or(|last| last < fact) {
+            return;
+        }
+        // What was joined may come apart; what will be joined is noted by the steps to come.
+        if !self.stale {
+            self.touched.extend(self.head.not_alone());
+        }
+        self.drop_saved(|saved| *saved.last >= *fact);
+        self.go_on_from_saved();
+        self.unwritten.insert(PieceKey::Head);
+    }
+
+    fn drop_saved(&mut self, which: impl Fn(&Saved) -> bool) {
+        let dropped = self.saved.extract_if(.., |_, saved| which(saved));
+        self.unwritten.extend(dropped.map(|(folded, _)| PieceKey::Saved(folded)));
+    }
+
+    fn go_on_from_saved(&mut self) {
+        let newest = self.saved.last_key_value();
+        (self.folded, self.last) = newest.map_or((0, None), |(n, saved)| (*n, Some(saved.last.clone())));
+        self.stale = true;
+    }
+
+    /// Brings the head to where [`Self::go_on_from_saved`] says it is; once for any number of calls of it.
+    fn freshen(&mut self) {
+        if self.stale {
+            let groups = self.saved.last_key_value().map_or(&[][..], |(_, saved)| &saved.groups);
+            self.head = Partition::of_groups(groups, &self.members);
+            self.stale = false;
+            self.unwritten.insert(PieceKey::Head);
+        }
+        self.head.grow(self.members.len());
+    }
+
+    fn component(&self, number: Number) -> Option<Component> {
+        self.component_in(&self.head, number)
+    }
+
+    /// The component of an identifier in a partition of this fold's members.
+    pub(super) fn component_in(&self, partition: &Partition, number: Number) -> Option<Component> {
+        let member = |number: Number| {
+            let known = self.members.get(number);
+            Member {
+                identifier: known.identifier.clone(),
+                facet: known.facet,
+                first_linked: partition.first(number),
+            }
+        };
+        Component::new(partition.set(number).map(member).collect(), &self.rules)
+    }
+
+    fn piece(&self, key: PieceKey) -> Option<Vec<u8>> {
+        match key {
+            PieceKey::Head => {
+                let (folded, last) = (self.folded, self.last.clone());
+                let (untaken, stale) = (!self.touched.is_empty(), self.stale);
+                Some(Head { rules_version: self.rules.version(), folded, last, untaken, stale }.encode())
+            }
+            PieceKey::Row(key) => self.rows.get(&key).map(StoredRow::encode),
+            PieceKey::Flag(facet) => self.flags.get(&facet).map(prost::Message::encode_to_vec),
+            PieceKey::Saved(folded) => self.saved.get(&folded).map(|saved| saved.encode(&self.members)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Fold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fold")
+            .field("identifiers", &self.members.len())
+            .field("progress", &self.progress())
+            .field("saved", &self.saved.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,212 @@
+//! The components so far: disjoint sets of identifiers that can be joined, listed, saved and brought back.
+//!
+//! Sets are trees of parent numbers (union by size, paths halved on the way). The members of a set are also a ring, so
+//! that joining two sets is swapping two successors and listing one needs nothing else. Each set counts its members by
+//! namespace, and each member keeps the time of the oldest fact followed about it, which settles ties for the home.
+//!
+//! Source: Tarjan and van Leeuwen, "Worst-case Analysis of Set Union Algorithms" (JACM 31, 1984).
+
+use super::members::{Members, Number};
+use super::rules::IdentityRules;
+use super::verdict::{Refusal, Verdict};
+use crate::link::LinkFact;
+
+/// Which identifiers are together. Identifiers beyond its length stand alone.
+#[derive(Clone, Default)]
+pub(super) struct Partition {
+    nodes: Vec<Node>,
+    /// How many identifiers are not alone.
+    joined: usize,
+}
+
+#[derive(Clone)]
+struct Node {
+    parent: Number,
+    /// The next member of the ring.
+    next: Number,
+    size: u32,
+    /// Time of the oldest followed fact; `i64::MAX` when there is none.
+    first: i64,
+    /// Members by namespace, sorted; of roots with more than one member only.
+    counts: Vec<(u16, u32)>,
+}
+
+/// A saved set: its members with the times of their oldest followed facts.
+pub(super) type Group = Vec<(Number, i64)>;
+
+impl Partition {
+    /// Room for as many identifiers.
+    pub(super) fn grow(&mut self, members: usize) {
+        for number in self.nodes.len()..members {
+            let number = number as Number;
+            self.nodes.push(Node { parent: number, next: number, size: 1, first: i64::MAX, counts: vec![] });
+        }
+    }
+
+    /// How many identifiers are not alone.
+    pub(super) fn joined(&self) -> usize {
+        self.joined
+    }
+
+    /// The root of a set; itself for one that stands alone.
+    pub(super) fn root(&self, mut number: Number) -> Number {
+        while let Some(node) = self.nodes.get(number as usize) {
+            if node.parent == number {
+                break;
+            }
+            number = node.parent;
+        }
+        number
+    }
+
+    fn root_halving(&mut self, mut number: Number) -> Number {
+        loop {
+            let parent = self.nodes[number as usize].parent;
+            if parent == number {
+                return number;
+            }
+            let grandparent = self.nodes[parent as usize].parent;
+            self.nodes[number as usize].parent = grandparent;
+            number = grandparent;
+        }
+    }
+
+    /// The members of the set that the identifier is in, itself included.
+    pub(super) fn set(&self, number: Number) -> impl Iterator<Item = Number> + '_ {
+        let next = move |at: &Number| {
+            let next = self.nodes.get(*at as usize).map_or(number, |node| node.next);
+            (next != number).then_some(next)
+        };
+        std::iter::successors(Some(number), next)
+    }
+
+    /// When an identifier was first followed anywhere, microseconds since the epoch.
+    pub(super) fn first(&self, number: Number) -> Option<i64> {
+        let first = self.nodes.get(number as usize)?.first;
+        (first != i64::MAX).then_some(first)
+    }
+
+    /// Identifiers that are not alone.
+    pub(super) fn not_alone(&self) -> impl Iterator<Item = Number> + '_ {
+        let alone = |(number, node): &(usize, &Node)| node.next as usize == *number;
+        self.nodes.iter().enumerate().filter(move |entry| !alone(entry)).map(|(number, _)| number as Number)
+    }
+
+    /// Follows a fact or refuses it. Both numbers must be within [`Self::grow`].
+    pub(super) fn judge(
+        &mut self,
+        rules: &IdentityRules,
+        members: &Members,
+        (a, b): (Number, Number),
+        fact: &LinkFact,
+    ) -> Verdict {
+        let (known_a, known_b) = (members.get(a), members.get(b));
+        if a == b {
+            return Verdict::Refused(Refusal::SelfLink);
+        }
+        if known_a.blocked || known_b.blocked {
+            return Verdict::Refused(Refusal::Blocked);
+        }
+        if !rules.trusts(&fact.source, fact.a.namespace(), fact.b.namespace()) {
+            return Verdict::Refused(Refusal::SourceNotTrusted);
+        }
+        if known_a.shared || known_b.shared {
+            return Verdict::Refused(Refusal::Shared);
+        }
+        let (root_a, root_b) = (self.root_halving(a), self.root_halving(b));
+        if root_a != root_b {
+            let (counts_a, counts_b) = (self.counts(root_a, members), self.counts(root_b, members));
+            // A namespace that only one side has doesn't grow, even where an alias has brought it over its limit.
+            let over = common(&counts_a, &counts_b).filter(|(space, sum)| {
+                let namespace = members.namespace(*space);
+                *sum > u64::from(members.limit(*space)) && !IdentityRules::exempts(fact.kind, namespace)
+            });
+            if let Some(namespace) =
+                over.map(|(space, _)| members.namespace(space)).min_by_key(|n| n.as_str())
+            {
+                return Verdict::Refused(Refusal::Limit { namespace: namespace.clone() });
+            }
+            self.join(root_a, root_b, sum(&counts_a, &counts_b));
+        }
+        for number in [a, b] {
+            let first = &mut self.nodes[number as usize].first;
+            *first = fact.timestamp.min(*first);
+        }
+        if root_a == root_b { Verdict::Confirmed } else { Verdict::Joined }
+    }
+
+    fn counts(&self, root: Number, members: &Members) -> Vec<(u16, u32)> {
+        let node = &self.nodes[root as usize];
+        if node.size == 1 { vec![(members.get(root).space, 1)] } else { node.counts.clone() }
+    }
+
+    fn join(&mut self, a: Number, b: Number, counts: Vec<(u16, u32)>) {
+        let [size_a, size_b] = [a, b].map(|root| self.nodes[root as usize].size);
+        self.joined += usize::from(size_a == 1) + usize::from(size_b == 1);
+        let (small, large) = if size_a < size_b { (a, b) } else { (b, a) };
+        let (next_small, next_large) = (self.nodes[small as usize].next, self.nodes[large as usize].next);
+        let node = &mut self.nodes[small as usize];
+        node.parent = large;
+        node.next = next_large;
+        node.counts = vec![];
+        let node = &mut self.nodes[large as usize];
+        node.next = next_small;
+        node.size = size_a + size_b;
+        node.counts = counts;
+    }
+
+    /// The sets of more than one member, in no particular order.
+    pub(super) fn groups(&self) -> Vec<Group> {
+        let is_root = |number: &Number| self.nodes[*number as usize].parent == *number;
+        let group = |root: Number| self.set(root).map(|n| (n, self.nodes[n as usize].first)).collect();
+        self.not_alone().filter(is_root).map(group).collect()
+    }
+
+    /// The partition of [`Self::groups`], which must be disjoint and name members only.
+    pub(super) fn of_groups(groups: &[Group], members: &Members) -> Self {
+        let mut partition = Self::default();
+        partition.grow(members.len());
+        for group in groups {
+            let Some((&(root, _), size)) = group.first().zip(u32::try_from(group.len()).ok()) else {
+                continue;
+            };
+            partition.joined += group.len();
+            let mut counts: Vec<(u16, u32)> = group.iter().map(|(n, _)| (members.get(*n).space, 1)).collect();
+            counts.sort_unstable();
+            counts.dedup_by(|b, a| {
+                a.0 == b.0 && {
+                    a.1 += b.1;
+                    true
+                }
+            });
+            for (i, &(number, first)) in group.iter().enumerate() {
+                let next = group[(i + 1) % group.len()].0;
+                let node = &mut partition.nodes[number as usize];
+                (node.parent, node.next, node.first) = (root, next, first);
+            }
+            let node = &mut partition.nodes[root as usize];
+            (node.size, node.counts) = (size, counts);
+        }
+        partition
+    }
+}
+
+/// The namespaces that both have, with their sums.
+fn common<'a>(a: &'a [(u16, u32)], b: &'a [(u16, u32)]) -> impl Iterator<Item = (u16, u64)> + 'a {
+    a.iter().filter_map(|(space, n)| {
+        let other = b.binary_search_by_key(space, |entry| entry.0).ok()?;
+        Some((*space, u64::from(*n) + u64::from(b[other].1)))
+    })
+}
+
+fn sum(a: &[(u16, u32)], b: &[(u16, u32)]) -> Vec<(u16, u32)> {
+    let mut all = [a, b].concat();
+    all.sort_unstable();
+    all.dedup_by(|b, a| {
+        a.0 == b.0 && {
+            a.1 += b.1;
+            true
+        }
+    });
+    all
+}
