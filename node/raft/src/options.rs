@@ -13,7 +13,7 @@ pub struct Options {
     /// This node's id, the upper half of its peers' ids. Not zero.
     pub node: u32,
     /// Tasks that groups are dealt out to. A driver gives its groups turns one after the other and sends and writes
-    /// for all of them at once, so fewer drivers mean larger batches; one keeps some ten thousand turns a second going.
+    /// for all of them at once, so fewer drivers mean larger batches.
     pub drivers: usize,
     /// Length of a tick. 50 ms: a dead leader is replaced within 2 s.
     pub tick: Duration,
@@ -144,8 +144,8 @@ impl Options {
         config.max_committed_size_per_ready = self.committed_bytes_per_ready_max as u64;
         config.pre_vote = true;
         config.check_quorum = true;
-        // A follower hears of a commit with the next entries, heartbeat or read round, not by a message of its own:
-        // that would be half of all messages. It applies up to a heartbeat later for that; nobody waits for it.
+        // A follower hears of a commit with the next entries, heartbeat or read round, not by a message of its own (and
+        // an answer to it). It applies up to a heartbeat later for that; a read barrier there brings the commit along.
         config.skip_bcast_commit = true;
         // Merging appends to a peer would ignore `max_size_per_msg`.
         config.batch_append = false;

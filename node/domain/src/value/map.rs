@@ -1,8 +1,8 @@
 //! An object: keys in the order of their bytes, in one vector.
 //!
-//! Objects of events have some ten keys. One block of memory for all of them is made and dropped several times faster
-//! than the nodes of a B-tree, and walking it touches half the memory. A look-up is a binary search. Inserting one by
-//! one in random order moves what comes behind; whoever reads many keys gathers them first ([`Map::from_pairs`]).
+//! Objects of events have some ten keys: one block of memory holds them all, instead of a B-tree's large nodes. A
+//! look-up is a binary search. Inserting one by one in random order moves what comes behind; whoever reads many keys
+//! gathers them first ([`Map::from_pairs`]).
 
 use std::fmt;
 

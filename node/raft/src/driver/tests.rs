@@ -129,7 +129,9 @@ async fn every_wake_is_followed_by_a_turn_that_sees_what_came_before_it() {
     let running = Running::start();
     let group = running.add(&[]);
     let other = group.clone();
-    // Two wakes, the second one while the turn after the first begins, at every distance; then none for a while.
+    // Two wakes, the second one while the turn after the first begins, at every distance; then none for a while. It
+    // sees a wake that is dropped; it rarely meets the few instructions in which a plain store in `Waker::begin` would
+    // lose one: the tests of whole groups, run many times, do.
     let waking = std::thread::spawn(move || {
         for number in 1..=PAIRS {
             other.1.wake();
