@@ -4,6 +4,7 @@
 //! Properties and context travel as JSON text and are handed through as they are, whatever their numbers' size.
 
 mod admin;
+mod identity;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 pub use admin::{Node, QuarantineEntry, Replica, Source, Status, role_name, state_name};
+pub use identity::{Explanation, Split};
 
 use crate::{
     Error,
@@ -111,6 +113,8 @@ pub struct Profile<'a> {
     sources: &'a [String],
     version: &'a str,
     type_counts: &'a BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules_version: Option<u64>,
 }
 
 impl<'a> From<&'a proto::Profile> for Profile<'a> {
@@ -127,6 +131,7 @@ impl<'a> From<&'a proto::Profile> for Profile<'a> {
             sources: &profile.sources,
             version: &profile.version,
             type_counts: &profile.type_counts,
+            rules_version: profile.rules_version,
         }
     }
 }

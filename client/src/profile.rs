@@ -53,6 +53,32 @@ impl Client {
         Ok(answer.entries.into_iter().map(|entry| entry.profile).collect())
     }
 
+    /// Why identifiers are one customer, or are not.
+    ///
+    /// # Errors
+    /// Refused with NOT_FOUND when nothing is known under the key.
+    pub async fn explain(&self, request: proto::ExplainRequest) -> Result<proto::ExplainResponse, Error> {
+        let send = |channel, request| async move {
+            Profiles::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).explain(request).await
+        };
+        self.call(Kind::Read, self.deadline(), &request, send).await
+    }
+
+    /// Takes link facts back, or tells what that would do. A request without an id gets one, so that trying again is
+    /// harmless.
+    ///
+    /// # Errors
+    /// When the request is refused, or not known to be in force by the deadline.
+    pub async fn split(&self, mut request: proto::SplitRequest) -> Result<proto::SplitResponse, Error> {
+        if request.id.is_empty() {
+            request.id = unique_id();
+        }
+        let send = |channel, request| async move {
+            Profiles::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).split(request).await
+        };
+        self.call(Kind::Read, self.deadline(), &request, send).await
+    }
+
     /// All profiles by rising id, at most `limit`; the request's own limit is set page by page.
     pub fn profile_pages(
         &self,
@@ -66,6 +92,13 @@ impl Client {
     pub fn timeline_pages(&self, request: proto::TimelineRequest, limit: Option<u64>) -> TimelinePages {
         TimelinePages { client: self.clone(), request, walk: Walk::new(limit) }
     }
+}
+
+/// An id that no other call makes: the time, and the randomness that the standard library keys its tables with.
+fn unique_id() -> String {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    let random = RandomState::new().build_hasher().finish();
+    format!("{:016x}-{random:016x}", jiff::Timestamp::now().as_microsecond())
 }
 
 /// Where a pager stands.

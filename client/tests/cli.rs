@@ -32,6 +32,7 @@ fn profile() -> proto::Profile {
         sources: vec!["de\u{1b}[2Jfault".into()],
         version: "000000000000001f".into(),
         type_counts: Default::default(),
+        rules_version: None,
     }
 }
 

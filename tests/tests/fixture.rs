@@ -122,15 +122,69 @@ fn seen(cluster: &Cluster) -> Value {
     })
 }
 
-async fn write() {
+/// Looks again and again until there is what is looked for.
+async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), found).await.expect("it should be there by now")
+}
+
+/// Profiles without what depends on a cluster's own key, in an order that doesn't either.
+fn without_ids(seen: &Value) -> Vec<String> {
+    let bare = |profile: &Value| {
+        let mut profile = profile.clone();
+        profile.as_object_mut().unwrap().remove("profile_id");
+        profile.as_object_mut().unwrap().remove("rules_version");
+        profile.to_string()
+    };
+    let mut all: Vec<String> = seen["profiles"].as_array().unwrap().iter().map(bare).collect();
+    all.sort();
+    all
+}
+
+/// All events, whosever they are, without the time at which they came.
+fn all_events(seen: &Value) -> Vec<String> {
+    let timelines = seen["timelines"].as_object().unwrap().values();
+    let events = timelines.flat_map(|events| events.as_array().unwrap()).map(|event| {
+        let mut event = event.clone();
+        event.as_object_mut().unwrap().remove("received_at");
+        event.to_string()
+    });
+    let mut all: Vec<String> = events.collect();
+    all.sort();
+    all
+}
+
+/// What a cluster of today makes of the same items: profiles and events.
+async fn resolved_today() -> (Vec<String>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
-    let mut cluster = start(folder.path()).await;
-    let create = CreateRequest {
+    let cluster = start(folder.path()).await;
+    let made = SourceServiceClient::new(cluster.channel(0)).create(shop()).await.unwrap().into_inner();
+    for key in ["", made.write_key.as_str()] {
+        outcomes(&cluster.channel(0), key).await;
+    }
+    let seen = seen(&cluster);
+    (without_ids(&seen), all_events(&seen))
+}
+
+fn shop() -> CreateRequest {
+    CreateRequest {
         name: "shop".into(),
         primary_order: vec!["crm_id".into()],
         default_currency: "EUR".into(),
-    };
-    let made = SourceServiceClient::new(cluster.channel(0)).create(create).await.unwrap().into_inner();
+    }
+}
+
+async fn write() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = start(folder.path()).await;
+    let made = SourceServiceClient::new(cluster.channel(0)).create(shop()).await.unwrap().into_inner();
     let taken = outcomes(&cluster.channel(0), "").await;
     assert_eq!(taken.iter().filter(|outcome| **outcome == ItemOutcome::Accepted).count(), 11);
     assert_eq!(taken.iter().filter(|outcome| **outcome == ItemOutcome::Quarantined).count(), 4);
@@ -169,7 +223,14 @@ async fn data_of_the_first_version_is_read_as_it_was_written() {
     let mut expected: Value = serde_json::from_str(&fs::read_to_string(file("json")).unwrap()).unwrap();
     let key = expected.as_object_mut().unwrap().remove("write_key").unwrap();
     let mut cluster = start(folder.path()).await;
-    assert_eq!(seen(&cluster), expected);
+    // That version recorded links and resolved none. What they come to is what a cluster of today makes of the same.
+    let (profiles, events) = resolved_today().await;
+    let now = until(|| Some(seen(&cluster)).filter(|now| without_ids(now) == profiles)).await;
+    assert_eq!(all_events(&now), events);
+    for kept in ["cluster_id", "shards", "sources", "quarantine"] {
+        assert_eq!(now[kept], expected[kept], "{kept}");
+    }
+    assert_eq!(all_events(&now), all_events(&expected));
 
     // It knows what it has: sent again, all is a repetition, for each source.
     for key in ["", key.as_str().unwrap()] {
@@ -177,7 +238,7 @@ async fn data_of_the_first_version_is_read_as_it_was_written() {
             assert!(matches!(outcome, ItemOutcome::Duplicate | ItemOutcome::Quarantined), "{outcome:?}");
         }
     }
-    assert_eq!(seen(&cluster), expected);
+    assert_eq!(seen(&cluster), now);
     // And it goes on, also over another restart.
     let next = r#"{"type":"track","event":"Order Completed","userId":"ann","messageId":"m-99","properties":{"revenue":"0.01"}}"#;
     ask::accepted(&cluster.channel(0), vec![ask::json(next)]).await;
@@ -185,7 +246,7 @@ async fn data_of_the_first_version_is_read_as_it_was_written() {
     cluster.launch(0);
     cluster.healthy().await;
     let profile = ask::profile(&cluster.channel(0), "user_id", "ann").await.unwrap();
-    let known = expected["profiles"]
+    let known = now["profiles"]
         .as_array()
         .unwrap()
         .iter()

@@ -94,7 +94,7 @@ fn pure_code_has_no_clock_no_chance_and_no_unordered_maps() {
     const BANNED: [&str; 7] =
         ["SystemTime::now", "Instant::now", "rand::", "getrandom", "HashMap", "HashSet", "tokio::"];
     let pure = |path: &str| {
-        ["node/domain/src", "node/matching/src", "node/shard/src/apply"]
+        ["node/domain/src", "node/identity/src", "node/matching/src", "node/shard/src/apply"]
             .iter()
             .any(|folder| path.starts_with(folder))
             && !path.contains("/tests/")
@@ -132,10 +132,14 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     BTreeMap::from([
         ("isthmus-proto", vec![]),
         ("isthmus-domain", vec![]),
+        ("isthmus-identity", vec!["isthmus-domain", "isthmus-proto"]),
         ("isthmus-matching", vec![]),
         ("isthmus-storage", vec![]),
         ("isthmus-raft", vec!["isthmus-proto", "isthmus-storage"]),
-        ("isthmus-shard", vec!["isthmus-domain", "isthmus-proto", "isthmus-raft", "isthmus-storage"]),
+        (
+            "isthmus-shard",
+            vec!["isthmus-domain", "isthmus-identity", "isthmus-proto", "isthmus-raft", "isthmus-storage"],
+        ),
         ("isthmus-coordinator", vec!["isthmus-domain", "isthmus-proto", "isthmus-raft", "isthmus-storage"]),
         (
             "isthmus-router",
@@ -146,6 +150,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             vec![
                 "isthmus-coordinator",
                 "isthmus-domain",
+                "isthmus-identity",
                 "isthmus-proto",
                 "isthmus-raft",
                 "isthmus-router",

@@ -13,6 +13,7 @@ mod output;
 mod profile;
 mod quarantine;
 mod source;
+mod split;
 
 use std::{
     ffi::OsString,

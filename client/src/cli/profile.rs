@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use crate::cli::{
     failure::{Done, Failure},
     output::{Output, complain},
+    split::{Split, explain, split},
 };
 
 pub const EXAMPLES: &str = "\
@@ -15,6 +16,8 @@ Examples:
   isthmus profile get user_id:42 --output json
   isthmus profile get 00112233445566778899aabbccddeeff
   isthmus profile timeline email:a@b.de --limit 20
+  isthmus profile explain user_id:42 email:a@b.de
+  isthmus profile split user_id:42 anonymous_id:kiosk-7 --never --preview
   isthmus profile list --output json > profiles.jsonl";
 
 /// How many rows a table has unless a limit is given.
@@ -43,6 +46,17 @@ pub enum ProfileVerb {
         #[command(flatten)]
         freshness: Freshness,
     },
+    /// Show why a customer's identifiers are one customer, or why two are not
+    Explain {
+        /// Any identifier, as NAMESPACE:VALUE, or the profile's id
+        #[arg(value_name = "PROFILE", value_parser = profile_key)]
+        key: ProfileKey,
+        /// Another identifier
+        #[arg(value_name = "OTHER", value_parser = profile_key)]
+        other: Option<ProfileKey>,
+    },
+    /// Take links back: what they joined comes apart, and nothing that was said is lost
+    Split(Split),
     /// Show all profiles, in the order of their ids
     List {
         /// At most so many profiles [default: all with --output json, else 50]
@@ -99,6 +113,8 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
             let request = proto::TimelineRequest { key: Some(key.into()), consistency, ..Default::default() };
             timeline(&client, request, limit, output).await?;
         }
+        ProfileVerb::Explain { key, other } => return explain(key, other, &client, output).await,
+        ProfileVerb::Split(what) => return split(what, &client, output).await,
         ProfileVerb::List { limit, freshness } => {
             let request = proto::ProfileServiceListRequest {
                 consistency: freshness.consistency()?,

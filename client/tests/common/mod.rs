@@ -262,6 +262,22 @@ impl profile::ProfileService for Services {
         let (events, next_cursor) = page(&self.state().events, request.limit, &request.cursor);
         Ok(Response::new(proto::TimelineResponse { events, next_cursor }))
     }
+
+    async fn explain(
+        &self,
+        request: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::ExplainResponse>, Status> {
+        self.begin("explain", &request).await?;
+        Ok(Response::new(proto::ExplainResponse { together: true, ..Default::default() }))
+    }
+
+    async fn split(
+        &self,
+        request: Request<proto::SplitRequest>,
+    ) -> Result<Response<proto::SplitResponse>, Status> {
+        self.begin("split", &request).await?;
+        Ok(Response::new(proto::SplitResponse { id: request.into_inner().id, ..Default::default() }))
+    }
 }
 
 #[tonic::async_trait]

@@ -120,8 +120,8 @@ pub struct LinkRow {
 }
 
 impl LinkRow {
-    /// A row that is kept elsewhere.
-    pub(crate) fn of(fact: Option<LinkFact>, version: u64) -> Self {
+    /// A row as another keeps it, in one of its versions.
+    pub fn of(fact: Option<LinkFact>, version: u64) -> Self {
         Self { fact, version }
     }
 

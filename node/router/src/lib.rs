@@ -25,6 +25,7 @@
 //! | `router` | [`Router`], and the loop around a pursuit |
 //! | `ingest` | split, send, put back in order |
 //! | `read`, `pages` | facets, events; facets and quarantine over all shards |
+//! | `profiles` | which identifiers are one customer, why, and taking that back |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
 //! | `exchange` | calls between nodes |
 //!
@@ -40,6 +41,7 @@ mod ingest;
 mod local;
 mod options;
 mod pages;
+mod profiles;
 mod pursuit;
 mod read;
 mod router;
@@ -51,7 +53,8 @@ pub use exchange::{ExchangeOptions, ExchangeService, peer_server};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};
 pub use options::RouterOptions;
-pub use pages::{FacetsPage, QuarantinePage};
-pub use read::{EventsPage, ReadLevel};
+pub use pages::{FacetsPage, ProfilesPage, QuarantinePage};
+pub use profiles::{Membership, ProfileParts};
+pub use read::{EventsPage, Facet, ReadLevel};
 pub use router::Router;
 pub use topology::Topology;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use isthmus_domain::{FacetId, Stamp};
 use isthmus_proto::internal::v1::{
-    ReadEventsCall, ReadEventsReply, ReadFacetsCall, ReadFacetsReply, ReadLevel as WireLevel, StoredEvent,
-    shard_call, shard_reply,
+    FacetEntry, ReadEventsCall, ReadEventsReply, ReadFacetsCall, ReadFacetsReply, ReadLevel as WireLevel,
+    StoredEvent, shard_call, shard_reply,
 };
 use tokio::time::Instant;
 
@@ -68,6 +68,24 @@ pub struct EventsPage {
     pub stamp: Stamp,
 }
 
+/// A facet, and where its customer is put together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facet {
+    /// The encoded [`FacetSummary`](isthmus_domain::FacetSummary); `None` where nothing was said under it.
+    pub summary: Option<Bytes>,
+    /// The facet of its home, and the epoch since which it has it; `None` when it was never linked.
+    pub home: Option<(FacetId, u64)>,
+}
+
+impl Facet {
+    pub(crate) fn of(entry: FacetEntry) -> Self {
+        Self {
+            home: FacetId::from_slice(&entry.home).map(|home| (home, entry.epoch)),
+            summary: Some(entry.summary).filter(|bytes| !bytes.is_empty()),
+        }
+    }
+}
+
 /// Facets that one call asks for; more of one shard are several calls.
 const FACETS_MAX: usize = 1_000;
 
@@ -88,8 +106,7 @@ impl FacetsPart {
 }
 
 impl Router {
-    /// Reads facets' summaries: for each id, in order, the encoded [`FacetSummary`](isthmus_domain::FacetSummary), or
-    /// `None` where nothing was said under it; and the largest stamp of the shards asked.
+    /// Reads facets, for each id, in order; and the largest stamp of the shards asked.
     ///
     /// # Errors
     /// As a whole, with the first error of a shard, when one does not answer by the deadline.
@@ -98,8 +115,8 @@ impl Router {
         ids: &[FacetId],
         level: ReadLevel,
         deadline: Instant,
-    ) -> Result<(Vec<Option<Bytes>>, Stamp), Error> {
-        let (mut summaries, mut stamp) = (vec![None; ids.len()], Stamp::ZERO);
+    ) -> Result<(Vec<Facet>, Stamp), Error> {
+        let (mut facets, mut stamp) = (vec![Facet::default(); ids.len()], Stamp::ZERO);
         let mut open: Vec<usize> = (0..ids.len()).collect();
         let mut attempt = 0;
         while !open.is_empty() {
@@ -127,10 +144,8 @@ impl Router {
                 };
                 stamp = stamp.max(Stamp(reply.stamp));
                 for (index, entry) in part.indexes.into_iter().zip(reply.facets) {
-                    match summaries.get_mut(index) {
-                        Some(summary) if !entry.not_owned => {
-                            *summary = Some(entry.summary).filter(|bytes| !bytes.is_empty());
-                        }
+                    match facets.get_mut(index) {
+                        Some(facet) if !entry.not_owned => *facet = Facet::of(entry),
                         _ => elsewhere.push(index),
                     }
                 }
@@ -141,7 +156,7 @@ impl Router {
                 attempt += 1;
             }
         }
-        Ok((summaries, stamp))
+        Ok((facets, stamp))
     }
 
     /// Reads one shard's part; no reply when the shard is no more.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use isthmus_domain::{FacetId, FacetSummary};
+use isthmus_identity::stored::Record;
 use isthmus_proto::internal::v1::{
     CallError, ChangeMembersCall, CommandItem, DeliverCommand, DeliverReply, DoneReply, FacetEntry,
     IngestCall, IngestReply, QuarantineRow, ReadEventsCall, ReadEventsReply, ReadFacetsCall, ReadFacetsReply,
@@ -56,6 +57,9 @@ impl ShardHandle {
             Call::ReplicaStatus(_) => Ok(Reply::ReplicaStatus(self.status())),
             Call::Transfer(call) => self.transfer(call.to_peer, deadline).await.map(Reply::Done),
             Call::ChangeMembers(call) => self.change_members(call, deadline).await.map(Reply::Done),
+            Call::ReadMembers(call) => self.read_members(call, deadline).await.map(Reply::ReadMembers),
+            Call::Retract(call) => self.retract(call, deadline).await.map(Reply::Retract),
+            Call::ReadRoot(call) => self.read_root(call, deadline).await.map(Reply::ReadRoot),
         };
         reply.map_err(CallError::from)
     }
@@ -66,7 +70,7 @@ impl ShardHandle {
         Ok(self.group.propose(Bytes::from(command.encode_to_vec()), deadline).await?.outcome)
     }
 
-    fn must_lead(&self) -> Result<(), Error> {
+    pub(crate) fn must_lead(&self) -> Result<(), Error> {
         let (state, role, leader) = self.group.leadership();
         match (state, role) {
             (ReplicaState::Running, Role::Leader) => Ok(()),
@@ -90,13 +94,14 @@ impl ShardHandle {
         if parts.len() == 1
             && let Some(only) = parts.pop()
         {
-            return self.queue.propose(only, deadline).await;
+            let taken = self.queue.propose(only, deadline).await?;
+            return self.in_force(taken, deadline).await;
         }
         let mut whole = IngestReply::default();
         let mut outcomes = Vec::new();
-        for reply in join_all(parts.into_iter().map(|part| self.queue.propose(part, deadline))).await {
+        for taken in join_all(parts.into_iter().map(|part| self.queue.propose(part, deadline))).await {
             // One part of unknown outcome makes the call's unknown: its attempts are asked again.
-            let reply = reply?;
+            let reply = self.in_force(taken?, deadline).await?;
             let from = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
             outcomes.extend_from_slice(&reply.outcomes);
             whole.reasons.extend(reply.reasons.into_iter().map(|mut reason| {
@@ -111,7 +116,7 @@ impl ShardHandle {
     }
 
     /// Waits until the replica may answer a read of this level.
-    async fn barrier(&self, level: Option<ReadLevel>, deadline: Instant) -> Result<(), Error> {
+    pub(crate) async fn barrier(&self, level: Option<ReadLevel>, deadline: Instant) -> Result<(), Error> {
         let level = level.unwrap_or_default();
         let stamp = self.shared.state.read().meta.stamp.0;
         if level.min_stamp > 0 && stamp >= level.min_stamp {
@@ -139,16 +144,21 @@ impl ShardHandle {
             .collect::<Option<_>>()
             .ok_or(Error::Invalid("a facet's id is not 16 bytes"))?;
         self.barrier(call.level, deadline).await?;
-        let (summaries, stamp) = if ids.iter().all(|id| read::is_resident(&self.shared, id)) {
-            read::facets(&self.shared, &ids)?
+        let of = |shared: &crate::Shared, ids: &[FacetId]| {
+            let (summaries, stamp) = read::facets(shared, ids)?;
+            let records = ids.iter().map(|id| read::record(shared, id)).collect::<Result<Vec<_>, _>>()?;
+            Ok((summaries, records, stamp))
+        };
+        let (summaries, records, stamp) = if ids.iter().all(|id| read::is_resident(&self.shared, id)) {
+            of(&self.shared, &ids)?
         } else {
             let (shared, ids) = (self.shared.clone(), ids.clone());
-            blocking(move || read::facets(&shared, &ids)).await?
+            blocking(move || of(&shared, &ids)).await?
         };
         let owned = self.shared.state.read().meta.owned.clone();
-        let entries = ids.iter().zip(summaries).map(|(id, summary)| {
+        let entries = ids.iter().zip(summaries).zip(records).map(|((id, summary), record)| {
             let not_owned = !owned.contains(id.slot());
-            entry(id, summary.filter(|_| !not_owned), not_owned)
+            entry(id, summary.filter(|_| !not_owned), record.filter(|_| !not_owned), not_owned)
         });
         Ok(ReadFacetsReply { facets: entries.collect(), stamp: stamp.0 })
     }
@@ -199,8 +209,15 @@ impl ShardHandle {
         let limit = (call.limit as usize).clamp(1, PAGE_MAX);
         self.barrier(call.level, deadline).await?;
         let shared = self.shared.clone();
-        let page = blocking(move || read::scan(&shared, after, limit)).await?;
-        let facets = page.facets.into_iter().map(|(id, summary)| entry(&id, Some(summary), false)).collect();
+        let (page, facets) = blocking(move || {
+            let mut page = read::scan(&shared, after, limit)?;
+            let mut facets = Vec::with_capacity(page.facets.len());
+            for (id, summary) in std::mem::take(&mut page.facets) {
+                facets.push(entry(&id, Some(summary), read::record(&shared, &id)?, false));
+            }
+            Ok((page, facets))
+        })
+        .await?;
         Ok(ScanFacetsReply {
             facets,
             more: page.more,
@@ -274,11 +291,16 @@ impl ShardHandle {
     }
 }
 
-fn entry(id: &FacetId, summary: Option<FacetSummary>, not_owned: bool) -> FacetEntry {
+fn entry(id: &FacetId, summary: Option<FacetSummary>, record: Option<Record>, not_owned: bool) -> FacetEntry {
+    let copied = |id: &FacetId| Bytes::copy_from_slice(id.as_bytes());
     FacetEntry {
-        facet: Bytes::copy_from_slice(id.as_bytes()),
+        facet: copied(id),
         summary: summary.map(|summary| summary.to_bytes().into()).unwrap_or_default(),
         not_owned,
+        home: record.as_ref().map(|record| copied(&record.home(*id))).unwrap_or_default(),
+        epoch: record.as_ref().map_or(0, |record| record.epoch),
+        namespace: record.as_ref().map(|record| record.namespace.clone()).unwrap_or_default(),
+        value: record.map(|record| record.value).unwrap_or_default(),
     }
 }
 

@@ -4,10 +4,14 @@
 //! stream go in order, one parcel at a time; streams go side by side. What a receiver has is forgotten by a `Trim`
 //! command. A receiver that can't be reached is tried again, more and more seldom, up to once a second.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use isthmus_proto::internal::v1::{
     CallError, CourierMessage, DeliverCommand, DeliverReply, ShardCommand, TrimCommand,
     shard_command::Command,
@@ -50,38 +54,42 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut view = group.watch();
-    let mut pause = PAUSE;
+    // One parcel of each stream is under way at a time; one that failed rests before the next.
+    let mut under_way: FuturesUnordered<BoxFuture<'_, (u64, bool)>> = FuturesUnordered::new();
+    let mut busy = BTreeSet::new();
+    let mut pauses: BTreeMap<u64, Duration> = BTreeMap::new();
     loop {
         let leads = view.borrow_and_update().role == Role::Leader;
-        let parcels = if leads {
-            shared.state.read().streams.parcels(PARCEL_MESSAGES, PARCEL_BYTES)
-        } else {
-            Vec::new()
+        let parcels = match leads {
+            true => shared.state.read().streams.parcels(PARCEL_MESSAGES, PARCEL_BYTES, &busy),
+            false => Vec::new(),
         };
-        if parcels.is_empty() {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = shared.outbox.notified(), if leads => {}
-                changed = view.changed() => if changed.is_err() { return },
-            }
-            continue;
+        for parcel in parcels {
+            let to = parcel.to_shard;
+            busy.insert(to);
+            let pause = pauses.get(&to).copied();
+            let (shared, group, way, clock) = (&shared, &group, &*way, &*clock);
+            under_way.push(Box::pin(async move {
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
+                (to, ship(shared, group, way, clock, parcel).await)
+            }));
         }
-        let delivered =
-            join_all(parcels.into_iter().map(|parcel| ship(&shared, &group, &*way, &*clock, parcel)));
-        let all = tokio::select! {
+        tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            all = delivered => all,
-        };
-        if all.into_iter().all(|done| done) {
-            pause = PAUSE;
-        } else {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            Some((to, done)) = under_way.next(), if !under_way.is_empty() => {
+                busy.remove(&to);
+                if done {
+                    pauses.remove(&to);
+                } else {
+                    let pause = pauses.get(&to).map_or(PAUSE, |pause| (*pause * 2).min(PAUSE_MAX));
+                    pauses.insert(to, pause);
+                }
             }
+            () = shared.outbox.notified(), if leads => {}
+            changed = view.changed() => if changed.is_err() { return },
         }
     }
 }

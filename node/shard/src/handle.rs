@@ -15,6 +15,7 @@ use crate::{
     courier,
     ingest_queue::IngestQueue,
     machine::{Shared, blocking},
+    tend,
 };
 
 /// The configuration that a shard is to have; pushed into its log by its leader.
@@ -24,6 +25,8 @@ pub struct ShardConfig {
     pub version: u64,
     /// The shard map: `ShardMap`'s encoding.
     pub shard_map: Bytes,
+    /// The identity rules: `IdentityRules`' encoding. Empty: as before.
+    pub identity_rules: Bytes,
 }
 
 /// What a replica is opened with.
@@ -87,7 +90,7 @@ pub struct ShardHandle {
     pub(crate) keeper: Keeper,
     pub(crate) clock: Arc<dyn Clock>,
     tracker: TaskTracker,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Opens a replica: loads its state, or makes an empty one, and joins its group.
@@ -114,6 +117,7 @@ pub async fn open(raft: &RaftNode, open: Open) -> Result<ShardHandle, Error> {
     tracker.spawn(courier::run(shared.clone(), group.clone(), open.way, open.clock.clone(), stop.clone()));
     let handle = ShardHandle { shared, group, queue, keeper: open.keeper, clock: open.clock, tracker, stop };
     handle.tracker.spawn(configure(handle.clone(), open.config));
+    handle.tracker.spawn(tend::run(handle.clone()));
     Ok(handle)
 }
 
@@ -126,7 +130,11 @@ async fn configure(handle: ShardHandle, mut config: watch::Receiver<ShardConfig>
         let wanted = config.borrow_and_update().clone();
         let leads = view.borrow_and_update().role == Role::Leader;
         if leads && wanted.version > handle.shared.state.read().meta.config_version {
-            let command = SetConfigCommand { version: wanted.version, shard_map: wanted.shard_map };
+            let command = SetConfigCommand {
+                version: wanted.version,
+                shard_map: wanted.shard_map,
+                identity_rules: wanted.identity_rules,
+            };
             let deadline = Instant::now() + TIMEOUT;
             match handle.propose(Command::SetConfig(command), deadline).await {
                 Ok(Outcome::Refused(why)) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use isthmus_domain::identity::RowKey;
 use isthmus_proto::internal::v1::{
     CommandItem, IngestCommand, IngestReply, ItemReason, ShardCommand, shard_command::Command,
 };
@@ -44,7 +45,16 @@ struct Waiting {
     items: Vec<CommandItem>,
     bytes: usize,
     deadline: Instant,
-    reply: oneshot::Sender<Result<IngestReply, Error>>,
+    reply: oneshot::Sender<Result<Taken, Error>>,
+}
+
+/// What became of a caller's items.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Taken {
+    /// The answer, once nothing is open.
+    pub reply: IngestReply,
+    /// Rows of link facts that are not in force yet, by the index of the item that waits for them.
+    pub open: Vec<(u32, RowKey)>,
 }
 
 /// A handle to a shard's queue.
@@ -76,7 +86,7 @@ impl IngestQueue {
     ///
     /// # Errors
     /// [`Error::Overloaded`] when too much waits; else as a proposal.
-    pub async fn propose(&self, items: Vec<CommandItem>, deadline: Instant) -> Result<IngestReply, Error> {
+    pub async fn propose(&self, items: Vec<CommandItem>, deadline: Instant) -> Result<Taken, Error> {
         let bytes: usize = items.iter().map(prost::Message::encoded_len).sum();
         if self.bytes.fetch_add(bytes, Relaxed) > WAITING_BYTES {
             self.bytes.fetch_sub(bytes, Relaxed);
@@ -169,8 +179,9 @@ async fn propose(group: GroupHandle<Outcome>, stamp: u64, batch: Vec<Waiting>) {
 }
 
 /// Gives each caller the part of the outcome that is of its items.
-fn answer(ingested: &Ingested, callers: Vec<(usize, oneshot::Sender<Result<IngestReply, Error>>)>) {
+fn answer(ingested: &Ingested, callers: Vec<(usize, oneshot::Sender<Result<Taken, Error>>)>) {
     let mut from = 0;
+    let mut open = ingested.open.iter().peekable();
     let mut reasons = ingested.reasons.iter().peekable();
     for (count, reply) in callers {
         let to = from + count;
@@ -179,13 +190,18 @@ fn answer(ingested: &Ingested, callers: Vec<(usize, oneshot::Sender<Result<Inges
             let index = u32::try_from(*index as usize - from).unwrap_or(u32::MAX);
             own.push(ItemReason { index, reason: reason.clone() });
         }
+        let mut own_open = Vec::new();
+        while let Some((index, row)) = open.next_if(|(index, _)| (*index as usize) < to) {
+            own_open.push((u32::try_from(*index as usize - from).unwrap_or(u32::MAX), *row));
+        }
         let outcomes = ingested.outcomes.get(from..to).unwrap_or_default();
-        let _gone = reply.send(Ok(IngestReply {
+        let answer = IngestReply {
             stamp: ingested.stamp.0,
             outcomes: Bytes::copy_from_slice(outcomes),
             reasons: own,
             shard_map_version: ingested.shard_map_version,
-        }));
+        };
+        let _gone = reply.send(Ok(Taken { reply: answer, open: own_open }));
         from = to;
     }
 }
@@ -213,13 +229,13 @@ mod tests {
                 // Others become ready meanwhile, and find the flight full.
                 tokio::task::yield_now().await;
                 for waiting in batch {
-                    let _gone = waiting.reply.send(Ok(IngestReply::default()));
+                    let _gone = waiting.reply.send(Ok(Taken::default()));
                 }
             })
         };
         run(send, waiting, bytes.clone(), CancellationToken::new()).await;
         for answer in answers {
-            assert_eq!(answer.await, Ok(Ok(IngestReply::default())));
+            assert_eq!(answer.await, Ok(Ok(Taken::default())));
         }
         assert_eq!(bytes.load(Relaxed), 0);
     }
@@ -234,7 +250,7 @@ mod tests {
         let (first, mut one) = oneshot::channel();
         let (second, mut two) = oneshot::channel();
         answer(&ingested, vec![(2, first), (3, second)]);
-        let (one, two) = (one.try_recv().unwrap().unwrap(), two.try_recv().unwrap().unwrap());
+        let (one, two) = (one.try_recv().unwrap().unwrap().reply, two.try_recv().unwrap().unwrap().reply);
         assert_eq!((&one.outcomes[..], &two.outcomes[..]), (&[1, 3][..], &[2, 3, 1][..]));
         assert_eq!((one.reasons[0].index, one.reasons[0].reason.as_str()), (1, "A"));
         assert_eq!((two.reasons[0].index, two.reasons[0].reason.as_str()), (1, "B"));

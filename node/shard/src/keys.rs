@@ -1,16 +1,19 @@
 //! Keys of a shard's control rows, as ordered bytes: `table (1) | slot (2) | id …`. Stored; never changed.
 //!
-//! The store's number is put in front by the storage. Tables without slots (streams between shards) stay with a shard
+//! The store's number is put in front by the storage. The tables of identity resolution are
+//! [`isthmus_identity::keys`]. Tables without slots (streams between shards) stay with a shard
 //! that is split; those with slots go with their slot.
 
-use isthmus_domain::{FacetId, Slot};
+use isthmus_domain::Slot;
 
 /// Tables of control rows.
 pub mod table {
-    /// What an identifier's own slot keeps of link facts from it: `slot | primary | counterpart | source and kind`.
-    pub const LINK_ROW: u8 = 0x10;
-    /// The other end's copy: `slot | counterpart | primary | source and kind`.
-    pub const HALF_ROW: u8 = 0x11;
+    pub use isthmus_identity::keys::table::{
+        HALF_ROW, HISTORY, HOME, LINK_ROW, RECORD, RETRACTION, ROOT, SEARCH,
+    };
+
+    /// Further parts of a large row: `slot | table | the rest of its key | part (2)`; of one without a slot, `0, 0`.
+    pub const PART: u8 = 0x3f;
     /// Quarantined items: `slot | id`.
     pub const QUARANTINE: u8 = 0x20;
     /// What a quarantined item said, in parts: `slot | id | part (2)`.
@@ -31,20 +34,6 @@ fn slotted(table: u8, slot: Slot, parts: &[&[u8]]) -> Vec<u8> {
         key.extend_from_slice(part);
     }
     key
-}
-
-/// The row of a link fact at its primary.
-pub fn link_row(primary: &FacetId, counterpart: &FacetId, source_and_kind: &[u8; 16]) -> Vec<u8> {
-    slotted(table::LINK_ROW, primary.slot(), &[primary.as_bytes(), counterpart.as_bytes(), source_and_kind])
-}
-
-/// The row of a link fact at its counterpart.
-pub fn half_row(counterpart: &FacetId, primary: &FacetId, source_and_kind: &[u8; 16]) -> Vec<u8> {
-    slotted(
-        table::HALF_ROW,
-        counterpart.slot(),
-        &[counterpart.as_bytes(), primary.as_bytes(), source_and_kind],
-    )
 }
 
 /// A quarantined item: its id's top 14 bits are its slot.
@@ -73,6 +62,18 @@ pub fn outbox(receiver: u64, sequence: u64) -> Vec<u8> {
 pub fn outbox_parts(key: &[u8]) -> Option<(u64, u64)> {
     let receiver = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
     Some((receiver, u64::from_be_bytes(key.get(9..)?.try_into().ok()?)))
+}
+
+/// A further part of a large row. Parts of rows with a slot go with it.
+pub fn part(key: &[u8], part: u16) -> Vec<u8> {
+    let slotted = key.first().is_some_and(|table| *table < table::OUTBOX);
+    let (slot, rest) = if slotted { (&key[1..3], &key[3..]) } else { (&[0, 0][..], &key[1..]) };
+    let mut out = vec![table::PART];
+    out.extend_from_slice(slot);
+    out.extend_from_slice(&key[..1]);
+    out.extend_from_slice(rest);
+    out.extend_from_slice(&part.to_be_bytes());
+    out
 }
 
 /// The last number given out to a receiver.

@@ -20,19 +20,24 @@
 //! 5. A message's number in a stream is one above the one before it; the inbox takes each number once, in order.
 //! 6. What is frozen changes no more; there is at most one frozen memtable.
 //!
-//! **What it leaves out.** A profile is one facet here: link facts are recorded at both ends, and resolution comes on
-//! top of them. Nothing is aged out yet: deduplication is exact for ever.
+//! Link facts become profiles by [`isthmus_identity`], whose rows and messages lie and travel here; what takes long of
+//! that, the leader does beside apply and brings back by a command (`tend`).
+//!
+//! **What it leaves out.** Nothing is aged out yet: deduplication is exact for ever.
 
 pub mod apply;
+mod below;
 mod calls;
 mod clock;
 pub mod courier;
 mod error;
 mod handle;
 mod hash;
+mod identity_calls;
 mod ingest_queue;
 mod keeper;
 pub mod keys;
+mod large;
 mod machine;
 pub mod memtable;
 mod meta;
@@ -40,6 +45,7 @@ mod outbox;
 pub mod read;
 pub mod state;
 mod tables;
+mod tend;
 pub mod write_out;
 
 pub use calls::{FACETS_MAX, PAGE_MAX};

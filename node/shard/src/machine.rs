@@ -22,12 +22,13 @@ use isthmus_storage::{
 };
 use parking_lot::RwLock;
 use prost::Message as _;
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Keeper, Load,
     apply::{self, Decoded, Outcome},
+    below::Below,
     error::broken,
     memtable::Memtable,
     read::BaseCache,
@@ -49,6 +50,10 @@ pub struct Shared {
     pub cache: BaseCache,
     /// Rung when messages wait in the outbox.
     pub outbox: Notify,
+    /// Rung when a sweep is under way, or facts are to be searched.
+    pub(crate) tend: Notify,
+    /// [`State::settled`] after the last batch.
+    pub(crate) settled: watch::Sender<u64>,
     pub(crate) keeper: Keeper,
     pub(crate) load: Arc<Load>,
     durable: AtomicU64,
@@ -99,6 +104,8 @@ impl Machine {
             lower: RwLock::new(Lower { frozen: None, runs, generation: 0 }),
             cache: BaseCache::new(cache_bytes),
             outbox: Notify::new(),
+            tend: Notify::new(),
+            settled: watch::Sender::new(0),
             keeper: keeper.clone(),
             load: load.clone(),
             durable: AtomicU64::new(meta.applied_index),
@@ -145,10 +152,16 @@ impl Shared {
     }
 
     fn publish_load(&self) {
-        let (active, waiting) = {
+        let (active, waiting, tend, settled) = {
             let state = self.state.read();
-            (state.active.bytes(), state.streams.waiting())
+            let sweeps = !state.meta.sweep.is_done() || state.meta.sweep.wanted == 0;
+            let tend = sweeps || !state.searches.is_empty();
+            (state.active.bytes(), state.streams.waiting(), tend, state.settled)
         };
+        if tend {
+            self.tend.notify_one();
+        }
+        self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
         self.load.active_bytes.store(active, Relaxed);
         if waiting > 0 {
             self.outbox.notify_one();
@@ -295,8 +308,20 @@ async fn fetch(shared: &Arc<Shared>, mut needs: Needs) -> Result<Fetched, Broken
     };
     if !needs.rows.is_empty() {
         let storage = shared.keeper.storage().clone();
-        fetched.set_rows(blocking(move || state::read_rows(&storage, store, &lower, needs.rows)).await?);
+        let below = lower.clone();
+        fetched.set_rows(blocking(move || state::read_rows(&storage, store, &below, needs.rows)).await?);
     }
+    let below = Below { storage: shared.keeper.storage().clone(), store, lower };
+    let wanted = shared.state.read().identities_below(needs.identities);
+    let rows = match wanted.is_empty() {
+        true => BTreeMap::new(),
+        false => {
+            let below = below.clone();
+            blocking(move || wanted.into_iter().map(|key| Ok((key.clone(), below.get(&key)?))).collect())
+                .await?
+        }
+    };
+    fetched.set_below(rows, below);
     Ok(fetched)
 }
 

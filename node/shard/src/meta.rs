@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use isthmus_domain::identity::{IdentityRules, Retraction, Retractions};
 use isthmus_domain::{ShardMap, SlotRanges, Stamp, shard_map::OwnerTable};
 use prost::Message as _;
 
@@ -23,9 +24,51 @@ pub struct ShardMeta {
     pub owners: Arc<OwnerTable>,
     /// Hash of all rows.
     pub hash: StateHash,
-    /// How many messages of couriers were handled here, those to itself included. Over all shards this is the number
-    /// of messages that were ever made: each is handled exactly once, wherever it went.
+    /// How many messages identifiers of this shard have sent, those to one another included.
+    pub made: u64,
+    /// How many were handled here. Over all shards this is the number of those that were made, once all have arrived:
+    /// each is handled exactly once, wherever it went.
     pub handled: u64,
+    /// The identity rules in force.
+    pub rules: Arc<IdentityRules>,
+    /// Retractions of whole sources.
+    pub sources: Arc<Retractions>,
+    /// How far changes of those have been brought to the identifiers.
+    pub sweep: Sweep,
+}
+
+/// A walk over all identifiers of a shard, in bounded steps: what has changed for all of them is brought to each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sweep {
+    /// The sweep that is wanted; rises with each change.
+    pub wanted: u64,
+    /// The last that came to its end.
+    pub done: u64,
+    /// The facet that was looked at last (16 bytes); empty at the beginning.
+    pub after: Bytes,
+}
+
+impl Sweep {
+    /// Something has changed for all identifiers: from the first again.
+    pub(crate) fn begin(&mut self) {
+        self.wanted += 1;
+        self.after = Bytes::new();
+    }
+
+    /// Whether all identifiers know.
+    pub fn is_done(&self) -> bool {
+        self.done == self.wanted
+    }
+
+    /// The slots that it has passed.
+    pub fn slots(&self) -> u32 {
+        let after = isthmus_domain::FacetId::from_slice(&self.after);
+        match (self.is_done(), after) {
+            (true, _) => isthmus_domain::slot::SLOT_COUNT.into(),
+            (false, Some(facet)) => facet.slot().number().into(),
+            (false, None) => 0,
+        }
+    }
 }
 
 /// Stored form. Tags never change their meaning.
@@ -41,6 +84,18 @@ struct Stored {
     hash: Bytes,
     #[prost(uint64, tag = "5")]
     handled: u64,
+    #[prost(bytes = "bytes", tag = "6")]
+    identity_rules: Bytes,
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    source_retractions: Vec<Bytes>,
+    #[prost(uint64, tag = "8")]
+    sweep_wanted: u64,
+    #[prost(uint64, tag = "9")]
+    sweep_done: u64,
+    #[prost(bytes = "bytes", tag = "10")]
+    sweep_after: Bytes,
+    #[prost(uint64, tag = "11")]
+    made: u64,
 }
 
 impl ShardMeta {
@@ -54,7 +109,11 @@ impl ShardMeta {
             map: Arc::new(map),
             owned: SlotRanges::new(),
             hash: StateHash::default(),
+            made: 0,
             handled: 0,
+            rules: Arc::default(),
+            sources: Arc::default(),
+            sweep: Sweep::default(),
         }
     }
 
@@ -74,6 +133,12 @@ impl ShardMeta {
             shard_map: self.map.encode().into(),
             hash: self.hash.to_bytes().to_vec().into(),
             handled: self.handled,
+            made: self.made,
+            identity_rules: self.rules.encode().into(),
+            source_retractions: self.sources.iter().map(|retraction| retraction.encode().into()).collect(),
+            sweep_wanted: self.sweep.wanted,
+            sweep_done: self.sweep.done,
+            sweep_after: self.sweep.after.clone(),
         }
         .encode_to_vec()
         .into()
@@ -92,11 +157,24 @@ impl ShardMeta {
         meta.stamp = Stamp(stored.stamp);
         meta.config_version = stored.config_version;
         meta.handled = stored.handled;
+        meta.made = stored.made;
         meta.hash =
             StateHash::from_slice(&stored.hash).ok_or("a shard's meta row: the hash is not 16 bytes")?;
         let map =
             ShardMap::decode(&stored.shard_map).map_err(|error| format!("a shard's meta row: {error}"))?;
         meta.set_map(shard, map);
+        // A version without identity resolution wrote none.
+        if !stored.identity_rules.is_empty() {
+            let rules = IdentityRules::decode(&stored.identity_rules);
+            meta.rules = Arc::new(rules.map_err(|error| format!("a shard's meta row: {error}"))?);
+        }
+        for bytes in &stored.source_retractions {
+            let retraction = Retraction::decode(bytes);
+            let retraction = retraction.map_err(|error| format!("a shard's meta row: {error}"))?;
+            Arc::make_mut(&mut meta.sources).add(retraction);
+        }
+        let (wanted, done, after) = (stored.sweep_wanted, stored.sweep_done, stored.sweep_after);
+        meta.sweep = Sweep { wanted, done, after };
         Ok(meta)
     }
 }

@@ -3,13 +3,13 @@
 //! A *stream* leads from one shard to another; its messages are numbered from 1. All of it is replicated: the rows
 //! lie among the control rows, and this is their resident copy, since apply and the courier need them all the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use isthmus_proto::internal::v1::CourierMessage;
 use prost::Message as _;
 
-use crate::{StateHash, hash::Kind, keys, memtable::Memtable};
+use crate::{StateHash, hash::Kind, keys, large, memtable::Memtable};
 
 /// The messages to one shard.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,17 @@ impl Streams {
     /// A row that can't be one, for people.
     pub fn load(rows: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut streams = Self::default();
+        let (rows, parts): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(key, _)| key.first() != Some(&keys::table::PART));
+        let parts: BTreeMap<Bytes, Bytes> = parts.into_iter().collect();
         for (key, value) in rows {
+            let part = |key: &[u8]| Ok::<_, String>(parts.get(key).cloned());
+            let value = match key.first() {
+                Some(&keys::table::OUTBOX) => {
+                    large::join(&key, value, part)?.ok_or("a part of a message is missing")?
+                }
+                _ => value,
+            };
             let number =
                 || value.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| "a stream's row is damaged");
             match key.first() {
@@ -81,7 +91,7 @@ impl Streams {
         let previous = stream.last;
         stream.last += 1;
         let value = Bytes::from(message.encode_to_vec());
-        put(into, hash, keys::outbox(to_shard, stream.last), None, Some(value.clone()));
+        put_large(into, hash, keys::outbox(to_shard, stream.last), None, Some(&value));
         stream.waiting.insert(stream.last, value);
         self.waiting += 1;
         put_number(into, hash, keys::outbox_last(to_shard), previous, stream.last);
@@ -93,7 +103,7 @@ impl Streams {
         let kept = stream.waiting.split_off(&through.saturating_add(1));
         for (sequence, value) in std::mem::replace(&mut stream.waiting, kept) {
             self.waiting -= 1;
-            put(into, hash, keys::outbox(to_shard, sequence), Some(&value), None);
+            put_large(into, hash, keys::outbox(to_shard, sequence), Some(&value), None);
         }
     }
 
@@ -119,9 +129,11 @@ impl Streams {
         self.waiting
     }
 
-    /// The next messages of each stream that has some: at most `messages_max`, and at least one, in `bytes_max`.
-    pub fn parcels(&self, messages_max: usize, bytes_max: usize) -> Vec<Parcel> {
-        let first_parts = self.out.iter().filter_map(|(to_shard, stream)| {
+    /// The next messages of each stream that has some, but of those that are busy: at most `messages_max`, and at least
+    /// one, in `bytes_max`.
+    pub fn parcels(&self, messages_max: usize, bytes_max: usize, busy: &BTreeSet<u64>) -> Vec<Parcel> {
+        let idle = self.out.iter().filter(|(to_shard, _)| !busy.contains(to_shard));
+        let first_parts = idle.filter_map(|(to_shard, stream)| {
             let (first_sequence, _) = stream.waiting.first_key_value()?;
             let mut bytes = 0;
             let messages = stream.waiting.values().take(messages_max).take_while(|message| {
@@ -156,6 +168,27 @@ pub(crate) fn put(
     into.set_row(key, after);
 }
 
+/// The same for a row that may be large: then it lies in parts.
+pub(crate) fn put_large(
+    into: &mut Memtable,
+    hash: &mut StateHash,
+    key: Vec<u8>,
+    before: Option<&Bytes>,
+    after: Option<&Bytes>,
+) {
+    let rows = |value: Option<&Bytes>| value.map(|value| large::split(&key, value)).unwrap_or_default();
+    let mut old: BTreeMap<Vec<u8>, Bytes> = rows(before).into_iter().collect();
+    for (key, value) in rows(after) {
+        let before = old.remove(&key);
+        if before.as_ref() != Some(&value) {
+            put(into, hash, key, before.as_deref(), Some(value));
+        }
+    }
+    for (key, value) in old {
+        put(into, hash, key, Some(&value), None);
+    }
+}
+
 /// The same for a row that holds a number and is absent while it is 0.
 fn put_number(into: &mut Memtable, hash: &mut StateHash, key: Vec<u8>, before: u64, after: u64) {
     let old = before.to_be_bytes();
@@ -181,14 +214,18 @@ mod tests {
         streams.emit(8, &message(9), &mut table, &mut hash);
         assert_eq!(streams.waiting(), 6);
         streams.trim(7, 3, &mut table, &mut hash);
-        let parcels = streams.parcels(10, 1 << 20);
+        let parcels = streams.parcels(10, 1 << 20, &BTreeSet::new());
         assert_eq!(
             parcels.iter().map(|p| (p.to_shard, p.first_sequence, p.messages.len())).collect::<Vec<_>>(),
             [(7, 4, 2), (8, 1, 1)]
         );
         streams.trim(7, 99, &mut table, &mut hash);
         streams.emit(7, &message(6), &mut table, &mut hash);
-        assert_eq!(streams.parcels(1, 1)[0].first_sequence, 6, "numbers go on after a trim");
+        assert_eq!(
+            streams.parcels(1, 1, &BTreeSet::new())[0].first_sequence,
+            6,
+            "numbers go on after a trim"
+        );
     }
 
     #[test]
@@ -212,7 +249,10 @@ mod tests {
         }
         assert_eq!(counted, hash);
         let loaded = Streams::load(rows).unwrap();
-        assert_eq!(loaded.parcels(10, 1 << 20), streams.parcels(10, 1 << 20));
+        assert_eq!(
+            loaded.parcels(10, 1 << 20, &BTreeSet::new()),
+            streams.parcels(10, 1 << 20, &BTreeSet::new())
+        );
         assert_eq!((loaded.received(9), loaded.received(7)), (6, 0));
     }
 }

@@ -5,11 +5,16 @@
 //! [`needs`](crate::apply::needs) finds out which, and they are read before the first is applied. From there to the batch's end nothing may be
 //! frozen, so a key is either in the active memtable, or fetched, or nowhere.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 use isthmus_domain::{FacetId, Stamp};
+use isthmus_identity::Roots;
+use isthmus_proto::internal::v1::IdentityMessage;
 use isthmus_raft::{Broken, ConfState};
 use isthmus_storage::{
     StoreId,
@@ -21,9 +26,10 @@ use prost::Message as _;
 
 use crate::{
     ShardMeta,
+    below::{self, Below, Linked},
     error::broken,
     hash::Kind,
-    keys,
+    keys, large,
     memtable::{DedupEntry, DedupKey, Memtable},
     outbox::{Streams, put},
     tables::DEDUP,
@@ -45,6 +51,10 @@ pub struct Lower {
 pub struct Fetched {
     dedup: BTreeMap<DedupKey, DedupEntry>,
     rows: BTreeMap<Vec<u8>, Bytes>,
+    /// Rows of identity resolution; `None`: there is none.
+    identities: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// Where all others lie.
+    below: Option<Below>,
 }
 
 /// What a batch of commands may need.
@@ -54,6 +64,8 @@ pub struct Needs {
     pub events: Vec<EventNeed>,
     /// Keys of control rows.
     pub rows: Vec<Vec<u8>>,
+    /// Keys of rows of identity resolution.
+    pub identities: Vec<Vec<u8>>,
 }
 
 /// An event that may have been taken in before.
@@ -87,6 +99,16 @@ pub struct State {
     pub streams: Streams,
     /// Rows fetched for the batch under way.
     pub fetched: Fetched,
+    /// The bundles of identifiers that are in use.
+    pub roots: Roots,
+    /// What identifiers of this shard have told each other within the command under way.
+    pub local: VecDeque<IdentityMessage>,
+    /// Who has a record.
+    pub(crate) linked: Linked,
+    /// Identifiers among whose events facts are searched, with the search's number.
+    pub searches: BTreeMap<FacetId, u64>,
+    /// How often rows came to be in force, or lists to be served: who waits for that looks again.
+    pub settled: u64,
 }
 
 impl State {
@@ -97,9 +119,15 @@ impl State {
     pub fn load(storage: &Storage, meta: &GroupMeta) -> Result<Self, Broken> {
         let store = StoreId(meta.store);
         let mut rows = Vec::new();
-        for table in [keys::table::OUTBOX, keys::table::OUTBOX_LAST, keys::table::INBOX] {
+        for table in [keys::table::OUTBOX, keys::table::OUTBOX_LAST, keys::table::INBOX, keys::table::PART] {
             rows.extend(table_rows(storage, store, table)?);
         }
+        let mut linked = Linked::default();
+        for (key, _) in table_rows(storage, store, keys::table::RECORD)? {
+            linked.insert(&key);
+        }
+        let searches = table_rows(storage, store, keys::table::SEARCH)?;
+        let searches = searches.iter().filter_map(|(key, value)| search(key, value)).collect();
         Ok(Self {
             shard: meta.group,
             store,
@@ -110,6 +138,11 @@ impl State {
             active: Memtable::default(),
             streams: Streams::load(rows).map_err(Broken::new)?,
             fetched: Fetched::default(),
+            roots: Roots::default(),
+            local: VecDeque::new(),
+            linked,
+            searches,
+            settled: 0,
         })
     }
 
@@ -123,6 +156,108 @@ impl State {
         match self.active.rows.get(key) {
             Some(row) => row.clone(),
             None => self.fetched.rows.get(key).cloned(),
+        }
+    }
+
+    /// A row of identity resolution. What a batch doesn't name beforehand is read here: see [`Below`].
+    pub(crate) fn identity_row(&self, key: &[u8]) -> Result<Option<Bytes>, Broken> {
+        self.identity_row_over(key, self.fetched.below.as_ref())
+    }
+
+    /// The same, over what a reader holds of what lies below.
+    pub(crate) fn identity_row_over(
+        &self,
+        key: &[u8],
+        below: Option<&Below>,
+    ) -> Result<Option<Bytes>, Broken> {
+        let plain = |key: &[u8]| self.plain_row(key, below);
+        match plain(key)? {
+            Some(value) => large::join(key, value, plain)?
+                .map_or_else(|| Err(Broken::new("a part of a row is missing")), |v| Ok(Some(v))),
+            None => Ok(None),
+        }
+    }
+
+    fn plain_row(&self, key: &[u8], below: Option<&Below>) -> Result<Option<Bytes>, Broken> {
+        if let Some(row) = self.active.rows.get(key) {
+            return Ok(row.clone());
+        }
+        if let Some(row) = self.fetched.identities.get(key) {
+            return Ok(row.clone());
+        }
+        if let Some(row) = self.fetched.rows.get(key) {
+            return Ok(Some(row.clone()));
+        }
+        match below {
+            Some(below) if self.may_lie_below(key) => below.get(key),
+            _ => Ok(None),
+        }
+    }
+
+    /// Rows of identity resolution with keys of a prefix above `after`, rising, at most `limit`.
+    pub(crate) fn identity_rows(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Bytes)>, Broken> {
+        self.identity_rows_over(prefix, after, limit, self.fetched.below.as_ref())
+    }
+
+    /// The same, over what a reader holds of what lies below.
+    pub(crate) fn identity_rows_over(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        below: Option<&Below>,
+    ) -> Result<Vec<(Vec<u8>, Bytes)>, Broken> {
+        let below = below.filter(|_| self.may_lie_below(prefix));
+        let rows = below::merged(&self.active.rows, below, prefix, after, limit)?;
+        let join = |(key, value): (Vec<u8>, Bytes)| {
+            let whole = large::join(&key, value, |part| self.plain_row(part, below))?;
+            Ok((key, whole.ok_or_else(|| Broken::new("a part of a row is missing"))?))
+        };
+        rows.into_iter().map(join).collect()
+    }
+
+    /// What lies below, for the batch under way.
+    pub(crate) fn below(&self) -> Option<&Below> {
+        self.fetched.below.as_ref()
+    }
+
+    /// Which of these rows may lie below the active memtable. Sorted, each once.
+    pub(crate) fn identities_below(&self, mut keys: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        keys.retain(|key| !self.active.rows.contains_key(key) && self.may_lie_below(key));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Whether rows of an identifier may have been written out: a new one needs no look at a disk.
+    fn may_lie_below(&self, key: &[u8]) -> bool {
+        use keys::table::{HALF_ROW, LINK_ROW, PART};
+        match key.first() {
+            // Of a version without identity resolution, whose identifiers have no record.
+            Some(&(LINK_ROW | HALF_ROW)) if self.meta.sweep.done == 0 => true,
+            Some(&PART) => true,
+            _ => key.len() < 19 || self.linked.contains(key),
+        }
+    }
+
+    /// Takes note of a change of a row that others look at from outside.
+    pub(crate) fn note(&mut self, key: &[u8], value: Option<&Bytes>) {
+        match key.first() {
+            Some(&keys::table::RECORD) => self.linked.insert(key),
+            Some(&(keys::table::LINK_ROW | keys::table::HOME | keys::table::RETRACTION)) => self.settled += 1,
+            Some(&keys::table::SEARCH) => {
+                let Some(facet) = isthmus_identity::keys::facet(key) else { return };
+                match value.and_then(|value| search(key, value)) {
+                    Some((_, number)) => _ = self.searches.insert(facet, number),
+                    None => _ = self.searches.remove(&facet),
+                }
+            }
+            _ => {}
         }
     }
 
@@ -168,10 +303,20 @@ impl Fetched {
         }
     }
 
+    /// Takes in rows of identity resolution, and where all others lie.
+    pub(crate) fn set_below(&mut self, rows: BTreeMap<Vec<u8>, Option<Bytes>>, below: Below) {
+        (self.identities, self.below) = (rows, Some(below));
+    }
+
     /// Takes in control rows.
     pub(crate) fn set_rows(&mut self, rows: BTreeMap<Vec<u8>, Bytes>) {
         self.rows = rows;
     }
+}
+
+/// An identifier among whose events is searched.
+fn search(key: &[u8], value: &[u8]) -> Option<(FacetId, u64)> {
+    Some((isthmus_identity::keys::facet(key)?, u64::decode(value).ok()?))
 }
 
 /// Which deduplication entries may lie in runs: by the filters, from memory alone. Sorted, each once.

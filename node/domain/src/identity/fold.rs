@@ -267,6 +267,16 @@ impl Fold {
         Some(changed)
     }
 
+    /// The version of a row; 0 of one that is not known.
+    pub fn row_version(&self, key: &RowKey) -> u64 {
+        self.rows.get(key).map_or(0, |row| row.version)
+    }
+
+    /// The identifier of a facet that a row has named.
+    pub fn identifier(&self, facet: &FacetId) -> Option<&crate::Identifier> {
+        self.members.number(facet).map(|number| &self.members.get(number).identifier)
+    }
+
     /// All rows, to be shipped to another root. It [puts](Self::put) them, as it would put any.
     pub fn rows(&self) -> impl Iterator<Item = (RowKey, LinkRow)> + '_ {
         self.rows.iter().map(|(key, row)| (*key, LinkRow::of(row.fact.as_deref().cloned(), row.version)))

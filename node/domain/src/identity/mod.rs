@@ -49,7 +49,7 @@ pub use explain::{ChangedFact, Explanation, Judged, Preview, WhatIf};
 pub use fold::{Fold, News, Progress, SAVE_EVERY, SAVE_SHARE};
 pub use ledger::{Ledger, NamedProfile};
 pub use pattern::Pattern;
-pub use pieces::{RowKey, Write};
+pub use pieces::{RowKey, Write, fold_row};
 pub use retraction::{Retraction, Retractions, Scope, Until, oldest_left};
 pub use rules::{IdentityRules, RulesError, SourceTrust};
 pub use sharing::Sharing;

@@ -106,6 +106,17 @@ impl PieceKey {
     }
 }
 
+/// The row that a piece holds, to be shipped to another root; `None` for a piece of another sort.
+pub fn fold_row(key: &[u8], value: &[u8]) -> Result<Option<(RowKey, LinkRow)>, Error> {
+    match PieceKey::from_slice(key)? {
+        PieceKey::Row(key) => {
+            let row = StoredRow::decode(value)?;
+            Ok(Some((key, LinkRow::of(row.fact.as_deref().cloned(), row.version))))
+        }
+        PieceKey::Head | PieceKey::Flag(_) | PieceKey::Saved(_) => Ok(None),
+    }
+}
+
 /// How far a fold is.
 #[derive(Clone, PartialEq)]
 pub(super) struct Head {

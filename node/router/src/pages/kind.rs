@@ -7,7 +7,7 @@ use isthmus_proto::internal::v1::{
 };
 
 use crate::pursuit::Want;
-use crate::read::ReadLevel;
+use crate::read::{Facet, ReadLevel};
 
 /// What orders the rows: a facet's or a quarantine entry's id, whose top 14 bits are its slot.
 pub(super) type Key = [u8; 16];
@@ -46,7 +46,7 @@ pub(super) struct Facets {
 }
 
 impl Kind for Facets {
-    type Row = (FacetId, Bytes);
+    type Row = (FacetId, Facet);
 
     fn want(&self) -> Want {
         self.level.want()
@@ -61,7 +61,7 @@ impl Kind for Facets {
         let shard_reply::Body::ScanFacets(reply) = reply else { return None };
         let rows = reply.facets.into_iter().map(|entry| {
             let id = FacetId::from_slice(&entry.facet)?;
-            Some((*id.as_bytes(), (id, entry.summary)))
+            Some((*id.as_bytes(), (id, Facet::of(entry))))
         });
         let rows = rows.collect::<Option<_>>()?;
         Some(Rows { rows, more: reply.more, owned_bounds: reply.owned_bounds, stamp: Stamp(reply.stamp) })

@@ -23,8 +23,9 @@ use tokio::time::Instant;
 
 use self::kind::{Facets, Key, Kind, Quarantine, before};
 use crate::error::Error;
+use crate::profiles::ProfileParts;
 use crate::pursuit::Want;
-use crate::read::ReadLevel;
+use crate::read::{Facet, ReadLevel};
 use crate::router::Router;
 use crate::topology::Segment;
 
@@ -37,8 +38,19 @@ const LIMIT_MAX: u32 = 10_000;
 /// A page of all facets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FacetsPage {
-    /// Ids, rising, with the encoded [`FacetSummary`](isthmus_domain::FacetSummary) of each.
-    pub facets: Vec<(FacetId, Bytes)>,
+    /// Ids, rising, with the facet of each.
+    pub facets: Vec<(FacetId, Facet)>,
+    /// Whether there are more.
+    pub more: bool,
+    /// The largest stamp of the shards asked.
+    pub stamp: Stamp,
+}
+
+/// A page of all facets, each with its customer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfilesPage {
+    /// Ids of facets, rising, with the customer of each.
+    pub profiles: Vec<(FacetId, Option<ProfileParts>)>,
     /// Whether there are more.
     pub more: bool,
     /// The largest stamp of the shards asked.
@@ -83,6 +95,22 @@ impl Router {
         let kind = Facets { level };
         let (facets, more, stamp) = self.page(&kind, after.map(|id| *id.as_bytes()), limit, deadline).await?;
         Ok(FacetsPage { facets, more, stamp })
+    }
+
+    /// Reads a page of all facets, as [`Router::list_facets`], with the customer that each belongs to: a customer comes
+    /// as often as it has facets.
+    pub async fn list_profiles(
+        &self,
+        after: Option<FacetId>,
+        limit: u32,
+        level: ReadLevel,
+        deadline: Instant,
+    ) -> Result<ProfilesPage, Error> {
+        let page = self.list_facets(after, limit, level, deadline).await?;
+        let ids: Vec<FacetId> = page.facets.iter().map(|(id, _)| *id).collect();
+        let known = page.facets.into_iter().collect();
+        let (profiles, stamp) = self.complete(&ids, known, page.stamp, level, deadline).await?;
+        Ok(ProfilesPage { profiles: ids.into_iter().zip(profiles).collect(), more: page.more, stamp })
     }
 
     /// Reads a page of the quarantine, by rising id, from the first above `after`. `limit` is 1 to 10,000. An empty

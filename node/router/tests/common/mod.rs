@@ -203,7 +203,12 @@ impl World {
                     let key: [u8; 16] = id.as_ref().try_into().unwrap();
                     let not_owned = !self.owns(shard, Slot::of_hash(&key));
                     let found = self.facets.get(&key).filter(|_| !not_owned);
-                    FacetEntry { facet: id.clone(), summary: found.cloned().unwrap_or_default(), not_owned }
+                    FacetEntry {
+                        facet: id.clone(),
+                        summary: found.cloned().unwrap_or_default(),
+                        not_owned,
+                        ..FacetEntry::default()
+                    }
                 };
                 shard_reply::Body::ReadFacets(ReadFacetsReply {
                     facets: call.facets.iter().map(entry).collect(),
@@ -227,6 +232,7 @@ impl World {
                     facet: Bytes::copy_from_slice(&key),
                     summary,
                     not_owned: false,
+                    ..FacetEntry::default()
                 });
                 let owned_bounds = self.owned_bounds(shard);
                 let reply = ScanFacetsReply { facets: facets.collect(), more, stamp, owned_bounds };
@@ -250,6 +256,11 @@ impl World {
             }
             shard_call::Body::Transfer(_) | shard_call::Body::ChangeMembers(_) => {
                 shard_reply::Body::Done(DoneReply {})
+            }
+            shard_call::Body::ReadMembers(_)
+            | shard_call::Body::Retract(_)
+            | shard_call::Body::ReadRoot(_) => {
+                panic!("nobody asks for links here")
             }
             shard_call::Body::Deliver(call) => {
                 let through_sequence = call.first_sequence + call.messages.len() as u64 - 1;

@@ -8,14 +8,14 @@ use isthmus_domain::{Slot, Stamp};
 use isthmus_proto::internal::v1::{CourierMessage, DeliverCommand, courier_message::Body};
 use isthmus_raft::Broken;
 
-use super::{Outcome, link_row};
+use super::{Outcome, identity};
 use crate::state::{Needs, State};
 
 /// Which rows the messages need.
 pub(super) fn needs(deliver: &DeliverCommand, needs: &mut Needs) {
     for message in &deliver.messages {
-        if let Some(Body::LinkRow(link)) = &message.body {
-            needs.rows.extend(link_row::key(link));
+        if let Some(Body::Identity(message)) = &message.body {
+            identity::needs(message, needs);
         }
     }
 }
@@ -36,6 +36,7 @@ pub(super) fn apply(state: &mut State, stamp: u64, deliver: DeliverCommand) -> R
             break;
         }
         dispatch(state, message, stamp)?;
+        identity::drain(state)?;
         through = through.max(sequence);
     }
     if through != start {
@@ -56,15 +57,21 @@ pub(super) fn dispatch(state: &mut State, message: CourierMessage, stamp: Stamp)
     }
     let owner = state.meta.owners.owner(slot);
     let owner = owner.ok_or_else(|| Broken::new(format!("no shard owns slot {slot} in the map in force")))?;
-    let message = CourierMessage { stamp: stamp.0, ..message };
-    state.streams.emit(owner.0, &message, &mut state.active, &mut state.meta.hash);
+    emit(state, owner.0, CourierMessage { stamp: stamp.0, ..message });
     Ok(())
+}
+
+/// Puts a message into the outbox.
+pub(super) fn emit(state: &mut State, to_shard: u64, message: CourierMessage) {
+    state.streams.emit(to_shard, &message, &mut state.active, &mut state.meta.hash);
 }
 
 fn handle(state: &mut State, message: CourierMessage) -> Result<(), Broken> {
     state.meta.handled += 1;
     match message.body {
-        Some(Body::LinkRow(link)) => link_row::apply(state, link),
+        Some(Body::Identity(message)) => identity::handle(state, message),
+        // Of a version without identity resolution: the row lies at its primary still, where the first sweep finds it.
+        Some(Body::LinkRow(_)) => Ok(()),
         // A newer version's message: it must not be lost, so this replica may not go past it.
         None => Err(Broken::new("a message that this version does not know")),
     }

@@ -1,6 +1,7 @@
 //! `Ingest`: events, each exactly once.
 
 use bytes::Bytes;
+use isthmus_domain::identity::RowKey;
 use isthmus_domain::{EventRecord, FacetId, QuarantineEntry, Reason, RecordView, Slot, Stamp};
 use isthmus_proto::{
     internal::v1::{CommandItem, command_item::Body},
@@ -9,7 +10,7 @@ use isthmus_proto::{
 use isthmus_raft::Broken;
 use prost::Message as _;
 
-use super::{Ingested, deliver::off, link_row};
+use super::{Ingested, deliver::off, identity};
 use crate::{
     error::broken,
     keys,
@@ -80,7 +81,9 @@ impl Item {
                 if event.linked {
                     let view = RecordView::read(&event.record).map_err(broken)?;
                     for link in view.links() {
-                        link_row::needs(facet, &link.facet, view.source, link.kind, needs);
+                        let source_and_kind = isthmus_identity::source_and_kind(view.source, link.kind);
+                        let row = RowKey { a: *facet, b: link.facet, source_and_kind };
+                        needs.rows.push(isthmus_identity::keys::link_row(&row));
                     }
                 }
             }
@@ -107,10 +110,15 @@ pub(super) fn apply(state: &mut State, stamp: u64, items: Vec<Item>) -> Result<I
         outcomes: Vec::with_capacity(items.len()),
         reasons: Vec::new(),
         shard_map_version: state.meta.map.version,
+        open: Vec::new(),
     };
-    for item in items {
+    for (index, item) in (0u32..).zip(items) {
         let (outcome, reason) = match item {
-            Item::Event(item) => event(state, stamp, &item)?,
+            Item::Event(item) => {
+                let (answer, open) = event(state, stamp, &item)?;
+                ingested.open.extend(open.into_iter().map(|row| (index, row)));
+                answer
+            }
             Item::Quarantine(entry) => quarantine(state, stamp, entry),
         };
         if let Some(reason) = reason {
@@ -127,31 +135,35 @@ fn owns(state: &State, slot: Slot) -> bool {
     state.meta.owned.contains(slot) || off("shard::ownership::items")
 }
 
-fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<Answer, Broken> {
+/// Takes an event in; also gives the rows of its link facts that are not in force yet.
+fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<RowKey>), Broken> {
     let Event { attempt, facet, key, body_hash, timestamp, .. } = *event;
     if !owns(state, facet.slot()) {
-        return Ok((STALE_SHARD_MAP, None));
+        return Ok(((STALE_SHARD_MAP, None), vec![]));
     }
     if let Some(known) = state.dedup(&key)
         && !off("shard::dedup")
     {
         if known.body_hash != body_hash {
-            return Ok(quarantine(state, stamp, conflict(event)?));
+            return Ok((quarantine(state, stamp, conflict(event)?), vec![]));
         }
+        // A duplicate is answered no earlier than its original could be.
+        let open = match event.linked {
+            true => identity::open_links(state, facet, &RecordView::read(&event.record).map_err(broken)?)?,
+            false => vec![],
+        };
         // A retry of the attempt that was taken gets its answer; anybody else hears that it is known.
         let outcome = if known.attempt == attempt { known.outcome } else { number(ItemOutcome::Duplicate) };
-        return Ok((outcome, None));
+        return Ok(((outcome, None), open));
     }
-    if event.linked {
-        let view = RecordView::read(&event.record).map_err(broken)?;
-        for (link, fact) in view.links().zip(view.link_facts()) {
-            link_row::record(state, &facet, &link.facet, fact.map_err(broken)?, stamp)?;
-        }
-    }
+    let open = match event.linked {
+        true => identity::links(state, facet, &RecordView::read(&event.record).map_err(broken)?)?,
+        false => vec![],
+    };
     let outcome = number(ItemOutcome::Accepted);
     let entry = DedupEntry { stamp, attempt, body_hash, outcome };
     state.push_event(facet, key, timestamp, entry, &event.record)?;
-    Ok((outcome, None))
+    Ok(((outcome, None), open))
 }
 
 /// Keeps an item that can't be applied; once, however often it is sent.

@@ -4,12 +4,12 @@
 //! has an outcome that says so; only storage that contradicts itself breaks a replica.
 
 mod deliver;
+pub(crate) mod identity;
 mod ingest;
-mod link_row;
 mod set_config;
 mod trim;
 
-use isthmus_domain::Stamp;
+use isthmus_domain::{Stamp, identity::RowKey};
 use isthmus_proto::internal::v1::{ShardCommand, shard_command::Command};
 use isthmus_raft::Broken;
 
@@ -32,6 +32,12 @@ pub enum Decoded {
     Deliver(u64, isthmus_proto::internal::v1::DeliverCommand),
     /// Forget messages.
     Trim(u64, isthmus_proto::internal::v1::TrimCommand),
+    /// Bring changed rules to some more identifiers.
+    Sweep(u64, isthmus_proto::internal::v1::SweepCommand),
+    /// Take facts that were searched.
+    Found(u64, isthmus_proto::internal::v1::FoundCommand),
+    /// Take link facts back.
+    Retract(u64, isthmus_proto::internal::v1::RetractCommand),
     /// No command that this version knows.
     Unknown,
 }
@@ -47,6 +53,12 @@ pub enum Outcome {
     Delivered(u64, Stamp),
     /// Of `Trim`.
     Trimmed,
+    /// Of `Sweep` and `Found`.
+    Tended,
+    /// Of `Retract`: taken, at this stamp.
+    Retracted(Stamp),
+    /// The shard doesn't own the slot; nothing was done.
+    NotOwned,
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -62,6 +74,8 @@ pub struct Ingested {
     pub reasons: Vec<(u32, String)>,
     /// Version of the shard map in force.
     pub shard_map_version: u64,
+    /// Rows of link facts that are not in force yet, by the index of the item that waits for them.
+    pub open: Vec<(u32, RowKey)>,
 }
 
 /// Decodes a command's content, so that fetching and applying share the work.
@@ -78,6 +92,9 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         Some(Command::SetConfig(set)) => Decoded::SetConfig(stamp, set),
         Some(Command::Deliver(deliver)) => Decoded::Deliver(stamp, deliver),
         Some(Command::Trim(trim)) => Decoded::Trim(stamp, trim),
+        Some(Command::Sweep(sweep)) => Decoded::Sweep(stamp, sweep),
+        Some(Command::Found(found)) => Decoded::Found(stamp, found),
+        Some(Command::Retract(retract)) => Decoded::Retract(stamp, retract),
         None => Decoded::Unknown,
     })
 }
@@ -90,7 +107,12 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
     match command {
         Decoded::Ingest { items, .. } => items.iter().try_for_each(|item| item.needs(needs))?,
         Decoded::Deliver(_, deliver) => deliver::needs(deliver, needs),
-        Decoded::SetConfig(..) | Decoded::Trim(..) | Decoded::Unknown => {}
+        Decoded::SetConfig(..)
+        | Decoded::Trim(..)
+        | Decoded::Sweep(..)
+        | Decoded::Found(..)
+        | Decoded::Retract(..)
+        | Decoded::Unknown => {}
     }
     Ok(())
 }
@@ -105,6 +127,9 @@ pub fn apply(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::SetConfig(stamp, set) => set_config::apply(state, stamp, &set),
         Decoded::Deliver(stamp, deliver) => deliver::apply(state, stamp, deliver),
         Decoded::Trim(stamp, trim) => Ok(trim::apply(state, stamp, &trim)),
+        Decoded::Sweep(stamp, sweep) => identity::sweep(state, stamp, &sweep),
+        Decoded::Found(stamp, found) => identity::found(state, stamp, found),
+        Decoded::Retract(stamp, retract) => identity::retract(state, stamp, &retract),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }

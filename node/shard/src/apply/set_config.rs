@@ -1,6 +1,8 @@
 //! `SetConfig`: the only way in for what apply depends on.
 
-use isthmus_domain::{ShardMap, Stamp};
+use std::sync::Arc;
+
+use isthmus_domain::{ShardMap, Stamp, identity::IdentityRules};
 use isthmus_proto::internal::v1::SetConfigCommand;
 use isthmus_raft::Broken;
 
@@ -14,6 +16,15 @@ pub(super) fn apply(state: &mut State, stamp: u64, set: &SetConfigCommand) -> Re
         let Ok(map) = ShardMap::decode(&set.shard_map) else {
             return Ok(Outcome::Refused("the shard map can't be read"));
         };
+        if !set.identity_rules.is_empty() {
+            let Ok(rules) = IdentityRules::decode(&set.identity_rules) else {
+                return Ok(Outcome::Refused("the identity rules can't be read"));
+            };
+            if rules != *state.meta.rules {
+                state.meta.rules = Arc::new(rules);
+                state.meta.sweep.begin();
+            }
+        }
         state.meta.config_version = set.version;
         state.meta.set_map(state.shard, map);
     }

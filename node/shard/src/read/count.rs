@@ -9,9 +9,16 @@ use crate::{
     StateHash, error::broken, hash::Kind, keys::table, machine::Shared, state::table_rows, tables::DEDUP,
 };
 
-const TABLES: [u8; 7] = [
+const TABLES: [u8; 14] = [
     table::LINK_ROW,
     table::HALF_ROW,
+    table::RECORD,
+    table::HOME,
+    table::ROOT,
+    table::RETRACTION,
+    table::HISTORY,
+    table::SEARCH,
+    table::PART,
     table::QUARANTINE,
     table::QUARANTINE_PART,
     table::OUTBOX,

@@ -8,12 +8,14 @@ mod cache;
 mod count;
 mod events;
 mod facets;
+mod identity;
 mod quarantine;
 
 pub use cache::BaseCache;
 pub(crate) use count::count_hash;
 pub use events::{EventPosition, EventsPage, events};
 pub use facets::{FacetsPage, facet, facets, is_resident, scan};
+pub use identity::{history, is_retracted, is_source_settled, is_unsettled, members, record, root};
 pub use quarantine::{QuarantinePage, QuarantineQuery, entry, page};
 
 use isthmus_domain::Stamp;

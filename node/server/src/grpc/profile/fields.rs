@@ -4,7 +4,7 @@ use prost_types::FieldMask;
 
 use crate::grpc::status::Refusal;
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "profile_id",
     "identifiers",
     "traits",
@@ -16,6 +16,7 @@ const NAMES: [&str; 11] = [
     "sources",
     "version",
     "type_counts",
+    "rules_version",
 ];
 
 /// A set of the fields of `isthmus.v1.Profile`.

@@ -3,23 +3,24 @@
 //! **What it promises.** An identifier is normalised as ingest does, so whatever was filed under it is found. A read is
 //! linearizable unless it asks for less. Lists are in one exact order, whatever happens between two pages.
 //!
-//! **How.** A profile is the fold of its facets' summaries. For now that is one facet: the one of the identifier asked
-//! for; identity resolution puts more of them together, behind the same interface.
+//! **How.** A profile is the fold of the summaries of its members' facets; a timeline is their events, merged. The router
+//! says who the members are and reads what lies under each.
 
+mod explain;
 mod fields;
+mod split;
+mod timeline;
 mod wire;
 
 use std::sync::Arc;
 
-use isthmus_domain::{EventRecord, FacetId, FacetSummary, Profile, Stamp};
-use isthmus_proto::{
-    internal::v1::StoredEvent,
-    v1::{
-        self, BatchGetEntry, BatchGetRequest, BatchGetResponse, GetRequest, GetResponse,
-        ProfileServiceListRequest, ProfileServiceListResponse, TimelineEvent, TimelineRequest,
-        TimelineResponse, profile_service_server::ProfileService,
-    },
+use isthmus_domain::{FacetId, FacetSummary, Identifier, Profile, Stamp};
+use isthmus_proto::v1::{
+    self, BatchGetEntry, BatchGetRequest, BatchGetResponse, ExplainRequest, ExplainResponse, GetRequest,
+    GetResponse, ProfileServiceListRequest, ProfileServiceListResponse, SplitRequest, SplitResponse,
+    TimelineRequest, TimelineResponse, profile_service_server::ProfileService,
 };
+use isthmus_router::ProfileParts;
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
@@ -47,22 +48,36 @@ impl Profiles {
         Self { hub }
     }
 
-    /// The profile of a facet's summary; `None` when nothing is known under it.
-    fn fold(
+    /// The profile of a customer's parts; `None` when nothing is known of them.
+    fn fold(&self, parts: Option<&ProfileParts>, stamp: Stamp) -> Result<Option<Profile>, Status> {
+        let mut members = Vec::new();
+        for (_, (namespace, value), summary) in parts.iter().flat_map(|parts| &parts.members) {
+            let summary = match summary {
+                Some(bytes) => FacetSummary::from_bytes(bytes).map_err(|_| damaged("a facet's summary"))?,
+                None => FacetSummary::default(),
+            };
+            let identifier = match namespace.is_empty() {
+                true if summary.is_empty() => continue,
+                true => summary.identifier(),
+                false => Identifier::from_stored(namespace, value),
+            };
+            members.push((identifier.map_err(|_| damaged("a facet's identifier"))?, summary));
+        }
+        let currency = isthmus_coordinator::DEFAULT_CURRENCY;
+        let members = members.iter().map(|(identifier, summary)| (identifier.clone(), summary));
+        Ok(Profile::fold(&self.hub.identity_key, members, currency, stamp))
+    }
+
+    fn shown(
         &self,
-        summary: Option<&[u8]>,
+        parts: Option<&ProfileParts>,
         stamp: Stamp,
         fields: Fields,
     ) -> Result<Option<v1::Profile>, Status> {
-        let Some(bytes) = summary else { return Ok(None) };
-        let summary = FacetSummary::from_bytes(bytes).map_err(|_| damaged("a facet's summary"))?;
-        if summary.is_empty() {
-            return Ok(None);
-        }
-        let identifier = summary.identifier().map_err(|_| damaged("a facet's identifier"))?;
-        let currency = isthmus_coordinator::DEFAULT_CURRENCY;
-        let profile = Profile::fold(&self.hub.identity_key, [(identifier, &summary)], currency, stamp);
-        profile.map(|profile| wire::profile(profile, fields).map_err(|_| damaged("a trait"))).transpose()
+        let profile = self.fold(parts, stamp)?;
+        let rules_version = parts.and_then(|parts| parts.rules_version);
+        let shown = profile.map(|profile| wire::profile(profile, rules_version, fields));
+        shown.transpose().map_err(|_| damaged("a trait"))
     }
 
     async fn get_many(&self, request: Request<BatchGetRequest>) -> Result<BatchGetResponse, Status> {
@@ -76,11 +91,11 @@ impl Profiles {
         let fields = Fields::of(request.fields.as_ref())?;
         let facets = request.keys.iter().map(|key| self.hub.facet(Some(key)));
         let facets: Vec<FacetId> = facets.collect::<Result<_, _>>()?;
-        let read = self.hub.router.read_facets(&facets, level, deadline).await;
-        let (summaries, stamp) = read.map_err(|error| status(&error))?;
-        let entries = summaries
+        let read = self.hub.router.read_profiles(&facets, level, deadline).await;
+        let (parts, stamp) = read.map_err(|error| status(&error))?;
+        let entries = parts
             .iter()
-            .map(|summary| Ok(BatchGetEntry { profile: self.fold(summary.as_deref(), stamp, fields)? }));
+            .map(|parts| Ok(BatchGetEntry { profile: self.shown(parts.as_ref(), stamp, fields)? }));
         Ok(BatchGetResponse { entries: entries.collect::<Result<_, Status>>()? })
     }
 
@@ -94,18 +109,22 @@ impl Profiles {
         let level = read_level(request.consistency.as_ref())?;
         let fields = Fields::of(request.fields.as_ref())?;
         let after = cursor::decode(Kind::Profiles, &request.cursor)?.map(FacetId::from_bytes);
-        let read = self.hub.router.list_facets(after, limit, level, deadline).await;
+        let read = self.hub.router.list_profiles(after, limit, level, deadline).await;
         let page = read.map_err(|error| status(&error))?;
-        let mut profiles = Vec::with_capacity(page.facets.len());
+        let mut profiles = Vec::with_capacity(page.profiles.len());
         let (mut bytes, mut last, mut more) = (0, None, page.more);
-        for (id, summary) in &page.facets {
+        for (id, parts) in &page.profiles {
             if bytes >= PAGE_BYTES {
                 more = true;
                 break;
             }
-            if let Some(profile) = self.fold(Some(summary), page.stamp, fields)? {
-                bytes += profile.encoded_len();
-                profiles.push(profile);
+            // A customer comes with each of its facets, and is listed with the one that names it.
+            let profile = self.fold(parts.as_ref(), page.stamp)?.filter(|profile| profile.profile_id == *id);
+            if let Some(profile) = profile {
+                let rules_version = parts.as_ref().and_then(|parts| parts.rules_version);
+                let shown = wire::profile(profile, rules_version, fields).map_err(|_| damaged("a trait"))?;
+                bytes += shown.encoded_len();
+                profiles.push(shown);
             }
             last = Some(id);
         }
@@ -113,55 +132,6 @@ impl Profiles {
         let next_cursor = last.map(|id| cursor::encode(Kind::Profiles, id.as_bytes())).unwrap_or_default();
         Ok(ProfileServiceListResponse { profiles, next_cursor })
     }
-
-    async fn events(&self, request: Request<TimelineRequest>) -> Result<TimelineResponse, Status> {
-        let deadline = self.hub.deadline(request.metadata());
-        let request = request.into_inner();
-        let limit = page_limit(request.limit)?;
-        let level = read_level(request.consistency.as_ref())?;
-        let facet = self.hub.facet(request.key.as_ref())?;
-        let before = before(&facet, &request.cursor)?;
-        let read = self.hub.router.read_events(facet, before, limit, level, deadline).await;
-        let page = read.map_err(|error| status(&error))?;
-        if !page.known {
-            return Err(nothing_known());
-        }
-        let mut events: Vec<TimelineEvent> = Vec::with_capacity(page.events.len());
-        let (mut bytes, mut last, mut more) = (0, None, page.more);
-        for StoredEvent { record, stamp } in page.events {
-            if bytes >= PAGE_BYTES {
-                more = true;
-                break;
-            }
-            bytes += record.len();
-            let record = EventRecord::decode(record).map_err(|_| damaged("an event"))?;
-            last = Some(place(&record));
-            events.push(wire::event(record, Stamp(stamp), page.identifier.as_ref()));
-        }
-        let last = last.filter(|_| more);
-        let next_cursor =
-            last.map(|place| cursor::encode(Kind::Timeline, &[facet.as_bytes().as_slice(), &place].concat()));
-        Ok(TimelineResponse { events, next_cursor: next_cursor.unwrap_or_default() })
-    }
-}
-
-/// Where in a facet's order a cursor points: behind events at this place, as `ReadEventsCall` has it.
-fn before(facet: &FacetId, cursor: &str) -> Result<Option<[u8; 24]>, Refusal> {
-    let Some(bytes) = cursor::decode::<40>(Kind::Timeline, cursor)? else { return Ok(None) };
-    let (of, place) = bytes.split_at(16);
-    match place.try_into() {
-        Ok(place) if of == facet.as_bytes() => Ok(Some(place)),
-        _ => Err(Refusal::field("INVALID_CURSOR", "cursor", "it is a cursor of another customer's timeline")),
-    }
-}
-
-/// An event's place in its facet's order: its time with the sign bit flipped, then its key, which shards put
-/// where a record has its deduplication key.
-fn place(record: &EventRecord) -> [u8; 24] {
-    let mut place = [0; 24];
-    place[..8].copy_from_slice(&(record.timestamp.cast_unsigned() ^ (1 << 63)).to_be_bytes());
-    place[8..].copy_from_slice(&record.dedup_key());
-    place
 }
 
 fn nothing_known() -> Status {
@@ -185,10 +155,10 @@ impl ProfileService for Profiles {
         let level = read_level(request.consistency.as_ref())?;
         let fields = Fields::of(request.fields.as_ref())?;
         let facet = self.hub.facet(request.key.as_ref())?;
-        let read = self.hub.router.read_facets(&[facet], level, deadline).await;
-        let (summaries, stamp) = read.map_err(|error| status(&error))?;
-        let summary = summaries.first().and_then(|summary| summary.as_deref());
-        let profile = self.fold(summary, stamp, fields)?.ok_or_else(nothing_known)?;
+        let read = self.hub.router.read_profiles(&[facet], level, deadline).await;
+        let (parts, stamp) = read.map_err(|error| status(&error))?;
+        let parts = parts.first().and_then(|parts| parts.as_ref());
+        let profile = self.shown(parts, stamp, fields)?.ok_or_else(nothing_known)?;
         Ok(Response::new(GetResponse { profile: Some(profile) }))
     }
 
@@ -215,18 +185,12 @@ impl ProfileService for Profiles {
     ) -> Result<Response<TimelineResponse>, Status> {
         Ok(Response::new(self.events(request).await?))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        Ok(Response::new(self.explained(request).await?))
+    }
 
-    #[test]
-    fn a_timelines_cursor_is_its_customers_alone() {
-        let (one, other) = (FacetId::from_bytes([1; 16]), FacetId::from_bytes([2; 16]));
-        let cursor = cursor::encode(Kind::Timeline, &[one.as_bytes().as_slice(), &[9; 24]].concat());
-        assert_eq!(before(&one, &cursor), Ok(Some([9; 24])));
-        assert!(before(&other, &cursor).is_err());
-        assert_eq!(before(&other, ""), Ok(None));
+    async fn split(&self, request: Request<SplitRequest>) -> Result<Response<SplitResponse>, Status> {
+        Ok(Response::new(self.split_up(request).await?))
     }
 }

@@ -12,9 +12,13 @@ use crate::grpc::value::{timestamp, to_wire};
 /// When a stored trait is no JSON.
 pub(super) fn profile(
     profile: Profile,
+    rules_version: Option<u64>,
     fields: Fields,
 ) -> Result<v1::Profile, isthmus_domain::value::JsonError> {
     let mut shown = v1::Profile::default();
+    if fields.has("rules_version") {
+        shown.rules_version = rules_version;
+    }
     if fields.has("profile_id") {
         shown.profile_id = profile.profile_id.to_string();
     }
@@ -60,7 +64,7 @@ pub(super) fn profile(
 }
 
 /// An event of a timeline. An event that was written out doesn't name its identifier: `known` is the timeline's.
-pub(super) fn event(record: EventRecord, stamp: Stamp, known: Option<&(String, String)>) -> TimelineEvent {
+pub(super) fn event(record: EventRecord, stamp: Stamp, known: &(String, String)) -> TimelineEvent {
     let kind = match record.kind() {
         EventType::Unspecified => v1::EventType::Unspecified,
         EventType::Identify => v1::EventType::Identify,
@@ -71,7 +75,7 @@ pub(super) fn event(record: EventRecord, stamp: Stamp, known: Option<&(String, S
         EventType::Alias => v1::EventType::Alias,
     };
     let (namespace, value) = match known {
-        Some((namespace, value)) if record.value.is_empty() => (namespace.clone(), value.clone()),
+        (namespace, value) if record.value.is_empty() => (namespace.clone(), value.clone()),
         _ => (record.namespace, record.value),
     };
     TimelineEvent {

@@ -1,0 +1,288 @@
+//! The root of a bundle: owns its rows, folds them, and says whose home is where.
+//!
+//! What it knows is stored in small pieces (see [`piece`]), so that a bundle of any size is shipped and written in
+//! steps; folds that are in use are kept in memory ([`Roots`]).
+
+mod fold;
+mod pend;
+mod pieces;
+mod unite;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use isthmus_domain::identity::{Fold, IdentityRules, RowKey};
+use isthmus_domain::{FacetId, LinkFact, LinkRow};
+use isthmus_proto::internal::v1::{
+    LinkVersion, RootFlag, RootRow, identity_message::Body, to_root::Body as RootBody,
+};
+
+use crate::resolver::{bytes, facet, row_key};
+use crate::{Error, Resolver, Store};
+use pend::Pending;
+use pieces::Piece;
+
+/// What a root knows.
+pub struct Root {
+    fold: Fold,
+    /// The last epoch that was given out.
+    epoch: u64,
+    /// The identifiers of the bundle that have agreed to be: each with its home and since when.
+    members: BTreeMap<FacetId, (FacetId, u64)>,
+    /// The members by home.
+    by_home: BTreeMap<FacetId, BTreeSet<FacetId>>,
+    /// Homes that were told of a list: its epoch, and the last that they said they serve.
+    homes: BTreeMap<FacetId, (u64, u64)>,
+    /// Rows of which one end has not agreed yet.
+    waiting: BTreeMap<RowKey, (u64, Option<LinkFact>)>,
+    /// Version and flag of identifiers that are, or were, shared.
+    flags: BTreeMap<FacetId, (u64, bool)>,
+    /// Identifiers that are no longer shared, once these rows are in.
+    awaited: BTreeMap<FacetId, Vec<(RowKey, u64)>>,
+    /// Rows and flags that somebody waits for.
+    pending: Vec<Pending>,
+    /// Who was asked to agree.
+    asked: BTreeSet<FacetId>,
+    /// Roots that are shipping: parts that came, and how many there are, once that is known.
+    arriving: BTreeMap<FacetId, (u64, u64)>,
+    /// Members that another root had: their homes may not be what this fold says.
+    unsure: BTreeSet<FacetId>,
+    /// Whether a step that goes on is on its way.
+    stepping: bool,
+    unwritten: BTreeSet<Piece>,
+}
+
+/// The roots of a shard that are in use. What is in here is stored too, so it may be emptied between commands.
+#[derive(Default)]
+pub struct Roots {
+    known: BTreeMap<FacetId, (u64, Root)>,
+    uses: u64,
+    /// Facts in all of them.
+    facts: usize,
+}
+
+/// Facts of folds that are kept in memory. A fact takes about 600 bytes there.
+const FACTS_KEPT: usize = 20_000;
+
+impl Roots {
+    fn take(&mut self, own: &FacetId) -> Option<Root> {
+        let (_, root) = self.known.remove(own)?;
+        self.facts -= root.weight();
+        Some(root)
+    }
+
+    fn keep(&mut self, own: FacetId, root: Root) {
+        self.uses += 1;
+        self.facts += root.weight();
+        self.known.insert(own, (self.uses, root));
+        if self.facts > FACTS_KEPT {
+            self.forget_half();
+        }
+    }
+
+    /// Forgets those that were used longest ago. Half of them at once: finding them costs a look at all.
+    fn forget_half(&mut self) {
+        let mut uses: Vec<u64> = self.known.values().map(|(used, _)| *used).collect();
+        uses.sort_unstable();
+        let Some(middle) = uses.get(uses.len() / 2).copied() else { return };
+        self.known.retain(|_, (used, _)| *used > middle);
+        self.facts = self.known.values().map(|(_, root)| root.weight()).sum();
+    }
+
+    /// Forgets all: other rows were put in place.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Root {
+    /// Of a bundle of one.
+    fn new(own: FacetId, rules: Arc<IdentityRules>) -> Self {
+        let mut root = Self::empty(Fold::new(rules));
+        root.set_member(own, own, 0);
+        root.unwritten.insert(Piece::Head);
+        root
+    }
+
+    fn empty(fold: Fold) -> Self {
+        Self {
+            fold,
+            epoch: 0,
+            members: BTreeMap::new(),
+            by_home: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            flags: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            pending: Vec::new(),
+            asked: BTreeSet::new(),
+            arriving: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            stepping: false,
+            unwritten: BTreeSet::new(),
+        }
+    }
+
+    /// The fold, for explanations.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    /// What it takes, in facts.
+    fn weight(&self) -> usize {
+        4 + self.fold.progress().facts as usize + self.waiting.len() + self.members.len() / 4
+    }
+
+    fn set_member(&mut self, member: FacetId, home: FacetId, since: u64) {
+        if let Some((old, _)) = self.members.insert(member, (home, since))
+            && let Some(of_old) = self.by_home.get_mut(&old)
+        {
+            of_old.remove(&member);
+            if of_old.is_empty() {
+                self.by_home.remove(&old);
+            }
+        }
+        self.by_home.entry(home).or_default().insert(member);
+        self.unwritten.insert(Piece::Member(member));
+    }
+
+    fn version_of(&self, key: &RowKey) -> u64 {
+        let waiting = self.waiting.get(key).map_or(0, |(version, _)| *version);
+        waiting.max(self.fold.row_version(key))
+    }
+
+    /// Puts a row where it belongs: into the fold, or among those that wait for an end to agree.
+    fn put_row(&mut self, key: RowKey, version: u64, fact: Option<LinkFact>) -> Result<(), Error> {
+        self.unwritten.insert(Piece::Waiting(key));
+        let agreed = self.members.contains_key(&key.a) && self.members.contains_key(&key.b);
+        if fact.is_some() && !agreed {
+            self.waiting.insert(key, (version, fact));
+        } else {
+            self.waiting.remove(&key);
+            self.fold.put(key, &LinkRow::of(fact, version))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the fold have rows that no longer wait.
+    fn put_agreed(&mut self) -> Result<(), Error> {
+        let ready = |key: &RowKey| self.members.contains_key(&key.a) && self.members.contains_key(&key.b);
+        let agreed: Vec<RowKey> = self.waiting.keys().filter(|key| ready(key)).copied().collect();
+        for key in agreed {
+            if let Some((version, fact)) = self.waiting.remove(&key) {
+                self.unwritten.insert(Piece::Waiting(key));
+                self.fold.put(key, &LinkRow::of(fact, version))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_flag(&mut self, facet: FacetId, version: u64, shared: bool, awaited: Vec<(RowKey, u64)>) {
+        self.flags.insert(facet, (version, shared));
+        self.unwritten.insert(Piece::Flag(facet));
+        if !shared && !awaited.is_empty() {
+            self.awaited.insert(facet, awaited);
+        } else {
+            self.awaited.remove(&facet);
+        }
+        self.unwritten.insert(Piece::Head);
+        self.tell_flag(facet);
+    }
+
+    /// Tells the fold of a flag. One that is lifted while rows are awaited is so only when they are in: that makes two
+    /// versions of it for the fold.
+    fn tell_flag(&mut self, facet: FacetId) {
+        if let Some((version, shared)) = self.flags.get(&facet) {
+            let lifting = self.awaited.contains_key(&facet);
+            let of_fold = version * 2 + u64::from(!lifting);
+            self.fold.set_shared(facet, of_fold, *shared || lifting);
+        }
+    }
+
+    /// Lifts flags whose rows are in.
+    fn lift_flags(&mut self) {
+        let is_in = |(key, version): &(RowKey, u64)| {
+            *version == 0 || (!self.waiting.contains_key(key) && self.fold.row_version(key) >= *version)
+        };
+        let lifted: Vec<FacetId> =
+            self.awaited.iter().filter(|(_, rows)| rows.iter().all(is_in)).map(|(facet, _)| *facet).collect();
+        for facet in lifted {
+            self.awaited.remove(&facet);
+            self.unwritten.insert(Piece::Head);
+            self.tell_flag(facet);
+        }
+    }
+}
+
+impl<S: Store> Resolver<'_, S> {
+    /// Something for the root of the bundle, which `own` is.
+    pub(crate) fn at_root(&mut self, own: FacetId, body: RootBody) -> Result<(), Error> {
+        let mut root = self.root(own)?;
+        match body {
+            RootBody::Row(row) => self.root_row(own, &mut root, row)?,
+            RootBody::Flag(flag) => self.root_flag(own, &mut root, flag)?,
+            RootBody::Ship(ship) => self.take_in(own, &mut root, ship)?,
+            RootBody::Active(active) => {
+                let home = facet(&active.home)?;
+                let known = root.homes.entry(home).or_default();
+                known.1 = known.1.max(active.epoch);
+                root.unwritten.insert(Piece::Home(home));
+                self.settle(&mut root)?;
+            }
+        }
+        self.keep_root(own, root)
+    }
+
+    fn root_row(&mut self, own: FacetId, root: &mut Root, row: RootRow) -> Result<(), Error> {
+        let version = row.row.ok_or(Error::Damaged("a row for a root"))?;
+        let key = row_key(version.key.as_ref())?;
+        let known = root.version_of(&key);
+        if version.version < known {
+            return Ok(());
+        }
+        let pending = Pending::row(key, version.version, facet(&row.by)?, row.flag_version);
+        if version.version == known {
+            // Known, but perhaps not by whom: it is answered as if it were new.
+            if !root.pending.iter().any(|p| p.is_of(&pending)) {
+                root.pending.push(pending);
+            }
+        } else {
+            let LinkVersion { version, fact, .. } = version;
+            root.pending.push(pending);
+            self.new_row(own, root, key, version, crate::stored::fact(Some(&fact))?)?;
+        }
+        root.unwritten.insert(Piece::Head);
+        self.refold(own, root)
+    }
+
+    /// Takes a row that is news, and asks its ends to agree.
+    fn new_row(
+        &mut self,
+        own: FacetId,
+        root: &mut Root,
+        key: RowKey,
+        version: u64,
+        fact: Option<LinkFact>,
+    ) -> Result<(), Error> {
+        let has_fact = fact.is_some();
+        root.put_row(key, version, fact)?;
+        for end in [key.a, key.b] {
+            if has_fact && !root.members.contains_key(&end) && root.asked.insert(end) {
+                self.send(&end, Body::Unite(isthmus_proto::internal::v1::Unite { with: bytes(&own) }));
+            }
+        }
+        Ok(())
+    }
+
+    fn root_flag(&mut self, own: FacetId, root: &mut Root, flag: RootFlag) -> Result<(), Error> {
+        let about = facet(&flag.facet)?;
+        if flag.version <= root.flags.get(&about).map_or(0, |(version, _)| *version) {
+            return Ok(());
+        }
+        let awaited: Result<Vec<_>, Error> =
+            flag.awaited.iter().map(|row| Ok((row_key(row.key.as_ref())?, row.version))).collect();
+        root.set_flag(about, flag.version, flag.shared, awaited?);
+        root.pending.push(Pending::flag(about, flag.version));
+        self.refold(own, root)
+    }
+}

@@ -1,0 +1,123 @@
+//! Two bundles become one: the larger root gives its place up and ships what it knows, part by part.
+
+use isthmus_domain::FacetId;
+use isthmus_domain::identity::fold_row;
+use isthmus_proto::internal::v1::{
+    Continue, Piece as WirePiece, Ship, ToRoot, Unite, identity_message::Body, to_root::Body as RootBody,
+};
+
+use super::pieces::{FOLD, Read, read};
+use super::{Piece, Root};
+use crate::resolver::{bytes, facet};
+use crate::{Error, Resolver, Store, keys};
+
+/// Rows in one part.
+const PART_ROWS: usize = 256;
+
+impl<S: Store> Resolver<'_, S> {
+    /// The bundle of `with` and the receiver's are to be one.
+    pub(crate) fn unite(&mut self, own: FacetId, with: FacetId) -> Result<(), Error> {
+        let mut record = self.record(&own)?;
+        if let Some(parent) = record.parent() {
+            self.send(&parent, Body::Unite(Unite { with: bytes(&with) }));
+            return Ok(());
+        }
+        if own == with {
+            return Ok(());
+        }
+        if with < own {
+            let root = self.root(own)?;
+            // All of it is stored: the parts are cut from the rows.
+            self.keep_root(own, root)?;
+            self.roots.take(&own);
+            record = self.record(&own)?;
+            record.parent = bytes(&with);
+            self.save(&own, &record)?;
+            self.ship(own)
+        } else {
+            let root = self.root(own)?;
+            self.keep_root(own, root)?;
+            self.send(&with, Body::Unite(Unite { with: bytes(&own) }));
+            Ok(())
+        }
+    }
+
+    /// Goes on with work that was cut into steps.
+    pub(crate) fn go_on(&mut self, own: FacetId) -> Result<(), Error> {
+        let record = self.record(&own)?;
+        if !record.is_root {
+            return Ok(());
+        }
+        if record.parent().is_some() {
+            return self.ship(own);
+        }
+        let mut root = self.root(own)?;
+        root.stepping = false;
+        root.unwritten.insert(Piece::Head);
+        self.refold(own, &mut root)?;
+        self.keep_root(own, root)
+    }
+
+    /// Ships the next part of what a root knew, and forgets it.
+    fn ship(&mut self, own: FacetId) -> Result<(), Error> {
+        let mut record = self.record(&own)?;
+        let Some(parent) = record.parent() else { return Ok(()) };
+        let prefix = keys::root(&own, &[]);
+        let mut rows = self.store.scan(&prefix, None, PART_ROWS + 1)?;
+        let more = rows.len() > PART_ROWS;
+        rows.truncate(PART_ROWS);
+        record.shipped += 1;
+        let mut pieces = Vec::with_capacity(rows.len());
+        for (key, value) in rows {
+            pieces.push(WirePiece { key: key[prefix.len()..].to_vec().into(), value });
+            self.store.put(key, None)?;
+        }
+        record.is_root = more;
+        let parts = if more { 0 } else { record.shipped };
+        let ship = Ship { from: bytes(&own), pieces, parts };
+        self.send(&parent, Body::ToRoot(ToRoot { body: Some(RootBody::Ship(ship)) }));
+        if more {
+            self.send_later(&own, Body::Continue(Continue {}));
+        }
+        self.save(&own, &record)
+    }
+
+    /// Takes in a part of what another root knew. Folding waits for the last.
+    pub(super) fn take_in(&mut self, own: FacetId, root: &mut Root, ship: Ship) -> Result<(), Error> {
+        for piece in &ship.pieces {
+            if piece.key.first() == Some(&FOLD) {
+                if let Some((key, row)) = fold_row(&piece.key[1..], &piece.value)?
+                    && row.version() > root.version_of(&key)
+                {
+                    self.new_row(own, root, key, row.version(), row.fact().cloned())?;
+                }
+                continue;
+            }
+            match read(&piece.key, &piece.value)? {
+                Read::Head(head) => root.absorb_head(*head)?,
+                Read::Member(member, home, since) => {
+                    root.set_member(member, home, since);
+                    root.unsure.insert(member);
+                }
+                Read::Home(home, epoch, active) => {
+                    let known = root.homes.entry(home).or_default();
+                    *known = (known.0.max(epoch), known.1.max(active));
+                    root.unwritten.insert(Piece::Home(home));
+                }
+                Read::Waiting(key, version, fact) => {
+                    if version > root.version_of(&key) {
+                        self.new_row(own, root, key, version, fact)?;
+                    }
+                }
+                Read::Flag(about, version, shared) => {
+                    if version > root.flags.get(&about).map_or(0, |(known, _)| *known) {
+                        let awaited = root.awaited.remove(&about).unwrap_or_default();
+                        root.set_flag(about, version, shared, awaited);
+                    }
+                }
+            }
+        }
+        root.arrived(facet(&ship.from)?, 1, ship.parts);
+        self.refold(own, root)
+    }
+}
