@@ -141,4 +141,45 @@ impl Client {
         let answer = self.call(Kind::Read, self.deadline(), &request, send).await?;
         answer.entry.ok_or(Error::BadAnswer("no entry"))
     }
+
+    /// How many quarantined entries there are, by source and reason.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn quarantine_counts(&self) -> Result<Vec<proto::QuarantineCounts>, Error> {
+        let request = proto::CountsRequest {};
+        let send = |channel, request| async move { Quarantine::new(channel).counts(request).await };
+        Ok(self.call(Kind::Read, self.deadline(), &request, send).await?.counts)
+    }
+
+    /// Changes a quarantined entry and has it taken in.
+    ///
+    /// # Errors
+    /// Refused with NOT_FOUND when there is none of that id. What can't be taken still is no error but a result.
+    pub async fn mend(&self, request: proto::MendRequest) -> Result<proto::QuarantineResult, Error> {
+        let send = |channel, request| async move { Quarantine::new(channel).mend(request).await };
+        let answer = self.call(Kind::RepeatableWrite, self.deadline(), &request, send).await?;
+        answer.result.ok_or(Error::BadAnswer("no result"))
+    }
+
+    /// Has quarantined entries taken in as they are: those named, or a page.
+    ///
+    /// # Errors
+    /// Refused when ids, limit or cursor can't be.
+    pub async fn replay(&self, request: proto::ReplayRequest) -> Result<proto::ReplayResponse, Error> {
+        let send = |channel, request| async move { Quarantine::new(channel).replay(request).await };
+        self.call(Kind::RepeatableWrite, self.deadline(), &request, send).await
+    }
+
+    /// Gives quarantined entries up.
+    ///
+    /// # Errors
+    /// Refused when ids or reason can't be.
+    pub async fn drop_quarantined(
+        &self,
+        request: proto::DropRequest,
+    ) -> Result<Vec<proto::QuarantineResult>, Error> {
+        let send = |channel, request| async move { Quarantine::new(channel).drop(request).await };
+        Ok(self.call(Kind::RepeatableWrite, self.deadline(), &request, send).await?.results)
+    }
 }

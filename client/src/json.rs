@@ -4,6 +4,7 @@
 //! Properties and context travel as JSON text and are handed through as they are, whatever their numbers' size.
 
 mod admin;
+mod quarantine;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-pub use admin::{Node, QuarantineEntry, Replica, Source, Status, role_name, state_name};
+pub use admin::{Node, Replica, Source, Status, role_name, state_name};
+pub use quarantine::{QuarantineEntry, QuarantineResult, resolution_name};
 
 use crate::{
     Error,

@@ -77,7 +77,7 @@ pub enum Noun {
         #[command(subcommand)]
         verb: SourceVerb,
     },
-    /// Look at what was kept and not applied
+    /// Look at what was kept and not applied, mend it and take it in
     #[command(after_help = crate::cli::quarantine::EXAMPLES)]
     Quarantine {
         #[command(subcommand)]

@@ -53,7 +53,7 @@ pub use hash::{FacetId, IdentityKey, hash128};
 pub use identifier::{BlockedValues, Identifier, IdentifierError, Namespace};
 pub use link::{LinkFact, LinkKind, LinkRow};
 pub use profile::Profile;
-pub use quarantine::QuarantineEntry;
+pub use quarantine::{QuarantineEntry, Resolution, ResolutionKind};
 pub use record::EventRecord;
 pub use record_view::RecordView;
 pub use shard_map::{NodeId, ReplicaId, ShardEntry, ShardId, ShardMap};

@@ -25,6 +25,7 @@
 //! | `router` | [`Router`], and the loop around a pursuit |
 //! | `ingest` | split, send, put back in order |
 //! | `read`, `pages` | facets, events; facets and quarantine over all shards |
+//! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
 //! | `exchange` | calls between nodes |
 //!
@@ -41,9 +42,11 @@ mod local;
 mod options;
 mod pages;
 mod pursuit;
+mod quarantine;
 mod read;
 mod router;
 mod topology;
+mod walk;
 
 pub use admin::ReplicaAnswer;
 pub use error::Error;
@@ -51,7 +54,7 @@ pub use exchange::{ExchangeOptions, ExchangeService, peer_server};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};
 pub use options::RouterOptions;
-pub use pages::{FacetsPage, QuarantinePage};
+pub use pages::{FacetsPage, QuarantineFilter, QuarantinePage};
 pub use read::{EventsPage, ReadLevel};
 pub use router::Router;
 pub use topology::Topology;

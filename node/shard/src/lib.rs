@@ -21,7 +21,7 @@
 //! 6. What is frozen changes no more; there is at most one frozen memtable.
 //!
 //! **What it leaves out.** A profile is one facet here: link facts are recorded at both ends, and resolution comes on
-//! top of them. Nothing is aged out yet: deduplication is exact for ever.
+//! top of them. But for the quarantine nothing is aged out yet: deduplication is exact for ever.
 
 pub mod apply;
 mod calls;
@@ -38,6 +38,7 @@ pub mod memtable;
 mod meta;
 mod outbox;
 pub mod read;
+mod retention;
 pub mod state;
 mod tables;
 pub mod write_out;

@@ -21,8 +21,8 @@ use std::{sync::Arc, time::Duration};
 
 use isthmus_proto::v1::{
     cluster_service_server::ClusterServiceServer, ingest_service_server::IngestServiceServer,
-    profile_service_server::ProfileServiceServer, quarantine_service_server::QuarantineServiceServer,
-    source_service_server::SourceServiceServer,
+    profile_service_server::ProfileServiceServer,
+    quarantine_service_server::QuarantineServiceServer, source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,

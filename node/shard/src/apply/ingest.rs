@@ -43,6 +43,8 @@ pub struct Event {
     linked: bool,
     /// Where it came from; empty for most.
     origin: String,
+    /// Whether it comes out of the quarantine, where it is kept already.
+    from_quarantine: bool,
     record: Bytes,
 }
 
@@ -60,6 +62,7 @@ impl Item {
                     timestamp: view.timestamp,
                     linked: view.links_len() > 0,
                     origin: item.origin,
+                    from_quarantine: item.from_quarantine,
                     record,
                 }))
             }
@@ -135,6 +138,10 @@ fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<Answer, Broke
     if let Some(known) = state.dedup(&key)
         && !off("shard::dedup")
     {
+        if known.body_hash != body_hash && event.from_quarantine {
+            let reason = Reason::MessageIdConflict.code().to_owned();
+            return Ok((number(ItemOutcome::Rejected), Some(reason)));
+        }
         if known.body_hash != body_hash {
             return Ok(quarantine(state, stamp, conflict(event)?));
         }

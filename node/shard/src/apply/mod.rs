@@ -4,16 +4,19 @@
 //! has an outcome that says so; only storage that contradicts itself breaks a replica.
 
 mod deliver;
+mod expire_quarantine;
 mod ingest;
 mod link_row;
+mod resolve_quarantine;
 mod set_config;
 mod trim;
 
 use isthmus_domain::Stamp;
-use isthmus_proto::internal::v1::{ShardCommand, shard_command::Command};
+use isthmus_proto::internal::v1::{ShardCommand, VerdictReply, shard_command::Command};
 use isthmus_raft::Broken;
 
 pub use ingest::{Event, Item, STALE_SHARD_MAP};
+pub use resolve_quarantine::Verdict;
 
 use crate::state::{Needs, State};
 
@@ -32,6 +35,10 @@ pub enum Decoded {
     Deliver(u64, isthmus_proto::internal::v1::DeliverCommand),
     /// Forget messages.
     Trim(u64, isthmus_proto::internal::v1::TrimCommand),
+    /// Note what became of quarantine entries.
+    ResolveQuarantine(u64, Vec<Verdict>),
+    /// Delete quarantine entries.
+    ExpireQuarantine(u64, isthmus_proto::internal::v1::ExpireQuarantineCommand),
     /// No command that this version knows.
     Unknown,
 }
@@ -47,6 +54,10 @@ pub enum Outcome {
     Delivered(u64, Stamp),
     /// Of `Trim`.
     Trimmed,
+    /// Of `ResolveQuarantine`: one for each verdict.
+    Resolved(Vec<VerdictReply>),
+    /// Of `ExpireQuarantine`: how many entries went.
+    Expired(u64),
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -78,6 +89,11 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         Some(Command::SetConfig(set)) => Decoded::SetConfig(stamp, set),
         Some(Command::Deliver(deliver)) => Decoded::Deliver(stamp, deliver),
         Some(Command::Trim(trim)) => Decoded::Trim(stamp, trim),
+        Some(Command::ResolveQuarantine(resolve)) => {
+            let verdicts = resolve.verdicts.into_iter().map(Verdict::decode).collect::<Result<_, _>>()?;
+            Decoded::ResolveQuarantine(stamp, verdicts)
+        }
+        Some(Command::ExpireQuarantine(expire)) => Decoded::ExpireQuarantine(stamp, expire),
         None => Decoded::Unknown,
     })
 }
@@ -90,6 +106,8 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
     match command {
         Decoded::Ingest { items, .. } => items.iter().try_for_each(|item| item.needs(needs))?,
         Decoded::Deliver(_, deliver) => deliver::needs(deliver, needs),
+        Decoded::ResolveQuarantine(_, verdicts) => needs.rows.extend(verdicts.iter().map(Verdict::key)),
+        Decoded::ExpireQuarantine(_, expire) => expire_quarantine::needs(expire, needs),
         Decoded::SetConfig(..) | Decoded::Trim(..) | Decoded::Unknown => {}
     }
     Ok(())
@@ -105,6 +123,8 @@ pub fn apply(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::SetConfig(stamp, set) => set_config::apply(state, stamp, &set),
         Decoded::Deliver(stamp, deliver) => deliver::apply(state, stamp, deliver),
         Decoded::Trim(stamp, trim) => Ok(trim::apply(state, stamp, &trim)),
+        Decoded::ResolveQuarantine(stamp, verdicts) => resolve_quarantine::apply(state, stamp, verdicts),
+        Decoded::ExpireQuarantine(stamp, expire) => expire_quarantine::apply(state, stamp, &expire),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }

@@ -14,7 +14,9 @@ pub use cache::BaseCache;
 pub(crate) use count::count_hash;
 pub use events::{EventPosition, EventsPage, events};
 pub use facets::{FacetsPage, facet, facets, is_resident, scan};
-pub use quarantine::{QuarantinePage, QuarantineQuery, entry, page};
+pub use quarantine::{
+    Expired, QuarantineCounted, QuarantinePage, QuarantineQuery, count, entry, expired, page,
+};
 
 use isthmus_domain::Stamp;
 
