@@ -5,6 +5,7 @@ use crate::{
     client::ANSWER_BYTES_MAX,
     proto::{
         self, cluster_service_client::ClusterServiceClient as Cluster,
+        quality_service_client::QualityServiceClient as Quality,
         quarantine_service_client::QuarantineServiceClient as Quarantine,
         source_service_client::SourceServiceClient as Sources,
     },
@@ -140,6 +141,20 @@ impl Client {
         };
         let answer = self.call(Kind::Read, self.deadline(), &request, send).await?;
         answer.entry.ok_or(Error::BadAnswer("no entry"))
+    }
+
+    /// How good the data are, by source and trait. It takes as long as there are events.
+    ///
+    /// # Errors
+    /// As every read; refused with SOURCE_NOT_FOUND when there is no such source.
+    pub async fn quality_report(
+        &self,
+        request: proto::ReportRequest,
+    ) -> Result<proto::ReportResponse, Error> {
+        let send = |channel, request| async move {
+            Quality::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).report(request).await
+        };
+        self.call(Kind::Read, self.deadline(), &request, send).await
     }
 
     /// How many quarantined entries there are, by source and reason.

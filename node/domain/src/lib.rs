@@ -35,6 +35,7 @@ pub mod identifier;
 pub mod identity;
 pub mod link;
 pub mod profile;
+pub mod quality;
 pub mod quarantine;
 pub mod record;
 mod record_json;

@@ -42,6 +42,7 @@ mod local;
 mod options;
 mod pages;
 mod pursuit;
+mod quality;
 mod quarantine;
 mod read;
 mod router;

@@ -18,7 +18,7 @@ use prometheus_client::{
 use tonic::Code;
 
 /// The methods of the public package, and of the standard services.
-const METHODS: [&str; 24] = [
+const METHODS: [&str; 25] = [
     "/isthmus.v1.IngestService/Ingest",
     "/isthmus.v1.ProfileService/Get",
     "/isthmus.v1.ProfileService/BatchGet",
@@ -34,6 +34,7 @@ const METHODS: [&str; 24] = [
     "/isthmus.v1.QuarantineService/Mend",
     "/isthmus.v1.QuarantineService/Replay",
     "/isthmus.v1.QuarantineService/Drop",
+    "/isthmus.v1.QualityService/Report",
     "/isthmus.v1.ClusterService/Status",
     "/isthmus.v1.ClusterService/Nodes",
     "/isthmus.v1.ClusterService/Shards",

@@ -1,5 +1,6 @@
 //! Calls to a shard, of this node's router or of another's: what each waits for, and how it is answered.
 
+mod quality;
 mod quarantine;
 
 use std::time::Duration;
@@ -54,6 +55,7 @@ impl ShardHandle {
             Call::CountQuarantine(call) => {
                 self.count_quarantine(call, deadline).await.map(Reply::CountQuarantine)
             }
+            Call::Quality(call) => self.quality(call, deadline).await.map(Reply::Quality),
             Call::Deliver(call) => self.deliver(call, deadline).await.map(Reply::Deliver),
             Call::ReplicaStatus(_) => Ok(Reply::ReplicaStatus(self.status())),
             Call::Transfer(call) => self.transfer(call.to_peer, deadline).await.map(Reply::Done),

@@ -249,7 +249,8 @@ impl World {
                 shard_reply::Body::ReplicaStatus(ReplicaStatusReply { peer, ..Default::default() })
             }
             shard_call::Body::ResolveQuarantine(_)
-            | shard_call::Body::CountQuarantine(_) => {
+            | shard_call::Body::CountQuarantine(_)
+            | shard_call::Body::Quality(_) => {
                 panic!("no test asks for it")
             }
             shard_call::Body::Transfer(_) | shard_call::Body::ChangeMembers(_) => {

@@ -8,12 +8,14 @@ mod cache;
 mod count;
 mod events;
 mod facets;
+mod quality;
 mod quarantine;
 
 pub use cache::BaseCache;
 pub(crate) use count::count_hash;
 pub use events::{EventPosition, EventsPage, events};
 pub use facets::{FacetsPage, facet, facets, is_resident, scan};
+pub use quality::{QualityPart, quality};
 pub use quarantine::{
     Expired, QuarantineCounted, QuarantinePage, QuarantineQuery, count, entry, expired, page,
 };
