@@ -5,6 +5,7 @@ use crate::{
     client::ANSWER_BYTES_MAX,
     proto::{
         self, cluster_service_client::ClusterServiceClient as Cluster,
+        quality_service_client::QualityServiceClient as Quality,
         quarantine_service_client::QuarantineServiceClient as Quarantine,
         source_service_client::SourceServiceClient as Sources,
     },
@@ -140,5 +141,60 @@ impl Client {
         };
         let answer = self.call(Kind::Read, self.deadline(), &request, send).await?;
         answer.entry.ok_or(Error::BadAnswer("no entry"))
+    }
+
+    /// How good the data are, by source and trait. It takes as long as there are events.
+    ///
+    /// # Errors
+    /// As every read; refused with SOURCE_NOT_FOUND when there is no such source.
+    pub async fn quality_report(
+        &self,
+        request: proto::ReportRequest,
+    ) -> Result<proto::ReportResponse, Error> {
+        let send = |channel, request| async move {
+            Quality::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).report(request).await
+        };
+        self.call(Kind::Read, self.deadline(), &request, send).await
+    }
+
+    /// How many quarantined entries there are, by source and reason.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn quarantine_counts(&self) -> Result<Vec<proto::QuarantineCounts>, Error> {
+        let request = proto::CountsRequest {};
+        let send = |channel, request| async move { Quarantine::new(channel).counts(request).await };
+        Ok(self.call(Kind::Read, self.deadline(), &request, send).await?.counts)
+    }
+
+    /// Changes a quarantined entry and has it taken in.
+    ///
+    /// # Errors
+    /// Refused with NOT_FOUND when there is none of that id. What can't be taken still is no error but a result.
+    pub async fn mend(&self, request: proto::MendRequest) -> Result<proto::QuarantineResult, Error> {
+        let send = |channel, request| async move { Quarantine::new(channel).mend(request).await };
+        let answer = self.call(Kind::RepeatableWrite, self.deadline(), &request, send).await?;
+        answer.result.ok_or(Error::BadAnswer("no result"))
+    }
+
+    /// Has quarantined entries taken in as they are: those named, or a page.
+    ///
+    /// # Errors
+    /// Refused when ids, limit or cursor can't be.
+    pub async fn replay(&self, request: proto::ReplayRequest) -> Result<proto::ReplayResponse, Error> {
+        let send = |channel, request| async move { Quarantine::new(channel).replay(request).await };
+        self.call(Kind::RepeatableWrite, self.deadline(), &request, send).await
+    }
+
+    /// Gives quarantined entries up.
+    ///
+    /// # Errors
+    /// Refused when ids or reason can't be.
+    pub async fn drop_quarantined(
+        &self,
+        request: proto::DropRequest,
+    ) -> Result<Vec<proto::QuarantineResult>, Error> {
+        let send = |channel, request| async move { Quarantine::new(channel).drop(request).await };
+        Ok(self.call(Kind::RepeatableWrite, self.deadline(), &request, send).await?.results)
     }
 }

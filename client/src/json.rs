@@ -5,6 +5,7 @@
 
 mod admin;
 mod identity;
+mod quarantine;
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,9 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-pub use admin::{Node, QuarantineEntry, Replica, Source, Status, role_name, state_name};
+pub use admin::{Node, Replica, Source, Status, role_name, state_name};
 pub use identity::{Explanation, Split};
+pub use quarantine::{QuarantineEntry, QuarantineResult, resolution_name};
 
 use crate::{
     Error,

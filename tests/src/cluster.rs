@@ -101,6 +101,12 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
+    /// Sets variables in the environment of nodes that start from now on, in place of those before.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        self.options.environment.clear();
+        self.options = self.options.clone().with_environment(variables);
+    }
+
     /// Starts a node's process, by the same command each time.
     ///
     /// # Panics

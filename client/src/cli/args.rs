@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    cluster::ClusterVerb, ingest::IngestCommand, output::Format, profile::ProfileVerb,
+    cluster::ClusterVerb, ingest::IngestCommand, output::Format, profile::ProfileVerb, quality::QualityVerb,
     quarantine::QuarantineVerb, source::SourceVerb,
 };
 
@@ -77,7 +77,13 @@ pub enum Noun {
         #[command(subcommand)]
         verb: SourceVerb,
     },
-    /// Look at what was kept and not applied
+    /// Report on how good the data are
+    #[command(after_help = crate::cli::quality::EXAMPLES)]
+    Quality {
+        #[command(subcommand)]
+        verb: QualityVerb,
+    },
+    /// Look at what was kept and not applied, mend it and take it in
     #[command(after_help = crate::cli::quarantine::EXAMPLES)]
     Quarantine {
         #[command(subcommand)]

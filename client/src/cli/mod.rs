@@ -11,6 +11,7 @@ mod failure;
 mod ingest;
 mod output;
 mod profile;
+mod quality;
 mod quarantine;
 mod source;
 mod split;
@@ -61,6 +62,7 @@ async fn carry_out(args: Args) -> Result<Done, Failure> {
         Noun::Cluster { verb } => cluster::run(verb, client, &mut output).await?,
         Noun::Source { verb } => source::run(verb, client, &mut output).await?,
         Noun::Quarantine { verb } => quarantine::run(verb, client, &mut output).await?,
+        Noun::Quality { verb } => quality::run(verb, client, &mut output).await?,
         Noun::Completions { .. } => Done::Well,
     };
     output.flush()?;

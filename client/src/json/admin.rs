@@ -1,4 +1,4 @@
-//! Nodes, shards, sources and quarantined entries as JSON.
+//! Nodes, shards and sources as JSON.
 
 use serde::Serialize;
 
@@ -137,43 +137,6 @@ impl<'a> From<&'a proto::Source> for Source<'a> {
             primary_order: &source.primary_order,
             default_currency: text(&source.default_currency),
             key_prefix: text(&source.key_prefix),
-        }
-    }
-}
-
-/// A quarantined entry. What was sent is in `content` when it is UTF-8, else in `content_hex`.
-#[derive(Debug, Clone, Serialize)]
-pub struct QuarantineEntry<'a> {
-    id: &'a str,
-    reason: &'a str,
-    message: &'a str,
-    source: &'a str,
-    origin: Option<&'a str>,
-    received_at: Option<String>,
-    message_id: Option<&'a str>,
-    content_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_hex: Option<String>,
-}
-
-impl<'a> From<&'a proto::QuarantineEntry> for QuarantineEntry<'a> {
-    fn from(entry: &'a proto::QuarantineEntry) -> Self {
-        let content = std::str::from_utf8(&entry.content);
-        Self {
-            id: &entry.id,
-            reason: &entry.reason,
-            message: &entry.message,
-            source: &entry.source,
-            origin: text(&entry.origin),
-            received_at: time(entry.received_at.as_ref()),
-            message_id: text(&entry.message_id),
-            content_type: text(&entry.content_type),
-            content: content.ok().and_then(text),
-            content_hex: content
-                .is_err()
-                .then(|| entry.content.iter().map(|byte| format!("{byte:02x}")).collect()),
         }
     }
 }

@@ -4,6 +4,12 @@
 //! and what was sent, so the same bad line of a file sent twice is one entry; its slot spreads entries over shards.
 //!
 //! An entry can be as large as a request may be (4 MiB); whoever stores it in small rows splits it.
+//!
+//! An entry is *open* until it has a [`Resolution`]: it was mended, replayed or dropped. A resolved one stays, for
+//! people to see what became of it, until its retention ends. The same item sent again is the same entry, also then.
+//! [`mend`] says what an entry becomes when it is tried again.
+
+pub mod mend;
 
 use std::fmt;
 
@@ -50,6 +56,69 @@ pub struct QuarantineEntry {
     /// The item's message id when it had a usable one, or empty.
     #[prost(string, tag = "10")]
     pub message_id: String,
+    /// What became of it; absent while it is open.
+    #[prost(message, optional, tag = "11")]
+    pub resolution: Option<Resolution>,
+    /// `sentAt` of the batch that it came in, microseconds since the epoch; accepting it again needs it.
+    #[prost(int64, optional, tag = "12")]
+    pub batch_sent_at: Option<i64>,
+}
+
+/// How an entry was resolved.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum ResolutionKind {
+    /// Never stored.
+    Unspecified = 0,
+    /// It was changed and accepted.
+    Mended = 1,
+    /// It was accepted as it was.
+    Replayed = 2,
+    /// It was given up.
+    Dropped = 3,
+}
+
+/// What became of an entry. `Debug` shows no personal data. Protobuf tags never change their meaning.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct Resolution {
+    /// How.
+    #[prost(enumeration = "ResolutionKind", tag = "1")]
+    pub kind: i32,
+    /// Who asked for it, as the caller said; empty when it did not say.
+    #[prost(string, tag = "2")]
+    pub by: String,
+    /// The stamp of the command that noted it; zero until then.
+    #[prost(fixed64, tag = "3")]
+    pub at: u64,
+    /// The message id that the event was accepted under; empty when it was dropped.
+    #[prost(string, tag = "4")]
+    pub message_id: String,
+    /// Why it was dropped; empty otherwise.
+    #[prost(string, tag = "5")]
+    pub note: String,
+    /// 16 bytes: the accepted event's body hash, which tells a repeated mend from another one; empty when dropped.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub body_hash: Bytes,
+}
+
+impl Resolution {
+    /// Decodes a resolution and checks that its kind is known.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, Error> {
+        let resolution = Self::decode(bytes).map_err(Error::decode("quarantine resolution"))?;
+        match ResolutionKind::try_from(resolution.kind) {
+            Ok(ResolutionKind::Unspecified) | Err(_) => {
+                Err(Error::Invalid { what: "quarantine resolution", why: "its kind is unknown" })
+            }
+            Ok(_) => Ok(resolution),
+        }
+    }
+}
+
+impl fmt::Debug for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resolution({:?} at {})", self.kind(), self.at)
+    }
 }
 
 impl QuarantineEntry {
@@ -74,6 +143,8 @@ impl QuarantineEntry {
             content_type: content_type.to_owned(),
             received: 0,
             message_id: refused.message_id.clone().unwrap_or_default(),
+            resolution: None,
+            batch_sent_at: None,
         }
     }
 

@@ -26,6 +26,7 @@
 //! | `ingest` | split, send, put back in order |
 //! | `read`, `pages` | facets, events; facets and quarantine over all shards |
 //! | `profiles` | which identifiers are one customer, why, and taking that back |
+//! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
 //! | `exchange` | calls between nodes |
 //!
@@ -43,9 +44,12 @@ mod options;
 mod pages;
 mod profiles;
 mod pursuit;
+mod quality;
+mod quarantine;
 mod read;
 mod router;
 mod topology;
+mod walk;
 
 pub use admin::ReplicaAnswer;
 pub use error::Error;
@@ -53,7 +57,7 @@ pub use exchange::{ExchangeOptions, ExchangeService, peer_server};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};
 pub use options::RouterOptions;
-pub use pages::{FacetsPage, ProfilesPage, QuarantinePage};
+pub use pages::{FacetsPage, ProfilesPage, QuarantineFilter, QuarantinePage};
 pub use profiles::{Membership, ProfileParts};
 pub use read::{EventsPage, Facet, ReadLevel};
 pub use router::Router;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::{Fake, Node, Shared, Step, in_virtual_time, map, peer, within};
 use isthmus_domain::{FacetId, ShardMap, SlotRange};
 use isthmus_proto::internal::v1::{ChangeMembersCall, CourierMessage, DeliverCommand};
-use isthmus_router::{Error, Leadership, ReadLevel, Router, Topology};
+use isthmus_router::{Error, Leadership, QuarantineFilter, ReadLevel, Router, Topology};
 use isthmus_shard::Deliver;
 use proptest::prelude::*;
 
@@ -97,7 +97,7 @@ proptest! {
             let listed: Vec<_> = listed.into_iter().map(|(id, bytes)| (*id.as_bytes(), bytes)).collect();
             assert_eq!(listed, expected);
 
-            let page = node.router.list_quarantine(None, 1_000, "", "", within(60_000)).await.unwrap();
+            let page = node.router.list_quarantine(None, 1_000, QuarantineFilter::default(), within(60_000)).await.unwrap();
             let rows: Vec<_> = page.rows.into_iter().map(|row| (row.id, row.entry)).collect();
             let expected: Vec<_> =
                 expected.into_iter().map(|(key, bytes)| (Bytes::copy_from_slice(&key), bytes)).collect();

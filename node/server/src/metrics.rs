@@ -4,7 +4,10 @@
 //! codes those of the interface. No label holds anything that a customer or sender said. Gauges are set when they are
 //! asked for.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use isthmus_proto::v1::ItemOutcome;
 use prometheus_client::{
@@ -15,7 +18,7 @@ use prometheus_client::{
 use tonic::Code;
 
 /// The methods of the public package, and of the standard services.
-const METHODS: [&str; 20] = [
+const METHODS: [&str; 25] = [
     "/isthmus.v1.IngestService/Ingest",
     "/isthmus.v1.ProfileService/Get",
     "/isthmus.v1.ProfileService/BatchGet",
@@ -27,6 +30,11 @@ const METHODS: [&str; 20] = [
     "/isthmus.v1.SourceService/Rotate",
     "/isthmus.v1.QuarantineService/List",
     "/isthmus.v1.QuarantineService/Show",
+    "/isthmus.v1.QuarantineService/Counts",
+    "/isthmus.v1.QuarantineService/Mend",
+    "/isthmus.v1.QuarantineService/Replay",
+    "/isthmus.v1.QuarantineService/Drop",
+    "/isthmus.v1.QualityService/Report",
     "/isthmus.v1.ClusterService/Status",
     "/isthmus.v1.ClusterService/Nodes",
     "/isthmus.v1.ClusterService/Shards",
@@ -71,6 +79,8 @@ pub struct Levels {
     pub replay_bytes: u64,
     /// What may still be written to the file system of the data.
     pub disk_free_bytes: u64,
+    /// Quarantine entries that this node's open replicas deleted at the end of their retention.
+    pub quarantine_expired: u64,
     /// Version of the view that this node has.
     pub view_version: u64,
 }
@@ -82,6 +92,7 @@ pub struct Metrics {
     durations: Family<Method, Histogram, fn() -> Histogram>,
     items: [Counter; 6],
     gauges: [Gauge<u64, AtomicU64>; 8],
+    quarantine_expired: Counter,
 }
 
 fn durations() -> Histogram {
@@ -121,7 +132,13 @@ impl Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         });
-        Self { registry, calls, durations: seconds, items, gauges }
+        let quarantine_expired = Counter::<u64, AtomicU64>::default();
+        registry.register(
+            "quarantine_expired",
+            "Quarantine entries deleted at the end of their retention",
+            quarantine_expired.clone(),
+        );
+        Self { registry, calls, durations: seconds, items, gauges, quarantine_expired }
     }
 
     /// The label of a path: the method if there is such a one.
@@ -161,6 +178,7 @@ impl Metrics {
         for (gauge, value) in self.gauges.iter().zip(values) {
             gauge.set(value);
         }
+        self.quarantine_expired.inner().store(levels.quarantine_expired, Relaxed);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -89,6 +89,7 @@ pub fn options(config: &Config) -> Result<NodeOptions> {
         storage: config.storage.clone(),
         raft: config.raft.clone(),
         grpc: config.grpc.clone(),
+        quarantine: config.quarantine.clone(),
         clock: Arc::new(SystemClock),
     })
 }

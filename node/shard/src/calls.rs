@@ -1,5 +1,8 @@
 //! Calls to a shard, of this node's router or of another's: what each waits for, and how it is answered.
 
+mod quality;
+mod quarantine;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,21 +11,15 @@ use isthmus_domain::{FacetId, FacetSummary};
 use isthmus_identity::stored::Record;
 use isthmus_proto::internal::v1::{
     CallError, ChangeMembersCall, CommandItem, DeliverCommand, DeliverReply, DoneReply, FacetEntry,
-    IngestCall, IngestReply, QuarantineRow, ReadEventsCall, ReadEventsReply, ReadFacetsCall, ReadFacetsReply,
-    ReadLevel, ReadQuarantineCall, ReadQuarantineReply, ScanFacetsCall, ScanFacetsReply, ShardCommand,
-    StoredEvent, shard_call, shard_command::Command, shard_reply,
+    IngestCall, IngestReply, ReadEventsCall, ReadEventsReply, ReadFacetsCall, ReadFacetsReply, ReadLevel,
+    ScanFacetsCall, ScanFacetsReply, ShardCommand, StoredEvent, shard_call, shard_command::Command,
+    shard_reply,
 };
 use isthmus_raft::{MembershipChange, PeerId, ReplicaState, Role};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::{
-    Error, ShardHandle,
-    apply::Outcome,
-    ingest_queue::COMMAND_BYTES,
-    machine::blocking,
-    read::{self, QuarantineQuery},
-};
+use crate::{Error, ShardHandle, apply::Outcome, ingest_queue::COMMAND_BYTES, machine::blocking, read};
 
 /// Facets that one call may ask for.
 pub const FACETS_MAX: usize = 4_096;
@@ -53,6 +50,13 @@ impl ShardHandle {
             Call::ReadQuarantine(call) => {
                 self.read_quarantine(call, deadline).await.map(Reply::ReadQuarantine)
             }
+            Call::ResolveQuarantine(call) => {
+                self.resolve_quarantine(call, deadline).await.map(Reply::ResolveQuarantine)
+            }
+            Call::CountQuarantine(call) => {
+                self.count_quarantine(call, deadline).await.map(Reply::CountQuarantine)
+            }
+            Call::Quality(call) => self.quality(call, deadline).await.map(Reply::Quality),
             Call::Deliver(call) => self.deliver(call, deadline).await.map(Reply::Deliver),
             Call::ReplicaStatus(_) => Ok(Reply::ReplicaStatus(self.status())),
             Call::Transfer(call) => self.transfer(call.to_peer, deadline).await.map(Reply::Done),
@@ -224,42 +228,6 @@ impl ShardHandle {
             stamp: page.stamp.0,
             owned_bounds: page.owned.to_bounds(),
         })
-    }
-
-    async fn read_quarantine(
-        &self,
-        call: ReadQuarantineCall,
-        deadline: Instant,
-    ) -> Result<ReadQuarantineReply, Error> {
-        let id = |bytes: &Bytes| -> Result<Option<[u8; 16]>, Error> {
-            match bytes.is_empty() {
-                true => Ok(None),
-                false => {
-                    bytes.as_ref().try_into().map(Some).map_err(|_| Error::Invalid("an id is not 16 bytes"))
-                }
-            }
-        };
-        let (after, only) = (id(&call.after)?, id(&call.only)?);
-        let query = QuarantineQuery {
-            after,
-            limit: (call.limit as usize).clamp(1, PAGE_MAX),
-            source: call.source,
-            reason: call.reason,
-        };
-        self.barrier(None, deadline).await?;
-        let shared = self.shared.clone();
-        let (entries, more) = blocking(move || match only {
-            Some(id) => Ok((read::entry(&shared, &id)?.into_iter().collect(), false)),
-            None => read::page(&shared, &query).map(|page| (page.entries, page.more)),
-        })
-        .await?;
-        let rows = entries.into_iter().map(|entry| QuarantineRow {
-            id: entry.id.clone(),
-            stamp: entry.received,
-            entry: entry.encode_to_vec().into(),
-        });
-        let owned_bounds = self.shared.state.read().meta.owned.to_bounds();
-        Ok(ReadQuarantineReply { rows: rows.collect(), more, owned_bounds })
     }
 
     async fn deliver(&self, call: DeliverCommand, deadline: Instant) -> Result<DeliverReply, Error> {

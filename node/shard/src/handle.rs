@@ -1,6 +1,13 @@
 //! What the rest of the node holds of a shard's replica.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use isthmus_proto::internal::v1::{ReplicaStatusReply, SetConfigCommand, shard_command::Command};
@@ -15,7 +22,7 @@ use crate::{
     courier,
     ingest_queue::IngestQueue,
     machine::{Shared, blocking},
-    tend,
+    retention, tend,
 };
 
 /// The configuration that a shard is to have; pushed into its log by its leader.
@@ -49,6 +56,8 @@ pub struct Open {
     pub way: Arc<dyn Deliver>,
     /// The configuration, as it changes.
     pub config: watch::Receiver<ShardConfig>,
+    /// How long quarantine entries are kept.
+    pub quarantine_retention: Duration,
 }
 
 /// What a replica shows of itself.
@@ -89,6 +98,8 @@ pub struct ShardHandle {
     pub(crate) queue: IngestQueue,
     pub(crate) keeper: Keeper,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Quarantine entries that this replica deleted at the end of their retention, while it led.
+    pub(crate) expired: Arc<AtomicU64>,
     tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -115,7 +126,17 @@ pub async fn open(raft: &RaftNode, open: Open) -> Result<ShardHandle, Error> {
     let group = raft.open_group(OpenGroup { group: shard, peer: PeerId(peer), start, machine }).await?;
     let queue = IngestQueue::start(group.clone(), open.clock.clone(), &tracker, stop.clone());
     tracker.spawn(courier::run(shared.clone(), group.clone(), open.way, open.clock.clone(), stop.clone()));
-    let handle = ShardHandle { shared, group, queue, keeper: open.keeper, clock: open.clock, tracker, stop };
+    let handle = ShardHandle {
+        shared,
+        group,
+        queue,
+        keeper: open.keeper,
+        clock: open.clock,
+        expired: Arc::default(),
+        tracker,
+        stop,
+    };
+    handle.tracker.spawn(retention::run(handle.clone(), open.quarantine_retention));
     handle.tracker.spawn(configure(handle.clone(), open.config));
     handle.tracker.spawn(tend::run(handle.clone()));
     Ok(handle)
@@ -195,6 +216,11 @@ impl ShardHandle {
     /// The bytes that the replica's memtables take, and its log to replay.
     pub fn load(&self) -> &crate::Load {
         &self.shared.load
+    }
+
+    /// Quarantine entries that this replica deleted at the end of their retention, while it led.
+    pub fn expired_entries(&self) -> u64 {
+        self.expired.load(Relaxed)
     }
 
     /// Messages that wait in the outbox.

@@ -23,7 +23,7 @@
 //! Link facts become profiles by [`isthmus_identity`], whose rows and messages lie and travel here; what takes long of
 //! that, the leader does beside apply and brings back by a command (`tend`).
 //!
-//! **What it leaves out.** Nothing is aged out yet: deduplication is exact for ever.
+//! **What it leaves out.** But for the quarantine nothing is aged out yet: deduplication is exact for ever.
 
 pub mod apply;
 mod below;
@@ -43,6 +43,7 @@ pub mod memtable;
 mod meta;
 mod outbox;
 pub mod read;
+mod retention;
 pub mod state;
 mod tables;
 mod tend;

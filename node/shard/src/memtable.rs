@@ -286,6 +286,12 @@ impl Memtable {
         }
     }
 
+    /// The events of a facet with their encoded records, in no order.
+    pub fn events_of(&self, facet: &FacetId) -> impl Iterator<Item = (&EventRow, &[u8])> {
+        let newest = self.facet(facet).map_or(NONE, |facet| facet.newest);
+        chain(&self.events, newest).map(|row| (row, self.record(row)))
+    }
+
     /// The events of a facet before a place in its order, newest first, at most `limit`.
     pub fn events_before(
         &self,

@@ -266,6 +266,11 @@ impl State {
         put(&mut self.active, &mut self.meta.hash, key, before, Some(after));
     }
 
+    /// Deletes a control row, given what it was.
+    pub(crate) fn delete_row(&mut self, key: Vec<u8>, before: &[u8]) {
+        put(&mut self.active, &mut self.meta.hash, key, Some(before), None);
+    }
+
     /// Adds an accepted event, encoded.
     pub(crate) fn push_event(
         &mut self,

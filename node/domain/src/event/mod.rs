@@ -31,6 +31,7 @@ use bytes::Bytes;
 pub(crate) use identifiers::{ID_FIELDS, comes_from_id_field};
 pub use reason::{Reason, Refused};
 pub use traits::RESERVED_TRAITS;
+pub(crate) use traits::of_stored as trait_changes;
 
 use crate::amount::Amount;
 use crate::hash::{FacetId, IdentityKey, hash128};

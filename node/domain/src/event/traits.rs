@@ -60,6 +60,11 @@ pub(super) fn changes(traits: &Map, notes: &mut Vec<String>) -> Vec<TraitChange>
     changes.into_iter().map(change).collect()
 }
 
+/// The changes of an event that was accepted; what was noted then is in its notes.
+pub(crate) fn of_stored(traits: &Map) -> Vec<TraitChange> {
+    changes(traits, &mut Vec::new())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

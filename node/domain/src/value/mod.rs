@@ -13,11 +13,13 @@
 mod canonical;
 pub mod json;
 mod map;
+mod merge_patch;
 
 use std::fmt::{self, Write};
 
 pub use json::{JsonError, JsonErrorKind};
 pub use map::Map;
+pub use merge_patch::merge_patch;
 
 /// How deep lists and maps may be nested, the outermost counting as 1.
 pub const DEPTH_MAX: usize = 32;

@@ -22,7 +22,7 @@ impl Chance {
     }
 
     pub fn one_in(&mut self, n: u64) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 
     pub fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {

@@ -188,6 +188,8 @@ impl Session {
             shard_call::Body::ReadEvents(_)
                 | shard_call::Body::ScanFacets(_)
                 | shard_call::Body::ReadQuarantine(_)
+                | shard_call::Body::CountQuarantine(_)
+                | shard_call::Body::Quality(_)
         );
         let answer = async move {
             let answer = timeout_at(deadline, replica.call(body, deadline)).await;

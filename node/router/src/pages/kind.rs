@@ -6,14 +6,15 @@ use isthmus_proto::internal::v1::{
     QuarantineRow, ReadQuarantineCall, ScanFacetsCall, shard_call, shard_reply,
 };
 
+use super::QuarantineFilter;
 use crate::pursuit::Want;
 use crate::read::{Facet, ReadLevel};
 
 /// What orders the rows: a facet's or a quarantine entry's id, whose top 14 bits are its slot.
-pub(super) type Key = [u8; 16];
+pub(crate) type Key = [u8; 16];
 
 /// The greatest key below the slot's first; `None` for the first slot.
-pub(super) fn before(slot: Slot) -> Option<Key> {
+pub(crate) fn before(slot: Slot) -> Option<Key> {
     u128::from_be_bytes(slot.first_hash()).checked_sub(1).map(u128::to_be_bytes)
 }
 
@@ -69,12 +70,7 @@ impl Kind for Facets {
 }
 
 /// Quarantine entries.
-pub(super) struct Quarantine {
-    /// Only entries of this source; empty: all.
-    pub(super) source: String,
-    /// Only entries with this reason; empty: all.
-    pub(super) reason: String,
-}
+pub(super) struct Quarantine(pub(super) QuarantineFilter);
 
 impl Kind for Quarantine {
     type Row = QuarantineRow;
@@ -88,8 +84,9 @@ impl Kind for Quarantine {
             after: after.map(|key| Bytes::copy_from_slice(key)).unwrap_or_default(),
             limit,
             only: Bytes::new(),
-            source: self.source.clone(),
-            reason: self.reason.clone(),
+            source: self.0.source.clone(),
+            reason: self.0.reason.clone(),
+            resolved_too: self.0.resolved_too,
         })
     }
 

@@ -21,7 +21,8 @@ use isthmus_domain::{FacetId, Slot, SlotRanges, Stamp};
 use isthmus_proto::internal::v1::{QuarantineRow, ReadQuarantineCall, shard_call, shard_reply};
 use tokio::time::Instant;
 
-use self::kind::{Facets, Key, Kind, Quarantine, before};
+use self::kind::{Facets, Kind, Quarantine};
+pub(crate) use self::kind::{Key, before};
 use crate::error::Error;
 use crate::profiles::ProfileParts;
 use crate::pursuit::Want;
@@ -64,6 +65,17 @@ pub struct QuarantinePage {
     pub rows: Vec<QuarantineRow>,
     /// Whether there are more.
     pub more: bool,
+}
+
+/// Which quarantine entries are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuarantineFilter {
+    /// Only entries of this source; empty: all.
+    pub source: String,
+    /// Only entries with this reason; empty: all.
+    pub reason: String,
+    /// Also entries that are resolved.
+    pub resolved_too: bool,
 }
 
 /// Where a page goes on.
@@ -114,16 +126,15 @@ impl Router {
     }
 
     /// Reads a page of the quarantine, by rising id, from the first above `after`. `limit` is 1 to 10,000. An empty
-    /// `source` or `reason` means any.
+    /// `source` or `reason` means any; resolved entries come only if asked for.
     pub async fn list_quarantine(
         &self,
         after: Option<[u8; 16]>,
         limit: u32,
-        source: &str,
-        reason: &str,
+        filter: QuarantineFilter,
         deadline: Instant,
     ) -> Result<QuarantinePage, Error> {
-        let kind = Quarantine { source: source.to_owned(), reason: reason.to_owned() };
+        let kind = Quarantine(filter);
         let (rows, more, _) = self.page(&kind, after, limit, deadline).await?;
         Ok(QuarantinePage { rows, more })
     }
@@ -273,6 +284,6 @@ impl Router {
 }
 
 /// The slots that a shard said it owned.
-fn owned(shard: u64, bounds: &[u32]) -> Result<SlotRanges, Error> {
+pub(crate) fn owned(shard: u64, bounds: &[u32]) -> Result<SlotRanges, Error> {
     SlotRanges::from_bounds(bounds).map_err(|_| Error::BadReply { shard, what: "not a set of slots" })
 }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use figment::{Figment, providers::Serialized};
 use serde::{Deserialize, Serialize};
 
-pub use self::options::{ByteSize, GrpcOptions, RaftOptions, StorageOptions};
+pub use self::options::{ByteSize, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
 use self::sources::Sources;
 use crate::{Error, Result, args::ServeArgs, logging};
 
@@ -67,6 +67,8 @@ pub struct Config {
     pub raft: RaftOptions,
     /// About clients' calls.
     pub grpc: GrpcOptions,
+    /// About what could not be applied.
+    pub quarantine: QuarantineOptions,
 }
 
 impl Default for Config {
@@ -88,6 +90,7 @@ impl Default for Config {
             storage: StorageOptions::default(),
             raft: RaftOptions::default(),
             grpc: GrpcOptions::default(),
+            quarantine: QuarantineOptions::default(),
         }
     }
 }
@@ -164,7 +167,8 @@ impl Config {
         }
         self.storage.validate()?;
         self.raft.validate()?;
-        self.grpc.validate()
+        self.grpc.validate()?;
+        self.quarantine.validate()
     }
 }
 

@@ -143,6 +143,30 @@ impl StorageOptions {
     }
 }
 
+/// `[quarantine]`: what could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuarantineOptions {
+    /// How long an entry is kept, resolved or not. All nodes of a cluster should have the same.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+impl Default for QuarantineOptions {
+    /// 90 days.
+    fn default() -> Self {
+        Self { retention: Duration::from_secs(90 * 24 * 60 * 60) }
+    }
+}
+
+impl QuarantineOptions {
+    /// Checks the bounds.
+    pub(super) fn validate(&self) -> Result<()> {
+        let high = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        within_time("quarantine.retention", self.retention, Duration::from_secs(1), high)
+    }
+}
+
 /// `[raft]`: the rhythm of elections. All nodes of a cluster should have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

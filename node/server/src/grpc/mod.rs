@@ -12,6 +12,7 @@ pub mod health;
 pub mod hub;
 mod ingest;
 mod profile;
+mod quality;
 mod quarantine;
 mod source;
 pub mod status;
@@ -21,8 +22,8 @@ use std::{sync::Arc, time::Duration};
 
 use isthmus_proto::v1::{
     cluster_service_server::ClusterServiceServer, ingest_service_server::IngestServiceServer,
-    profile_service_server::ProfileServiceServer, quarantine_service_server::QuarantineServiceServer,
-    source_service_server::SourceServiceServer,
+    profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
+    quarantine_service_server::QuarantineServiceServer, source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,
@@ -47,12 +48,13 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 6] = [
+const HEALTH_NAMES: [&str; 7] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
     "isthmus.v1.SourceService",
     "isthmus.v1.QuarantineService",
+    "isthmus.v1.QualityService",
     "isthmus.v1.ClusterService",
 ];
 
@@ -86,6 +88,7 @@ pub fn services(
         .add_service(limited!(ProfileServiceServer, profile::Profiles::new(hub.clone())))
         .add_service(limited!(SourceServiceServer, source::Sources::new(hub.clone())))
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
+        .add_service(limited!(QualityServiceServer, quality::Quality::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))
         .add_service(health);
     let router = router

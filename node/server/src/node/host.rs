@@ -50,6 +50,8 @@ pub(super) struct Host {
     pub(super) outgoing: PathBuf,
     /// Bytes of all replicas' caches of facets together.
     pub(super) cache_bytes: u64,
+    /// How long quarantine entries are kept.
+    pub(super) quarantine_retention: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) topology: watch::Sender<Arc<Topology>>,
     pub(super) config: watch::Sender<ShardConfig>,
@@ -181,6 +183,7 @@ impl Host {
                 clock: self.clock.clone(),
                 way: Arc::new(self.router.clone()),
                 config: self.config.subscribe(),
+                quarantine_retention: self.quarantine_retention,
             },
         )
         .await?;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use isthmus_coordinator::FoundOptions;
 use isthmus_shard::{Clock, SystemClock};
 
-use crate::config::{GrpcOptions, RaftOptions, StorageOptions};
+use crate::config::{GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
 
 /// How a node without data comes to belong to a cluster. A node that has data ignores it.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct NodeOptions {
     pub raft: RaftOptions,
     /// About clients' calls.
     pub grpc: GrpcOptions,
+    /// About what could not be applied.
+    pub quarantine: QuarantineOptions,
     /// Time of day.
     pub clock: Arc<dyn Clock>,
 }
@@ -63,6 +65,7 @@ impl NodeOptions {
             storage: StorageOptions::default(),
             raft: RaftOptions::default(),
             grpc: GrpcOptions::default(),
+            quarantine: QuarantineOptions::default(),
             clock: Arc::new(SystemClock),
         }
     }

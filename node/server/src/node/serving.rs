@@ -176,6 +176,7 @@ impl Probe for NodeProbe {
         Levels {
             replicas: shards.len() as u64,
             leaders: shards.iter().filter(|shard| shard.view().is_leader).count() as u64,
+            quarantine_expired: shards.iter().map(|shard| shard.expired_entries()).sum(),
             outbox_messages: shards.iter().map(|shard| shard.outbox_messages() as u64).sum(),
             memtable_active_bytes,
             memtable_frozen_bytes,

@@ -114,6 +114,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         router,
         outgoing: storage.outgoing,
         cache_bytes: options.storage.facet_cache.0,
+        quarantine_retention: options.quarantine.retention,
         clock: options.clock.clone(),
         topology,
         config,

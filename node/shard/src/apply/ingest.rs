@@ -29,7 +29,7 @@ pub enum Item {
     /// An event.
     Event(Event),
     /// Something to be kept in quarantine.
-    Quarantine(QuarantineEntry),
+    Quarantine(Box<QuarantineEntry>),
 }
 
 /// An event as it stands in a command: still encoded, checked, with what apply needs of it.
@@ -44,6 +44,8 @@ pub struct Event {
     linked: bool,
     /// Where it came from; empty for most.
     origin: String,
+    /// Whether it comes out of the quarantine, where it is kept already.
+    from_quarantine: bool,
     record: Bytes,
 }
 
@@ -61,11 +63,12 @@ impl Item {
                     timestamp: view.timestamp,
                     linked: view.links_len() > 0,
                     origin: item.origin,
+                    from_quarantine: item.from_quarantine,
                     record,
                 }))
             }
             Some(Body::Quarantine(bytes)) => {
-                Ok(Self::Quarantine(QuarantineEntry::from_bytes(bytes).map_err(broken)?))
+                Ok(Self::Quarantine(Box::new(QuarantineEntry::from_bytes(bytes).map_err(broken)?)))
             }
             None => Err(broken("an item without a body")),
         }
@@ -119,7 +122,7 @@ pub(super) fn apply(state: &mut State, stamp: u64, items: Vec<Item>) -> Result<I
                 ingested.open.extend(open.into_iter().map(|row| (index, row)));
                 answer
             }
-            Item::Quarantine(entry) => quarantine(state, stamp, entry),
+            Item::Quarantine(entry) => quarantine(state, stamp, *entry),
         };
         if let Some(reason) = reason {
             ingested.reasons.push((u32::try_from(ingested.outcomes.len()).unwrap_or(u32::MAX), reason));
@@ -144,6 +147,10 @@ fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<
     if let Some(known) = state.dedup(&key)
         && !off("shard::dedup")
     {
+        if known.body_hash != body_hash && event.from_quarantine {
+            let reason = Reason::MessageIdConflict.code().to_owned();
+            return Ok(((number(ItemOutcome::Rejected), Some(reason)), vec![]));
+        }
         if known.body_hash != body_hash {
             return Ok((quarantine(state, stamp, conflict(event)?), vec![]));
         }

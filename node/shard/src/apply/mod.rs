@@ -4,16 +4,19 @@
 //! has an outcome that says so; only storage that contradicts itself breaks a replica.
 
 mod deliver;
+mod expire_quarantine;
 pub(crate) mod identity;
 mod ingest;
+mod resolve_quarantine;
 mod set_config;
 mod trim;
 
 use isthmus_domain::{Stamp, identity::RowKey};
-use isthmus_proto::internal::v1::{ShardCommand, shard_command::Command};
+use isthmus_proto::internal::v1::{ShardCommand, VerdictReply, shard_command::Command};
 use isthmus_raft::Broken;
 
 pub use ingest::{Event, Item, STALE_SHARD_MAP};
+pub use resolve_quarantine::Verdict;
 
 use crate::state::{Needs, State};
 
@@ -38,6 +41,10 @@ pub enum Decoded {
     Found(u64, isthmus_proto::internal::v1::FoundCommand),
     /// Take link facts back.
     Retract(u64, isthmus_proto::internal::v1::RetractCommand),
+    /// Note what became of quarantine entries.
+    ResolveQuarantine(u64, Vec<Verdict>),
+    /// Delete quarantine entries.
+    ExpireQuarantine(u64, isthmus_proto::internal::v1::ExpireQuarantineCommand),
     /// No command that this version knows.
     Unknown,
 }
@@ -59,6 +66,10 @@ pub enum Outcome {
     Retracted(Stamp),
     /// The shard doesn't own the slot; nothing was done.
     NotOwned,
+    /// Of `ResolveQuarantine`: one for each verdict.
+    Resolved(Vec<VerdictReply>),
+    /// Of `ExpireQuarantine`: how many entries went.
+    Expired(u64),
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -95,6 +106,11 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         Some(Command::Sweep(sweep)) => Decoded::Sweep(stamp, sweep),
         Some(Command::Found(found)) => Decoded::Found(stamp, found),
         Some(Command::Retract(retract)) => Decoded::Retract(stamp, retract),
+        Some(Command::ResolveQuarantine(resolve)) => {
+            let verdicts = resolve.verdicts.into_iter().map(Verdict::decode).collect::<Result<_, _>>()?;
+            Decoded::ResolveQuarantine(stamp, verdicts)
+        }
+        Some(Command::ExpireQuarantine(expire)) => Decoded::ExpireQuarantine(stamp, expire),
         None => Decoded::Unknown,
     })
 }
@@ -107,6 +123,8 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
     match command {
         Decoded::Ingest { items, .. } => items.iter().try_for_each(|item| item.needs(needs))?,
         Decoded::Deliver(_, deliver) => deliver::needs(deliver, needs),
+        Decoded::ResolveQuarantine(_, verdicts) => needs.rows.extend(verdicts.iter().map(Verdict::key)),
+        Decoded::ExpireQuarantine(_, expire) => expire_quarantine::needs(expire, needs),
         Decoded::SetConfig(..)
         | Decoded::Trim(..)
         | Decoded::Sweep(..)
@@ -130,6 +148,8 @@ pub fn apply(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::Sweep(stamp, sweep) => identity::sweep(state, stamp, &sweep),
         Decoded::Found(stamp, found) => identity::found(state, stamp, found),
         Decoded::Retract(stamp, retract) => identity::retract(state, stamp, &retract),
+        Decoded::ResolveQuarantine(stamp, verdicts) => resolve_quarantine::apply(state, stamp, verdicts),
+        Decoded::ExpireQuarantine(stamp, expire) => expire_quarantine::apply(state, stamp, &expire),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }

@@ -185,6 +185,6 @@ fn from_runs(
 }
 
 /// The next larger key; `None` behind the last.
-fn successor(key: &[u8; 16]) -> Option<[u8; 16]> {
+pub(super) fn successor(key: &[u8; 16]) -> Option<[u8; 16]> {
     u128::from_be_bytes(*key).checked_add(1).map(u128::to_be_bytes)
 }

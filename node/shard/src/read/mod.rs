@@ -9,6 +9,7 @@ mod count;
 mod events;
 mod facets;
 mod identity;
+mod quality;
 mod quarantine;
 
 pub use cache::BaseCache;
@@ -16,7 +17,10 @@ pub(crate) use count::count_hash;
 pub use events::{EventPosition, EventsPage, events};
 pub use facets::{FacetsPage, facet, facets, is_resident, scan};
 pub use identity::{history, is_retracted, is_source_settled, is_unsettled, members, record, root};
-pub use quarantine::{QuarantinePage, QuarantineQuery, entry, page};
+pub use quality::{QualityPart, quality};
+pub use quarantine::{
+    Expired, QuarantineCounted, QuarantinePage, QuarantineQuery, count, entry, expired, page,
+};
 
 use isthmus_domain::Stamp;
 

@@ -11,6 +11,8 @@ use prost::Message as _;
 
 use super::typed;
 
+/// The media type of typed events that are kept as they came.
+pub(in crate::grpc) const EVENT_CONTENT_TYPE: &str = "application/x-protobuf; messageType=isthmus.v1.Event";
 /// The reason of items that a client itself could not read.
 const UNREADABLE: &str = "UNREADABLE";
 /// How much of something unreadable is kept.
@@ -66,7 +68,7 @@ pub(super) fn prepare(item: IngestItem, context: &AcceptContext<'_>, attempt: u6
 
 fn record(accepted: isthmus_domain::Accepted, attempt: u64, origin: &str) -> Prepared {
     let body = Some(command_item::Body::Record(accepted.record.to_bytes()));
-    let item = CommandItem { attempt, body, origin: origin.to_owned() };
+    let item = CommandItem { attempt, body, origin: origin.to_owned(), ..CommandItem::default() };
     Prepared {
         routed: RoutedItem { slot: accepted.facet.slot(), item },
         told: Told { message_id: accepted.record.message_id, refused: None },
@@ -81,7 +83,7 @@ fn quarantine(entry: QuarantineEntry, attempt: u64) -> Prepared {
     let slot = entry.slot();
     let body = command_item::Body::Quarantine(entry.encode_to_vec().into());
     // The entry says itself where it came from.
-    let item = CommandItem { attempt, body: Some(body), origin: String::new() };
+    let item = CommandItem { attempt, body: Some(body), ..CommandItem::default() };
     Prepared { routed: RoutedItem { slot, item }, told }
 }
 
@@ -95,6 +97,7 @@ fn entry(
 ) -> QuarantineEntry {
     let mut entry =
         QuarantineEntry::new(context.key, refused, &context.source.name, origin, content_type, payload);
+    entry.batch_sent_at = context.sent_at;
     if entry.payload.len() > PAYLOAD_BYTES_MAX {
         entry.message.push_str(&format!(
             " (of {} bytes that were sent the first {PAYLOAD_BYTES_MAX} are kept)",
@@ -117,6 +120,7 @@ fn unreadable_entry(item: UnreadableItem, context: &AcceptContext<'_>, origin: &
     };
     let mut entry =
         QuarantineEntry::new(context.key, &refused, &context.source.name, origin, content_type, item.content);
+    entry.batch_sent_at = context.sent_at;
     entry.reason = UNREADABLE.to_owned();
     entry.payload.truncate(UNREADABLE_BYTES_MAX);
     entry
@@ -131,7 +135,7 @@ fn as_sent(event: &Event) -> (&'static str, Bytes) {
         isthmus_domain::value::write_json_map(&fields, &mut text);
         return ("application/json", text.into());
     }
-    ("application/x-protobuf; messageType=isthmus.v1.Event", event.encode_to_vec().into())
+    (EVENT_CONTENT_TYPE, event.encode_to_vec().into())
 }
 
 /// The first bytes of a text, at most so many, never half a character.

@@ -25,7 +25,9 @@ use isthmus_router::{IngestSummary, ItemResult, RoutedItem};
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+pub(super) use self::item::EVENT_CONTENT_TYPE;
 use self::item::{Prepared, prepare};
+pub(super) use self::{source::viewed as viewed_source, typed::fields as typed_fields};
 use super::{
     hub::Hub,
     status::{Refusal, status},

@@ -66,7 +66,8 @@ fn named<'a>(view: &'a View, name: &str) -> Result<&'a Source, Refusal> {
     Ok(source)
 }
 
-fn viewed(source: &Source) -> SourceView {
+/// A source as accepting needs it.
+pub(in crate::grpc) fn viewed(source: &Source) -> SourceView {
     let mut view = SourceView::new(source.name.as_str());
     if !source.primary_order.is_empty() {
         view.primary_order.clone_from(&source.primary_order);
