@@ -116,7 +116,10 @@ impl Run {
                     }
                 }
                 45..47 if self.workload.moves => self.relocate(),
-                47..49 => self.world.shards.iter_mut().for_each(|shard| shard.roots.clear()),
+                47..49 if self.workload.forgets => {
+                    self.world.shards.iter_mut().for_each(|shard| shard.roots.clear());
+                }
+                47..49 => {}
                 49..55 => self.hand_on(),
                 55..60 => self.search(),
                 _ => {
@@ -136,6 +139,11 @@ impl Run {
             }
         }
         self.check()
+    }
+
+    /// All rows of all shards.
+    pub fn rows(&self) -> Vec<BTreeMap<Vec<u8>, bytes::Bytes>> {
+        self.world.shards.iter().map(|shard| shard.rows.clone()).collect()
     }
 
     fn facet(id: &Identifier) -> FacetId {
