@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use isthmus_domain::FacetId;
-use isthmus_domain::identity::{Retraction, Scope};
+use isthmus_domain::identity::{Retraction, RowKey, Scope};
 use isthmus_identity::Served;
 use isthmus_proto::internal::v1::{
     IngestReply, ReadMembersCall, ReadMembersReply, ReadRootCall, ReadRootReply, RetractCommand,
@@ -21,23 +21,24 @@ impl ShardHandle {
     /// outcome is not known: whoever sends it again hears of it as of a duplicate.
     pub(crate) async fn in_force(&self, taken: Taken, deadline: Instant) -> Result<IngestReply, Error> {
         let Taken { mut reply, mut open } = taken;
-        let mut settled = self.shared.settled.subscribe();
-        loop {
-            settled.mark_unchanged();
-            let mut failed = None;
-            open.retain(|(_, row)| {
-                read::is_unsettled(&self.shared, row).unwrap_or_else(|error| failed.replace(error).is_none())
-            });
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
-            if open.is_empty() {
-                return Ok(reply);
-            }
-            if !self.changes(&mut settled, deadline).await {
-                break;
-            }
+        let rows: BTreeSet<RowKey> = open.iter().map(|(_, row)| *row).collect();
+        let rows: Vec<RowKey> = rows.into_iter().collect();
+        if rows.is_empty() {
+            return Ok(reply);
         }
+        let wait = self.shared.waits.begin(&rows);
+        let settled = self.settled_among(&rows);
+        // Whoever came into force in between has been told, or is told here.
+        self.shared.waits.settled(settled?);
+        tokio::select! {
+            biased;
+            () = wait.done() => return Ok(reply),
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        self.shared.waits.end(&rows, &wait);
+        let settled: BTreeSet<RowKey> = self.settled_among(&rows)?.into_iter().collect();
+        open.retain(|(_, row)| !settled.contains(row));
         let mut outcomes = reply.outcomes.to_vec();
         for index in open.into_iter().map(|(index, _)| index as usize).collect::<BTreeSet<_>>() {
             if let Some(outcome) = outcomes.get_mut(index) {
@@ -46,6 +47,17 @@ impl ShardHandle {
         }
         reply.outcomes = outcomes.into();
         Ok(reply)
+    }
+
+    /// Which of these rows are in force.
+    fn settled_among(&self, rows: &[RowKey]) -> Result<Vec<RowKey>, Error> {
+        let mut settled = Vec::new();
+        for row in rows {
+            if !read::is_unsettled(&self.shared, row)? {
+                settled.push(*row);
+            }
+        }
+        Ok(settled)
     }
 
     /// Waits until something has come into force; false when the time is up, or the replica stops.

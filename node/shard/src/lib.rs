@@ -47,6 +47,7 @@ mod retention;
 pub mod state;
 mod tables;
 mod tend;
+mod waits;
 pub mod write_out;
 
 pub use calls::{FACETS_MAX, PAGE_MAX};

@@ -33,6 +33,7 @@ use crate::{
     memtable::Memtable,
     read::BaseCache,
     state::{self, Fetched, Lower, Needs, State},
+    waits::Waits,
     write_out,
 };
 
@@ -52,6 +53,8 @@ pub struct Shared {
     pub outbox: Notify,
     /// Rung when a sweep is under way, or facts are to be searched.
     pub(crate) tend: Notify,
+    /// Who waits for link facts to come into force.
+    pub(crate) waits: Waits,
     /// [`State::settled`] after the last batch.
     pub(crate) settled: watch::Sender<u64>,
     pub(crate) keeper: Keeper,
@@ -105,6 +108,7 @@ impl Machine {
             cache: BaseCache::new(cache_bytes),
             outbox: Notify::new(),
             tend: Notify::new(),
+            waits: Waits::default(),
             settled: watch::Sender::new(0),
             keeper: keeper.clone(),
             load: load.clone(),
@@ -224,7 +228,14 @@ impl StateMachine for Machine {
     }
 
     fn batch_end(&mut self) {
-        self.shared.state.write().fetched = Fetched::default();
+        let settled = {
+            let mut state = self.shared.state.write();
+            state.fetched = Fetched::default();
+            std::mem::take(&mut state.settled_rows)
+        };
+        if !settled.is_empty() {
+            self.shared.waits.settled(settled);
+        }
         self.batch = None;
         self.shared.publish_load();
     }

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use isthmus_domain::{FacetId, Stamp};
-use isthmus_identity::Roots;
+use isthmus_domain::{FacetId, Stamp, identity::RowKey};
+use isthmus_identity::{Roots, stored::StoredRow};
 use isthmus_proto::internal::v1::IdentityMessage;
 use isthmus_raft::{Broken, ConfState};
 use isthmus_storage::{
@@ -107,8 +107,10 @@ pub struct State {
     pub(crate) linked: Linked,
     /// Identifiers among whose events facts are searched, with the search's number.
     pub searches: BTreeMap<FacetId, u64>,
-    /// How often rows came to be in force, or lists to be served: who waits for that looks again.
+    /// How often lists came to be served, or retractions to be done: who waits for that looks again.
     pub settled: u64,
+    /// Rows of link facts that have come into force in the batch under way.
+    pub(crate) settled_rows: Vec<RowKey>,
 }
 
 impl State {
@@ -143,6 +145,7 @@ impl State {
             linked,
             searches,
             settled: 0,
+            settled_rows: Vec::new(),
         })
     }
 
@@ -249,7 +252,14 @@ impl State {
     pub(crate) fn note(&mut self, key: &[u8], value: Option<&Bytes>) {
         match key.first() {
             Some(&keys::table::RECORD) => self.linked.insert(key),
-            Some(&(keys::table::LINK_ROW | keys::table::HOME | keys::table::RETRACTION)) => self.settled += 1,
+            Some(&keys::table::LINK_ROW) => {
+                let row = value.and_then(|value| StoredRow::read(value).ok());
+                if row.is_some_and(|row| row.is_settled()) {
+                    self.settled_rows.extend(isthmus_identity::keys::link_row_key(key));
+                    self.settled += 1;
+                }
+            }
+            Some(&(keys::table::HOME | keys::table::RETRACTION)) => self.settled += 1,
             Some(&keys::table::SEARCH) => {
                 let Some(facet) = isthmus_identity::keys::facet(key) else { return };
                 match value.and_then(|value| search(key, value)) {

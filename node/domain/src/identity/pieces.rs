@@ -32,7 +32,7 @@ use crate::link::{LinkFact, LinkRow};
 
 /// Names a row: the facets of both ends, and what tells rows of one pair apart. Nothing else is known of a row whose
 /// fact was retracted before anybody heard of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RowKey {
     /// The facet of the primary identifier.
     pub a: FacetId,
