@@ -144,6 +144,99 @@ pub async fn ingest(channels: &[Channel], load: &IngestLoad) -> Measured {
     measured(load.events, begin, latencies.into_iter().map(Result::unwrap))
 }
 
+/// How profiles are merged: each customer has been seen under a user id and under a cookie, and then under both.
+#[derive(Clone, Debug)]
+pub struct MergeLoad {
+    /// Goes into identifiers and message ids: another name, other customers.
+    pub run: String,
+    /// How many customers.
+    pub merges: u64,
+    /// Events in a call.
+    pub batch: u64,
+    /// Calls at a time, spread over the connections.
+    pub parallel: usize,
+    /// Merges that are begun in a second; none: as many as are answered.
+    pub rate: Option<f64>,
+}
+
+/// Sends what makes two profiles of each customer, then what joins them, and measures the latter: an event is answered
+/// when whoever reads either identifier from then on sees one profile, which is looked at afterwards.
+///
+/// # Panics
+/// When a call fails, an item isn't accepted or a profile isn't one.
+pub async fn merges(channels: &[Channel], load: &MergeLoad) -> Measured {
+    let run = &load.run;
+    let apart = |n: u64| {
+        let time = "2026-01-15T00:00:00Z";
+        vec![
+            format!(
+                r#"{{"type":"page","userId":"{run}-u{n}","messageId":"{run}-a{n}","timestamp":"{time}"}}"#
+            ),
+            format!(
+                r#"{{"type":"page","anonymousId":"{run}-c{n}","messageId":"{run}-b{n}","timestamp":"{time}"}}"#
+            ),
+        ]
+    };
+    let joined = |n: u64| {
+        let time = "2026-01-16T00:00:00Z";
+        vec![format!(
+            r#"{{"type":"identify","userId":"{run}-u{n}","anonymousId":"{run}-c{n}","messageId":"{run}-m{n}","timestamp":"{time}"}}"#
+        )]
+    };
+    send(channels, &MergeLoad { rate: None, batch: 250, ..load.clone() }, apart).await;
+    let measured = send(channels, load, joined).await;
+    let mut client = ProfileServiceClient::new(channels[0].clone());
+    for n in (0..load.merges).step_by((load.merges as usize / 100).max(1)) {
+        let identifier = Identifier { namespace: "anonymous_id".into(), value: format!("{run}-c{n}") };
+        let key = Some(ProfileKey { key: Some(Key::Identifier(identifier)) });
+        let answer = client.get(GetRequest { key, ..GetRequest::default() }).await.unwrap().into_inner();
+        assert_eq!(answer.profile.unwrap().identifiers.len(), 2, "customer {n} of {run}");
+    }
+    measured
+}
+
+/// Sends the events of each customer, some customers in a call.
+async fn send(channels: &[Channel], load: &MergeLoad, events: impl Fn(u64) -> Vec<String>) -> Measured {
+    let begin = Instant::now();
+    let (next, events) = (AtomicU64::new(0), &events);
+    let senders = (0..load.parallel).map(|sender| {
+        let (channel, next) = (channels[sender % channels.len()].clone(), &next);
+        async move {
+            let mut client = IngestServiceClient::new(channel);
+            let mut latencies = Vec::new();
+            loop {
+                let from = next.fetch_add(load.batch, Relaxed);
+                if from >= load.merges {
+                    return latencies;
+                }
+                if let Some(rate) = load.rate {
+                    let due = begin + Duration::from_secs_f64(from as f64 / rate);
+                    tokio::time::sleep_until(due.into()).await;
+                }
+                let to = (from + load.batch).min(load.merges);
+                let items = (from..to)
+                    .flat_map(events)
+                    .map(|json| IngestItem { body: Some(Body::Json(json.into())), origin: String::new() });
+                let request = IngestRequest { items: items.collect(), ..IngestRequest::default() };
+                let sent = Instant::now();
+                let response = client.ingest(request).await.unwrap().into_inner();
+                latencies.push(sent.elapsed());
+                for result in response.results {
+                    assert_eq!(
+                        result.outcome(),
+                        ItemOutcome::Accepted,
+                        "{}: {}",
+                        result.reason,
+                        result.message
+                    );
+                }
+            }
+        }
+    });
+    let latencies = join_all(senders.collect::<Vec<_>>()).await;
+    measured(load.merges, begin, latencies.into_iter())
+}
+
 /// Reads profiles, linearizably, one in a call.
 ///
 /// # Panics

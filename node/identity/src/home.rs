@@ -4,15 +4,16 @@
 //! is, for members of which none has left. A member hears of its next home from the one that it leaves, in order: so at
 //! no time do two homes serve the same member, and a read that finds a member gone finds its record newer.
 
+use std::collections::BTreeMap;
+
 use isthmus_domain::FacetId;
-use isthmus_proto::internal::v1::ToRoot;
 use isthmus_proto::internal::v1::{
-    Active, Assign, Joined, Member, Members, identity_message::Body, to_root::Body as RootBody,
+    Active, Assign, Joined, Member, Members, ToRoot, identity_message::Body, to_root::Body as RootBody,
 };
 use prost::Message as _;
 
 use crate::resolver::{bytes, facet};
-use crate::stored::{Epoch, Home};
+use crate::stored::{Epoch, Home, HomeMember};
 use crate::{Error, Resolver, Store, keys};
 
 /// What a home answers to a read.
@@ -26,33 +27,39 @@ pub enum Served {
     Moved,
 }
 
-impl Home {
-    /// Answers a read of a member that knows of an epoch.
-    pub fn serve(&self, member: &FacetId, epoch: u64) -> Served {
-        if self.epoch < epoch {
-            return Served::Wait;
-        }
-        let entry = self.member(member);
-        if self.active == self.epoch {
-            return match entry {
-                Some(_) => Served::Members(self.members.clone(), self.rules_version),
-                None => Served::Moved,
-            };
-        }
-        let Some(entry) = entry.filter(|entry| entry.since <= epoch) else { return Served::Moved };
-        if entry.since <= self.active && self.active >= epoch && !self.parting {
-            return Served::Members(self.served().cloned().collect(), self.rules_version);
-        }
-        Served::Wait
-    }
-
-    /// The members of the list that is served, if none of them has left.
-    fn served(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.since <= self.active)
-    }
-}
-
 impl<S: Store> Resolver<'_, S> {
+    /// Answers a read of a member that knows of an epoch.
+    ///
+    /// # Errors
+    /// Storage that fails or holds what can't be read.
+    pub fn serve(&mut self, own: &FacetId, member: &FacetId, epoch: u64) -> Result<Served, Error> {
+        let home = self.home(own)?;
+        if home.epoch < epoch {
+            return Ok(Served::Wait);
+        }
+        let Some(entry) = self.home_member(own, member)?.filter(|entry| entry.listed) else {
+            return Ok(Served::Moved);
+        };
+        if home.active < home.epoch {
+            if entry.since > epoch {
+                return Ok(Served::Moved);
+            }
+            // The list before, if nobody has left it and the reader knows of no later one.
+            if entry.since > home.active || home.active < epoch || home.parting {
+                return Ok(Served::Wait);
+            }
+        }
+        let members = self.home_members(own)?.into_iter();
+        let served = members.filter(|(_, member)| member.listed && member.since <= home.active);
+        let members = served.map(|(facet, HomeMember { since, namespace, value, .. })| Member {
+            facet: bytes(&facet),
+            since,
+            namespace,
+            value,
+        });
+        Ok(Served::Members(members.collect(), home.rules_version))
+    }
+
     /// A list of members, at their home.
     pub(crate) fn members(&mut self, own: FacetId, list: Members) -> Result<(), Error> {
         for leave in &list.leaves {
@@ -68,53 +75,77 @@ impl<S: Store> Resolver<'_, S> {
         if list.epoch <= home.epoch {
             return Ok(());
         }
-        let mut members = list.members;
-        members.sort_by(|a, b| a.facet.cmp(&b.facet));
-        let stays = |member: &Member| {
-            let found = members.binary_search_by(|new| new.facet.cmp(&member.facet));
-            found.is_ok_and(|index| members[index].since == member.since)
-        };
-        // What is served stays the list of `active`, which is the members since then at the latest.
-        let leaves = home.served().any(|member| !stays(member));
-        home.parting = (home.parting && home.active < home.epoch) || leaves;
-        self.remember(&own, &home, &members, list.epoch, list.rules_version)?;
-        home.epoch = list.epoch;
-        home.root = list.root;
-        home.rules_version = list.rules_version;
-        home.joined.retain(|joined| {
-            let found = members.binary_search_by(|member| member.facet.cmp(&joined.member));
-            found.is_ok() || joined.since > list.epoch
-        });
-        home.members = members;
+        let mut known = self.home_members(&own)?;
+        let here = self.record(&own)?;
+        let (mut came, mut left, mut waiting, mut parts) = (Vec::new(), Vec::new(), 0, false);
+        for member in list.members {
+            let id = facet(&member.facet)?;
+            let before = known.remove(&id).unwrap_or_default();
+            parts |= before.listed && before.since <= home.active && before.since != member.since;
+            let mut row = HomeMember {
+                listed: true,
+                since: member.since,
+                namespace: member.namespace.clone(),
+                value: member.value.clone(),
+                come: before.come,
+            };
+            if id == own && here.home(own) == own {
+                row.come = row.come.max(Some(here.epoch));
+            }
+            waiting += u64::from(!row.has_come());
+            if row != before {
+                self.put(keys::home_member(&own, &id), &row)?;
+            }
+            if !before.listed {
+                came.push(member);
+            }
+        }
+        for (id, before) in known {
+            // What is served stays the list of `active`, which is the members since then at the latest.
+            parts |= before.listed && before.since <= home.active;
+            if before.listed {
+                let (namespace, value) = (before.namespace.clone(), before.value.clone());
+                left.push(Member { facet: bytes(&id), since: before.since, namespace, value });
+            }
+            let key = keys::home_member(&own, &id);
+            match before.come.filter(|come| *come > list.epoch) {
+                Some(come) => self.put(key, &HomeMember { come: Some(come), ..HomeMember::default() })?,
+                None => self.store.put(key, None)?,
+            }
+        }
+        home.parting = (home.parting && home.active < home.epoch) || parts;
+        (home.epoch, home.root, home.rules_version) = (list.epoch, list.root, list.rules_version);
+        home.waiting = waiting;
+        // A home that was never one, and is told so, has no history.
+        if !came.is_empty() || !left.is_empty() {
+            let epoch = Epoch { stamp: self.stamp, rules_version: home.rules_version, came, left };
+            self.put(keys::history(&own, Some(home.epoch)), &epoch)?;
+        }
         self.activate(own, home)
     }
 
     /// A member has come.
     pub(crate) fn joined(&mut self, own: FacetId, joined: Joined) -> Result<(), Error> {
+        let member = facet(&joined.member)?;
         let mut home = self.home(&own)?;
-        let member = home.member(&facet(&joined.member)?);
+        let mut row = self.home_member(&own, &member)?.unwrap_or_default();
         // The newest list says that it has left again, or has come back since.
-        if home.epoch >= joined.since && member.is_none_or(|member| member.since > joined.since) {
+        if home.epoch >= joined.since && (!row.listed || row.since > joined.since) {
             return Ok(());
         }
-        match home.joined.iter_mut().find(|known| known.member == joined.member) {
-            Some(known) => known.since = known.since.max(joined.since),
-            None => home.joined.push(joined),
+        let had_come = row.has_come();
+        row.come = row.come.max(Some(joined.since));
+        self.put(keys::home_member(&own, &member), &row)?;
+        if row.listed && !had_come && row.has_come() {
+            home.waiting = home.waiting.saturating_sub(1);
+            return self.activate(own, home);
         }
-        self.activate(own, home)
+        Ok(())
     }
 
     /// Serves the newest list if all have come, and stores what the home knows.
     fn activate(&mut self, own: FacetId, mut home: Home) -> Result<(), Error> {
-        let here = self.record(&own)?;
-        let come = |member: &Member| {
-            if member.facet.as_ref() == own.as_bytes() {
-                here.home(own) == own && here.epoch >= member.since
-            } else {
-                home.has(&member.facet, member.since)
-            }
-        };
-        if home.active < home.epoch && home.members.iter().all(come) {
+        if home.active < home.epoch && home.waiting == 0 {
             home.active = home.epoch;
             home.parting = false;
             let active = Active { home: bytes(&own), epoch: home.epoch };
@@ -136,21 +167,14 @@ impl<S: Store> Resolver<'_, S> {
             if record.parent().is_some_and(|parent| facet(&next.root).is_ok_and(|root| root < parent)) {
                 record.parent = next.root;
             }
-            let home = facet(&next.home)?;
-            if home == own {
-                self.save(&own, &record)?;
-                let known = self.home(&own)?;
-                self.activate(own, known)?;
-            } else {
-                let joined = Joined { member: bytes(&own), since: record.epoch };
-                self.send(&home, Body::Joined(joined));
-            }
+            let joined = Joined { member: bytes(&own), since: record.epoch };
+            self.send(&facet(&next.home)?, Body::Joined(joined));
         }
         record.early.sort_by_key(|early| early.follows);
         self.save(&own, &record)
     }
 
-    /// What a home knows of its members.
+    /// What a home knows of its list.
     ///
     /// # Errors
     /// Storage that fails or holds what can't be read.
@@ -161,30 +185,21 @@ impl<S: Store> Resolver<'_, S> {
         }
     }
 
-    /// Writes an epoch of the profile's history.
-    fn remember(
-        &mut self,
-        own: &FacetId,
-        home: &Home,
-        members: &[Member],
-        epoch: u64,
-        rules_version: u64,
-    ) -> Result<(), Error> {
-        let without = |of: &[Member], other: &[Member]| -> Vec<Member> {
-            let known =
-                |member: &&Member| other.binary_search_by(|known| known.facet.cmp(&member.facet)).is_err();
-            of.iter().filter(known).cloned().collect()
-        };
-        let row = Epoch {
-            stamp: self.stamp,
-            rules_version,
-            came: without(members, &home.members),
-            left: without(&home.members, members),
-        };
-        // A home that was never one, and is told so.
-        if row.came.is_empty() && row.left.is_empty() {
-            return Ok(());
+    fn home_member(&mut self, own: &FacetId, member: &FacetId) -> Result<Option<HomeMember>, Error> {
+        match self.store.get(&keys::home_member(own, member))? {
+            Some(bytes) => read(bytes).map(Some),
+            None => Ok(None),
         }
-        self.put(keys::history(own, Some(epoch)), &row)
     }
+
+    /// All that a home knows of members.
+    fn home_members(&mut self, own: &FacetId) -> Result<BTreeMap<FacetId, HomeMember>, Error> {
+        let prefix = keys::home(own);
+        let rows = self.store.scan(&prefix, Some(&prefix), usize::MAX)?;
+        rows.into_iter().map(|(key, row)| Ok((facet(&key[prefix.len()..])?, read(row)?))).collect()
+    }
+}
+
+fn read(bytes: bytes::Bytes) -> Result<HomeMember, Error> {
+    HomeMember::decode(bytes).map_err(|_| Error::Damaged("a member of a home"))
 }

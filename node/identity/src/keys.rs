@@ -13,7 +13,7 @@ pub mod table {
     pub const HALF_ROW: u8 = 0x11;
     /// What a linked identifier knows of itself: nothing behind the facet.
     pub const RECORD: u8 = 0x30;
-    /// What a home knows of its members: nothing behind the facet.
+    /// What a home knows of its list, nothing behind the facet; and of each member: `… | member`.
     pub const HOME: u8 = 0x31;
     /// What a root knows: `… | piece`.
     pub const ROOT: u8 = 0x32;
@@ -59,7 +59,12 @@ pub fn record(facet: &FacetId) -> Vec<u8> {
     key(table::RECORD, facet, &[])
 }
 
-/// What a home knows of its members.
+/// What a home knows of a member.
+pub fn home_member(home: &FacetId, member: &FacetId) -> Vec<u8> {
+    key(table::HOME, home, &[member.as_bytes()])
+}
+
+/// What a home knows of its list.
 pub fn home(facet: &FacetId) -> Vec<u8> {
     key(table::HOME, facet, &[])
 }

@@ -160,7 +160,7 @@ pub struct StoredRetraction {
     pub waiting: Vec<Bytes>,
 }
 
-/// What a home knows of its members.
+/// What a home knows of its list.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Home {
     /// The newest list's epoch.
@@ -169,21 +169,38 @@ pub struct Home {
     /// The epoch that is served: all members of that list had come.
     #[prost(uint64, tag = "2")]
     pub active: u64,
-    /// The newest list, by facet.
-    #[prost(message, repeated, tag = "3")]
-    pub members: Vec<wire::Member>,
-    /// Who has come, and since which epoch.
-    #[prost(message, repeated, tag = "4")]
-    pub joined: Vec<wire::Joined>,
+    /// How many members of the newest list have not come yet.
+    #[prost(uint64, tag = "3")]
+    pub waiting: u64,
     /// The root of the newest list.
-    #[prost(bytes = "bytes", tag = "5")]
+    #[prost(bytes = "bytes", tag = "4")]
     pub root: Bytes,
     /// The version of the rules under which the newest list was found.
-    #[prost(uint64, tag = "6")]
+    #[prost(uint64, tag = "5")]
     pub rules_version: u64,
     /// Whether some member of the list that is served is not in the newest one.
-    #[prost(bool, tag = "7")]
+    #[prost(bool, tag = "6")]
     pub parting: bool,
+}
+
+/// What a home knows of a member: a row of its own, so that a large profile's members come at a small cost each.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HomeMember {
+    /// Whether it is in the newest list; else it has come early.
+    #[prost(bool, tag = "1")]
+    pub listed: bool,
+    /// The epoch since which it is a member.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    /// Its identifier's namespace.
+    #[prost(string, tag = "3")]
+    pub namespace: String,
+    /// Its identifier's value.
+    #[prost(string, tag = "4")]
+    pub value: String,
+    /// The epoch since which it has come, the last that it told.
+    #[prost(uint64, optional, tag = "5")]
+    pub come: Option<u64>,
 }
 
 /// An epoch of a profile's history.
@@ -265,16 +282,10 @@ impl StoredRow {
     }
 }
 
-impl Home {
-    /// Whether a member has come, since this epoch at least.
-    pub fn has(&self, member: &[u8], since: u64) -> bool {
-        self.joined.iter().any(|joined| joined.member == member && joined.since >= since)
-    }
-
-    /// The entry of a member in the newest list.
-    pub fn member(&self, facet: &FacetId) -> Option<&wire::Member> {
-        let found = self.members.binary_search_by(|member| member.facet.as_ref().cmp(facet.as_bytes()));
-        found.ok().and_then(|index| self.members.get(index))
+impl HomeMember {
+    /// Whether it has come since the newest list says that it is a member.
+    pub fn has_come(&self) -> bool {
+        self.come.is_some_and(|come| come >= self.since)
     }
 }
 

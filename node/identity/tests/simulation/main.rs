@@ -67,3 +67,17 @@ fn chains_and_cycles_without_limits() {
 fn rules_that_change_meanwhile() {
     run("rules", 100, Workload { rule_changes: 2, ..Workload::default() });
 }
+
+/// Replicas restart at different times, and have to hold the same rows all the same.
+#[test]
+fn what_is_forgotten_and_read_again_makes_no_difference() {
+    for seed in 0..150 {
+        let rows = |forgets| {
+            let workload = Workload { forgets, events: 30, rule_changes: 1, ..Workload::default() };
+            let mut run = Run::new(seed, workload);
+            run.go().unwrap();
+            run.rows()
+        };
+        assert!(rows(true) == rows(false), "seed {seed}");
+    }
+}

@@ -50,6 +50,8 @@ pub struct Workload {
     pub limits: bool,
     pub moves: bool,
     pub slow: bool,
+    /// Folds are forgotten now and then, and read again.
+    pub forgets: bool,
 }
 
 impl Default for Workload {
@@ -65,6 +67,7 @@ impl Default for Workload {
             limits: true,
             moves: false,
             slow: false,
+            forgets: true,
         }
     }
 }

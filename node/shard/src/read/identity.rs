@@ -84,7 +84,7 @@ pub fn record(shared: &Shared, facet: &FacetId) -> Result<Option<stored::Record>
 pub fn members(shared: &Shared, home: &FacetId, member: &FacetId, epoch: u64) -> Result<Served, Broken> {
     let known = resolve(shared, |resolver| resolver.home(home))?;
     if known.epoch > 0 || epoch > 0 {
-        return Ok(known.serve(member, epoch));
+        return resolve(shared, |resolver| resolver.serve(home, member, epoch));
     }
     // It was linked, and nobody has told it of a list yet: a profile of its own.
     let alone = record(shared, home)?.map(|record| Member {

@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use isthmus_tests::{
     cluster::{Cluster, ClusterOptions},
-    load::{self, IngestLoad, Measured},
+    load::{self, IngestLoad, Measured, MergeLoad},
 };
 use tonic::transport::Channel;
 
@@ -54,6 +54,12 @@ pub struct Options {
     /// Events of the wide run; 0 leaves it out.
     #[arg(long, default_value_t = 2_000_000)]
     wide_events: u64,
+    /// Customers whose two profiles become one, as fast as they can; a quarter of them then at a steady rate.
+    #[arg(long, default_value_t = 40_000)]
+    merges: u64,
+    /// Merges in a second at the steady rate.
+    #[arg(long, default_value_t = 500)]
+    merge_rate: u32,
     /// Keep the data.
     #[arg(long)]
     keep: bool,
@@ -117,6 +123,9 @@ pub async fn run(options: Options) {
         .await;
         print("linearizable reads", "reads", &measured);
     }
+    if options.merges > 0 {
+        merges(&cluster, &connections(options.parallel), &options).await;
+    }
     if options.wide_events > 0 {
         let wide = IngestLoad {
             run: "wide".into(),
@@ -143,6 +152,26 @@ pub async fn run(options: Options) {
     if !options.keep {
         std::fs::remove_dir_all(&data).unwrap();
     }
+}
+
+/// Two profiles become one: many at once, then one by one at a steady rate.
+async fn merges(cluster: &Cluster, connections: &[Channel], options: &Options) {
+    let fast = MergeLoad {
+        run: "fast".into(),
+        merges: options.merges,
+        batch: 50,
+        parallel: options.parallel,
+        rate: None,
+    };
+    let before = processor(cluster);
+    let measured = load::merges(connections, &fast).await;
+    print("merges of two profiles, 50 in a call", "merges", &measured);
+    print_processor(&before, cluster, measured.done);
+    let rate = f64::from(options.merge_rate);
+    let steady =
+        MergeLoad { run: "steady".into(), merges: options.merges / 4, batch: 1, rate: Some(rate), ..fast };
+    let measured = load::merges(connections, &steady).await;
+    print(&format!("merges at {rate} a second, one in a call"), "merges", &measured);
 }
 
 fn processor(cluster: &Cluster) -> Vec<f64> {
