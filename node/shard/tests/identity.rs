@@ -102,8 +102,7 @@ impl Cluster {
         for parcel in parcels {
             let messages: Vec<CourierMessage> =
                 parcel.messages.into_iter().map(|bytes| CourierMessage::decode(bytes).unwrap()).collect();
-            let goes_on = |message: &&CourierMessage| matches!(&message.body, Some(Body::Identity(m)) if matches!(m.body, Some(Said::Continue(_))));
-            self.continued += messages.iter().filter(goes_on).count();
+            self.continued += messages.iter().filter(|message| goes_on(message)).count();
             let (from_shard, first_sequence) = (from as u64 + 1, parcel.first_sequence);
             let deliver = DeliverCommand { from_shard, first_sequence, messages };
             let to = parcel.to_shard as usize - 1;
@@ -180,6 +179,14 @@ impl Cluster {
             assert_eq!(state.streams.waiting(), 0);
         }
         assert_eq!(made, handled, "messages made and handled");
+    }
+}
+
+/// Whether a message tells its receiver to go on with something.
+fn goes_on(message: &CourierMessage) -> bool {
+    match &message.body {
+        Some(Body::Identity(identity)) => matches!(identity.body, Some(Said::Continue(_))),
+        _ => false,
     }
 }
 
@@ -329,62 +336,68 @@ impl Cluster {
     }
 }
 
-/// Events by which one user has so many cookies, of about 70 bytes each.
-fn cookies(user: &str, count: usize) -> Vec<String> {
-    let cookies: Vec<String> = (0..count).map(|n| format!("cookie-{n:05}-{}", "x".repeat(55))).collect();
+/// Events by which somebody has so many cookies, of about 70 bytes each.
+fn cookies(who: (&str, &str), count: usize) -> Vec<String> {
+    let cookie = |n: usize| format!("cookie-{}-{n:05}-{}", who.1, "x".repeat(50));
+    let cookies: Vec<String> = (0..count).map(cookie).collect();
     let event = |(number, cookies): (usize, &[String])| {
-        let mut ids = vec![("user_id", user)];
-        ids.extend(cookies.iter().map(|cookie| ("anonymous_id", cookie.as_str())));
+        let cookies = cookies.iter().map(|cookie| ("anonymous_id", cookie.as_str()));
+        let ids: Vec<_> = [who].into_iter().chain(cookies).collect();
         seen(&format!("cookies-{number}"), number, &ids)
     };
     cookies.chunks(90).enumerate().map(event).collect()
 }
 
+/// The tables of the rows that are kept in parts.
+fn tables_in_parts(replica: &Replica) -> BTreeSet<u8> {
+    replica.stored_rows(keys::table::PART).iter().map(|(key, _)| key[3]).collect()
+}
+
 #[tokio::test]
-async fn the_list_of_a_thousand_members_is_kept_in_parts_that_survive_and_go_when_it_shrinks() {
+async fn rows_of_a_merge_of_a_thousand_are_kept_in_parts_that_survive_and_go_with_them() {
     let mut cluster = Cluster::new(1_024).await;
-    for json in cookies("collector", 1_000) {
+    // Of the two the customer with fewer cookies has the home.
+    let (few, many) = (("user_id", "collector"), ("crm_id", "card"));
+    for json in cookies(few, 300).into_iter().chain(cookies(many, 700)) {
         cluster.ingest(&json, NONE).await;
         cluster.settle(NONE).await;
     }
-    let cards: Vec<String> = (0..20).map(|card| format!("card-{card}")).collect();
-    let card =
-        |n: usize| seen(&format!("card-{n}"), 100 + n, &[("user_id", "collector"), ("crm_id", &cards[n])]);
-    for n in 0..19 {
-        cluster.ingest(&card(n), NONE).await;
+    let mut tables = BTreeSet::new();
+    cluster.ingest(&seen("link", 100, &[few, many]), NONE).await;
+    loop {
+        let mut any = false;
+        for shard in 0..SHARDS as usize {
+            cluster.write_out_and_crash(shard).await;
+            tables.extend(tables_in_parts(&cluster.shards[shard]));
+            any |= cluster.ship(shard, NONE).await;
+        }
+        if !any {
+            break;
+        }
     }
-    cluster.settle(NONE).await;
-    let user = facet("user_id", "collector");
-    let home = cluster.shard_of(user);
-    let list_parts = |cluster: &Cluster| {
-        let key = isthmus_identity::keys::home(&user);
-        let parts = cluster.shards[home].stored_rows(keys::table::PART).into_iter();
-        parts.filter(|(part, _)| *part == keys::part(&key, 0) || *part == keys::part(&key, 1)).count()
-    };
-    cluster.write_out_and_crash(home).await;
-    assert_eq!((cluster.members(user).len(), list_parts(&cluster)), (1_020, 2));
-
-    // It changes above the parts that were written out, and is read from both.
-    cluster.ingest(&card(19), NONE).await;
-    cluster.settle(NONE).await;
-    cluster.shards[home].crash().await;
-    assert_eq!(cluster.members(user).len(), 1_021);
-    for shard in 0..SHARDS as usize {
-        cluster.write_out_and_crash(shard).await;
-    }
-    assert_eq!((cluster.members(user).len(), list_parts(&cluster)), (1_021, 2));
+    assert!(tables.contains(&keys::table::OUTBOX), "no message was large: {tables:x?}");
     cluster.assert_whole(false);
+    let user = facet(few.0, few.1);
+    let home = cluster.shard_of(user);
+    assert_eq!(cluster.members(user).len(), 1_002);
+    let history = read::history(&cluster.shards[home].shared(), &user).unwrap();
+    assert_eq!(history.iter().map(|epoch| epoch.came.len()).max(), Some(701), "came at once");
 
     cluster.retract_source().await;
-    cluster.write_out_and_crash(home).await;
-    assert_eq!((cluster.members(user).len(), list_parts(&cluster)), (1, 0));
+    for shard in 0..SHARDS as usize {
+        cluster.write_out_and_crash(shard).await;
+        let tables = tables_in_parts(&cluster.shards[shard]);
+        let wanted = if shard == home { BTreeSet::from([keys::table::HISTORY]) } else { BTreeSet::new() };
+        assert_eq!(tables, wanted, "parts of rows that are gone");
+    }
+    assert_eq!(cluster.members(user).len(), 1);
     cluster.assert_whole(true);
 }
 
 #[tokio::test]
 async fn thousands_of_rows_are_shipped_and_folded_in_steps_with_other_commands_between() {
     let mut cluster = Cluster::new(1_024).await;
-    for json in cookies("collector", 2_700) {
+    for json in cookies(("user_id", "collector"), 2_700) {
         cluster.ingest(&json, NONE).await;
         cluster.settle(NONE).await;
     }

@@ -128,11 +128,7 @@ async fn what_is_no_identifier_is_refused_at_every_door_and_kept_where_it_was_an
     refused(sent_split(channel, both).await, "INVALID_UNTIL", "until");
     let long = SplitRequest { scope: whole, reason: "canary".repeat(200), ..SplitRequest::default() };
     refused(sent_split(channel, long).await, "TOO_LONG", "reason");
-    refused(
-        explain(channel, id("No Namespace", "x"), None).await,
-        "INVALID_IDENTIFIER",
-        "key.identifier.namespace",
-    );
+    refused(explain(channel, id("", "canary"), None).await, "INVALID_IDENTIFIER", "key.identifier.namespace");
     let unknown = explain(channel, id("user_id", "nobody"), None).await.unwrap_err();
     assert_eq!((unknown.code(), ask::reason(&unknown).as_str()), (Code::NotFound, "NOT_FOUND"));
 
@@ -226,4 +222,16 @@ async fn links_that_may_not_be_followed_are_told_with_the_reason_and_their_event
     }
     let told = explain(channel, id("user_id", "early"), None).await.unwrap();
     assert_eq!(told.retractions.len(), 1, "{:?}", told.retractions);
+
+    // Of somebody who was never seen: it stands, and holds for what comes late.
+    let stranger = Scope::Identifier(id("user_id", "stranger"));
+    split(channel, stranger).await.unwrap();
+    let unknown = ask::profile(channel, "user_id", "stranger").await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    take(channel, event("stranger", "01T00:00:00", r#""userId":"stranger","anonymousId":"strange""#)).await;
+    let stranger = ask::profile(channel, "user_id", "stranger").await.unwrap();
+    assert_eq!((ids(&stranger), stranger.event_counts["Seen"]), (vec!["user_id:stranger".to_owned()], 1));
+    let told =
+        explain(channel, id("user_id", "stranger"), Some(id("anonymous_id", "strange"))).await.unwrap();
+    assert!(!told.together && told.retractions.len() == 1, "{told:?}");
 }

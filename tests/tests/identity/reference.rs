@@ -133,7 +133,7 @@ impl Reference {
         shown.as_object_mut().unwrap().remove("version");
         let of_members = members.iter().filter_map(|(facet, _)| self.facets.get(facet));
         let mut events: Vec<&EventRecord> = of_members.flat_map(|facet| &facet.events).collect();
-        events.sort_by_key(|event| std::cmp::Reverse((event.timestamp, event.dedup_key())));
+        events.sort_by_key(|event| std::cmp::Reverse(place(event)));
         let seen = |event: &EventRecord| Seen {
             timestamp: event.timestamp,
             message_id: event.message_id.clone(),
@@ -144,6 +144,15 @@ impl Reference {
         let timeline = events.into_iter().map(seen).collect();
         (profile.profile_id.to_string(), Customer { shown, timeline })
     }
+}
+
+/// Where an event stands in a timeline: its time, then its identifier's slot (14 bits), then the rest of its key.
+fn place(event: &EventRecord) -> (i64, [u8; 16]) {
+    let mut key = event.dedup_key();
+    let slot = event.slot().number() << 2;
+    key[0] = (slot >> 8) as u8;
+    key[1] = slot as u8 | key[1] & 3;
+    (event.timestamp, key)
 }
 
 /// A source as the cluster was told of it.
