@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use isthmus_proto::v1::{StatusRequest, cluster_service_client::ClusterServiceClient};
+use isthmus_proto::v1::{
+    ReplicaRole, ShardsRequest, StatusRequest, cluster_service_client::ClusterServiceClient,
+};
 use tonic::transport::Channel;
 
 /// How long a test waits for what must come; only a broken build takes as long.
@@ -238,6 +240,19 @@ impl Cluster {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The index of the node that leads most shards.
+    ///
+    /// # Panics
+    /// When the first node doesn't answer.
+    pub async fn busiest(&self) -> usize {
+        let asked = ClusterServiceClient::new(self.channel(0)).shards(ShardsRequest {}).await;
+        let replicas = asked.unwrap().into_inner().replicas;
+        let leads = |id: u32| {
+            replicas.iter().filter(|row| row.node == id && row.role() == ReplicaRole::Leader).count()
+        };
+        (0..self.nodes.len()).max_by_key(|index| leads(self.nodes[*index].id)).unwrap()
     }
 
     /// Peak and present resident memory of a node, in bytes.

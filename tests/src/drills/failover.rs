@@ -9,9 +9,7 @@ use std::{
 };
 
 use isthmus_proto::v1::{
-    IngestItem, IngestRequest, ItemOutcome, ReplicaRole, ShardsRequest,
-    cluster_service_client::ClusterServiceClient, ingest_item::Body,
-    ingest_service_client::IngestServiceClient,
+    IngestItem, IngestRequest, ItemOutcome, ingest_item::Body, ingest_service_client::IngestServiceClient,
 };
 use tonic::{Request, transport::Channel};
 
@@ -43,7 +41,7 @@ pub async fn leader_kills(cluster: &mut Cluster, kills: usize) -> Gaps {
     let mut gaps = Vec::new();
     for kill in 0..kills {
         cluster.healthy().await;
-        let leader = leader(cluster).await;
+        let leader = cluster.busiest().await;
         let survivor = (0..cluster.nodes.len()).find(|index| *index != leader).unwrap();
         let channel = cluster.channel(survivor);
         let stop = Arc::new(AtomicBool::new(false));
@@ -105,14 +103,4 @@ async fn write(
         }
     }
     longest
-}
-
-/// The index of the node that leads most shards.
-async fn leader(cluster: &Cluster) -> usize {
-    let rows =
-        ClusterServiceClient::new(cluster.channel(0)).shards(ShardsRequest {}).await.unwrap().into_inner();
-    let leads = |id: u32| {
-        rows.replicas.iter().filter(|row| row.node == id && row.role() == ReplicaRole::Leader).count()
-    };
-    (0..cluster.nodes.len()).max_by_key(|index| leads(cluster.nodes[*index].id)).unwrap()
 }

@@ -53,23 +53,37 @@ impl Hub {
         deadline(metadata, self.deadline)
     }
 
-    /// The facet that a key of a request means.
+    /// The facet that the field `key` of a request means.
     pub(super) fn facet(&self, key: Option<&ProfileKey>) -> Result<FacetId, Refusal> {
+        const FIELDS: [&str; 4] =
+            ["key", "key.identifier.namespace", "key.identifier.value", "key.profile_id"];
+        self.facet_of(key, FIELDS)
+    }
+
+    /// The facet that the field `other` of a request means.
+    pub(super) fn other_facet(&self, key: &ProfileKey) -> Result<FacetId, Refusal> {
+        const FIELDS: [&str; 4] =
+            ["other", "other.identifier.namespace", "other.identifier.value", "other.profile_id"];
+        self.facet_of(Some(key), FIELDS)
+    }
+
+    /// The facet that a key means; `fields` is what it and its parts are called in the request.
+    fn facet_of(&self, key: Option<&ProfileKey>, fields: [&'static str; 4]) -> Result<FacetId, Refusal> {
+        let [whole, namespace_field, value_field, profile_id_field] = fields;
         match key.and_then(|key| key.key.as_ref()) {
             Some(Key::Identifier(given)) => {
                 let namespace = Namespace::parse(&given.namespace).map_err(|error| {
-                    Refusal::field("INVALID_IDENTIFIER", "key.identifier.namespace", error.to_string())
+                    Refusal::field("INVALID_IDENTIFIER", namespace_field, error.to_string())
                 })?;
-                let identifier = Identifier::normalise(namespace, &given.value).map_err(|error| {
-                    Refusal::field("INVALID_IDENTIFIER", "key.identifier.value", error.to_string())
-                })?;
+                let identifier = Identifier::normalise(namespace, &given.value)
+                    .map_err(|error| Refusal::field("INVALID_IDENTIFIER", value_field, error.to_string()))?;
                 Ok(FacetId::of(&self.identity_key, &identifier))
             }
             Some(Key::ProfileId(text)) => text.parse().map_err(|_| {
-                Refusal::field("INVALID_PROFILE_ID", "key.profile_id", "must be 32 hexadecimal digits")
+                Refusal::field("INVALID_PROFILE_ID", profile_id_field, "must be 32 hexadecimal digits")
             }),
             None => {
-                Err(Refusal::field("INVALID_KEY", "key", "is missing: name an identifier or a profile id"))
+                Err(Refusal::field("INVALID_KEY", whole, "is missing: name an identifier or a profile id"))
             }
         }
     }

@@ -151,10 +151,16 @@ impl Replica {
     pub fn stored_rows(&self, table: u8) -> Vec<(Vec<u8>, Bytes)> {
         let shared = self.shared();
         let store = shared.state.read().store;
-        let range = KeyRange::prefix(&[table]);
-        let page = self.storage.as_ref().unwrap().scan(store, &range, Order::Ascending, 1_000).unwrap();
-        assert!(!page.more);
-        page.rows.into_iter().map(|(key, value)| (key.to_vec(), value)).collect()
+        let mut range = KeyRange::prefix(&[table]);
+        let mut rows = Vec::new();
+        loop {
+            let page = self.storage.as_ref().unwrap().scan(store, &range, Order::Ascending, 1_000).unwrap();
+            rows.extend(page.rows.into_iter().map(|(key, value)| (key.to_vec(), value)));
+            match rows.last() {
+                Some((last, _)) if page.more => range.start = [last.as_slice(), &[0]].concat(),
+                _ => return rows,
+            }
+        }
     }
 
     /// The hash that apply kept, after checking that all rows together still have it.

@@ -67,7 +67,7 @@ impl Profiles {
         let deadline = self.hub.deadline(request.metadata());
         let request = request.into_inner();
         let x = self.hub.facet(request.key.as_ref())?;
-        let y = request.other.as_ref().map(|other| self.hub.facet(Some(other))).transpose()?;
+        let y = request.other.as_ref().map(|other| self.hub.other_facet(other)).transpose()?;
         let level = ReadLevel::Linearizable;
         let membership = self.hub.router.membership(x, true, level, deadline).await;
         let Some(membership) = membership.map_err(|error| status(&error))? else {
