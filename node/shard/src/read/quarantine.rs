@@ -162,7 +162,7 @@ pub struct Expired {
 }
 
 /// Looks for entries stored with `through` or before, from above `after` on: at most `limit` entries with about
-/// `rows_max` rows, of [`LOOKED_AT_MAX`] that are looked at. And where to go on; `None` at the end. Waits for a disk.
+/// `rows_max` rows, of `LOOKED_AT_MAX` that are looked at. And where to go on; `None` at the end. Waits for a disk.
 ///
 /// # Errors
 /// Storage that fails or is damaged.
