@@ -94,7 +94,7 @@ fn pure_code_has_no_clock_no_chance_and_no_unordered_maps() {
     const BANNED: [&str; 7] =
         ["SystemTime::now", "Instant::now", "rand::", "getrandom", "HashMap", "HashSet", "tokio::"];
     let pure = |path: &str| {
-        ["node/domain/src", "node/matching/src", "node/shard/src/apply"]
+        ["node/domain/src", "node/matching/src", "node/quality/src", "node/shard/src/apply"]
             .iter()
             .any(|folder| path.starts_with(folder))
             && !path.contains("/tests/")
@@ -133,6 +133,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("isthmus-proto", vec![]),
         ("isthmus-domain", vec![]),
         ("isthmus-matching", vec![]),
+        ("isthmus-quality", vec!["isthmus-domain"]),
         ("isthmus-storage", vec![]),
         ("isthmus-raft", vec!["isthmus-proto", "isthmus-storage"]),
         ("isthmus-shard", vec!["isthmus-domain", "isthmus-proto", "isthmus-raft", "isthmus-storage"]),
@@ -147,6 +148,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "isthmus-coordinator",
                 "isthmus-domain",
                 "isthmus-proto",
+                "isthmus-quality",
                 "isthmus-raft",
                 "isthmus-router",
                 "isthmus-shard",
