@@ -4,6 +4,7 @@
 //! Properties and context travel as JSON text and are handed through as they are, whatever their numbers' size.
 
 mod admin;
+mod schema;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use serde::{
     ser::{SerializeMap as _, SerializeSeq as _},
 };
 use serde_json::value::RawValue;
+
+pub use schema::{Schema, SchemaCheck, SchemaText};
 
 pub use admin::{Node, QuarantineEntry, Replica, Source, Status, role_name, state_name};
 
@@ -143,6 +146,8 @@ pub struct TimelineEvent<'a> {
     identifier: Option<Identifier<'a>>,
     properties: Box<RawValue>,
     context: Box<RawValue>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
 }
 
 impl<'a> TryFrom<&'a proto::TimelineEvent> for TimelineEvent<'a> {
@@ -161,6 +166,7 @@ impl<'a> TryFrom<&'a proto::TimelineEvent> for TimelineEvent<'a> {
             identifier: event.primary.as_ref().map(Identifier::from),
             properties: raw(&event.properties_json)?,
             context: raw(&event.context_json)?,
+            notes: &event.notes,
         })
     }
 }

@@ -177,7 +177,7 @@ fn main() -> Result<(), Failure> {
     for number in 1..=u64::from(SHARDS) {
         let meta = storage.create_group(number, 1, Bytes::new(), Bytes::new())?;
         let mut state = State::load(&storage, &meta)?;
-        let set = SetConfigCommand { version: 1, shard_map: map.encode().into() };
+        let set = SetConfigCommand { version: 1, shard_map: map.encode().into(), ..Default::default() };
         let set = ShardCommand { stamp: 1, command: Some(Command::SetConfig(set)) };
         apply::apply(&mut state, apply::decode(set)?)?;
         shards.push(state);

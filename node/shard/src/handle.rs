@@ -24,6 +24,8 @@ pub struct ShardConfig {
     pub version: u64,
     /// The shard map: `ShardMap`'s encoding.
     pub shard_map: Bytes,
+    /// The identity rules: `IdentityRules`'s encoding; empty: the default rules.
+    pub identity_rules: Bytes,
 }
 
 /// What a replica is opened with.
@@ -126,7 +128,11 @@ async fn configure(handle: ShardHandle, mut config: watch::Receiver<ShardConfig>
         let wanted = config.borrow_and_update().clone();
         let leads = view.borrow_and_update().role == Role::Leader;
         if leads && wanted.version > handle.shared.state.read().meta.config_version {
-            let command = SetConfigCommand { version: wanted.version, shard_map: wanted.shard_map };
+            let command = SetConfigCommand {
+                version: wanted.version,
+                shard_map: wanted.shard_map,
+                identity_rules: wanted.identity_rules,
+            };
             let deadline = Instant::now() + TIMEOUT;
             match handle.propose(Command::SetConfig(command), deadline).await {
                 Ok(Outcome::Refused(why)) => {

@@ -13,6 +13,9 @@ pub mod hub;
 mod ingest;
 mod profile;
 mod quarantine;
+pub mod registry;
+mod rules;
+mod schema;
 mod source;
 pub mod status;
 mod value;
@@ -22,6 +25,7 @@ use std::{sync::Arc, time::Duration};
 use isthmus_proto::v1::{
     cluster_service_server::ClusterServiceServer, ingest_service_server::IngestServiceServer,
     profile_service_server::ProfileServiceServer, quarantine_service_server::QuarantineServiceServer,
+    rules_service_server::RulesServiceServer, schema_service_server::SchemaServiceServer,
     source_service_server::SourceServiceServer,
 };
 use tonic::{
@@ -47,11 +51,13 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 6] = [
+const HEALTH_NAMES: [&str; 8] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
     "isthmus.v1.SourceService",
+    "isthmus.v1.SchemaService",
+    "isthmus.v1.RulesService",
     "isthmus.v1.QuarantineService",
     "isthmus.v1.ClusterService",
 ];
@@ -85,6 +91,8 @@ pub fn services(
         .add_service(limited!(IngestServiceServer, ingest::Ingest::new(hub.clone())))
         .add_service(limited!(ProfileServiceServer, profile::Profiles::new(hub.clone())))
         .add_service(limited!(SourceServiceServer, source::Sources::new(hub.clone())))
+        .add_service(limited!(SchemaServiceServer, schema::Schemas::new(hub.clone())))
+        .add_service(limited!(RulesServiceServer, rules::RuleBooks::new(hub.clone())))
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))
         .add_service(health);

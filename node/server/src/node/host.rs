@@ -82,7 +82,11 @@ pub(super) fn topology(view: &View, node: NodeId) -> Topology {
 
 /// The configuration that a view means for shards.
 pub(super) fn shard_config(view: &View) -> ShardConfig {
-    ShardConfig { version: view.config_version, shard_map: view.wire().shard_map.clone() }
+    ShardConfig {
+        version: view.config_version,
+        shard_map: view.wire().shard_map.clone(),
+        identity_rules: view.identity_rules(),
+    }
 }
 
 impl Host {

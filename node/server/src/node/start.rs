@@ -95,6 +95,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         view: view.clone(),
         identity_key,
         clock: options.clock.clone(),
+        registries: Registries::default(),
         metrics: Arc::new(Metrics::new()),
         deadline: options.grpc.deadline,
         started_micros: options.clock.now_micros(),

@@ -126,7 +126,7 @@ impl Replica {
     }
 
     pub async fn configure(&mut self, version: u64, map: &ShardMap) {
-        let set = SetConfigCommand { version, shard_map: map.encode().into() };
+        let set = SetConfigCommand { version, shard_map: map.encode().into(), ..Default::default() };
         self.propose(Command::SetConfig(set)).await;
     }
 

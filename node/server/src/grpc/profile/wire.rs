@@ -84,6 +84,7 @@ pub(super) fn event(record: EventRecord, stamp: Stamp, known: Option<&(String, S
         primary: Some(Identifier { namespace, value }),
         properties_json: object(&record.properties),
         context_json: object(&record.context),
+        notes: record.notes,
     }
 }
 
