@@ -31,11 +31,11 @@ pub fn text(path: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::Failed(format!("{path}: not UTF-8")))
 }
 
-/// A document as JSON text: what is TOML, by the file's name or because it does not begin as JSON does, becomes JSON.
-/// JSON is handed on as it is, for the hub to judge.
+/// A document as JSON text: what is TOML, by the file's name or because it does not begin as a JSON object does, becomes
+/// JSON. JSON is handed on as it is, for the hub to judge.
 pub fn json(path: &str) -> Result<String, Failure> {
     let text = text(path)?;
-    if !path.ends_with(".toml") && text.trim_start().starts_with(['{', '[']) {
+    if !path.ends_with(".toml") && text.trim_start().starts_with('{') {
         return Ok(text);
     }
     let value: Value = toml::from_str(&text).map_err(|error| Failure::Failed(format!("{path}: {error}")))?;

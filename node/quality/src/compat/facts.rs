@@ -28,11 +28,24 @@ pub(super) struct Facts<'a> {
     /// Those of the parts whose choice has been made.
     chosen: Vec<&'a Part>,
     impossible: bool,
+    /// The accepting schema's parts for this place, whether they apply to a value or not: see [`super::named`].
+    stated: Vec<&'a Value>,
 }
 
 impl<'a> Facts<'a> {
     pub(super) fn of(schema: &'a Value) -> Self {
-        Self::default().and(schema)
+        Self::default().and(schema).with_stated(vec![schema])
+    }
+
+    /// The same, with the accepting schema's parts for this place.
+    pub(super) fn with_stated(mut self, stated: Vec<&'a Value>) -> Self {
+        self.stated = stated;
+        self
+    }
+
+    /// The accepting schema's parts for this place.
+    pub(super) fn stated(&self) -> &[&'a Value] {
+        &self.stated
     }
 
     /// The same and one more: with the members of its `allOf`, which hold as well.
@@ -117,7 +130,7 @@ impl<'a> Facts<'a> {
         let plain = self.parts.iter().filter(|part| super::objects::plain_items(part));
         let mut facts = Facts::default();
         plain.filter_map(|part| part.get("items")).for_each(|items| facts.add(items));
-        facts
+        facts.with_stated(super::named::of_items(&self.stated))
     }
 }
 

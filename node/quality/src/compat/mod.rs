@@ -1,9 +1,16 @@
 //! Whether one version of a schema accepts all that another does.
 //!
 //! **What it promises.** [`contained`] says "compatible" only when every value that the one accepts is accepted by the
-//! other. The question is undecidable at bearable cost for all of JSON Schema, so it errs on the other side: what it
-//! can't prove it reports, with the place in the schema and the reason. `tests/compat.rs` holds that up over random
-//! schemas and values.
+//! other, with one exception. The question is undecidable at bearable cost for all of JSON Schema, so it errs on the other
+//! side: what it can't prove it reports, with the place in the schema and the reason. `tests/compat.rs` holds that up over
+//! random schemas and values.
+//!
+//! **The exception.** A property that the one schema leaves open may get a type in the other: adding an optional property
+//! is the most common change there is. Read strictly it could refuse something, as a sender may have sent a property of
+//! that name that no schema spoke of. So the promise is about values whose properties are all spoken of. A property is
+//! left open only if no part of the schema says anything of it, by name, by pattern, as one of all others, or in a branch
+//! that may not apply ([`named`]). It has to stay optional; a new pattern for names, and closing the schema to others, are
+//! judged strictly. Looking forward the same holds of a property that the new version speaks of no more.
 //!
 //! **How.** Both schemas have their references put in place. What is known of a value (*facts*) is a list of schemas
 //! that it is valid under: the accepting schema, the members of its `allOf`, later one branch of its `anyOf`. Each keyword
@@ -13,6 +20,7 @@
 //! the same keyword alone.
 
 mod facts;
+mod named;
 mod objects;
 mod scalars;
 
@@ -176,7 +184,9 @@ impl Compare {
                 let parts = value.as_array().into_iter().flatten().enumerate();
                 parts.fold(true, |all, (i, part)| self.schema(facts, part, &join(at, i)) && all)
             }
-            "anyOf" => self.any_of(facts, value, at),
+            "anyOf" => {
+                facts.all().any(|fact| fact.get("anyOf") == Some(value)) || self.any_of(facts, value, at)
+            }
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
                 !types.has(Types::NUMBER)
                     || scalars::bound(facts, keyword, value)

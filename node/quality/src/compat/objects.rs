@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Compare, facts::Facts};
+use super::{Compare, facts::Facts, named};
 use crate::{fault::join, schema::compiled};
 
 type Part = Map<String, Value>;
+
+/// How many parts of a schema that are looked through for a name count as a step.
+const STATED_A_STEP: usize = 16;
 
 /// Whether `items` is of all items alike: not behind a list of schemas for the first ones.
 pub(super) fn plain_items(part: &Part) -> bool {
@@ -46,7 +49,9 @@ impl Compare {
             }
             "properties" => {
                 let each = value.as_object().into_iter().flatten();
-                each.fold(true, |all, (name, schema)| self.named(facts, name, schema, &join(at, name)) && all)
+                each.fold(true, |all, (name, schema)| {
+                    self.declared(facts, name, schema, &join(at, name)) && all
+                })
             }
             "patternProperties" => {
                 let each = value.as_object().into_iter().flatten();
@@ -77,10 +82,25 @@ impl Compare {
         })
     }
 
+    /// A property that the accepting schema leaves open may get a schema; see the module above for why.
+    fn declared(&mut self, facts: &Facts<'_>, name: &str, schema: &Value, at: &str) -> bool {
+        let parts = named::in_place(facts.stated());
+        self.steps += parts.len() / STATED_A_STEP;
+        let open = !parts.iter().any(|part| self.names(part, name));
+        open || self.named(facts, name, schema, at)
+    }
+
     /// A property's value was valid under what is known of it; is it valid now?
     fn named(&mut self, facts: &Facts<'_>, name: &str, schema: &Value, at: &str) -> bool {
         let known = self.of_name(facts, name);
         self.schema(&known, schema, at)
+    }
+
+    /// Whether a part of a schema says anything of a property.
+    fn names(&mut self, part: &Part, name: &str) -> bool {
+        named::names(part, name)
+            || object(part, "patternProperties")
+                .any(|(pattern, _)| self.matches(pattern, name) != Some(false))
     }
 
     /// What is known of the value of a property.
@@ -88,7 +108,7 @@ impl Compare {
         let mut known = Facts::default();
         for part in facts.all() {
             let mut named = false;
-            for (_, schema) in object(part, "properties").filter(|(known, _)| *known == name) {
+            if let Some(schema) = part.get("properties").and_then(|properties| properties.get(name)) {
                 (named, known) = (true, known.and(schema));
             }
             let mut unsure = false;
@@ -106,7 +126,16 @@ impl Compare {
                 known = known.and(schema);
             }
         }
-        known
+        let stated = named::in_place(facts.stated()).into_iter().flat_map(|part| {
+            let matching = |(pattern, schema): (&String, &'a Value)| {
+                (self.matches(pattern, name) != Some(false)).then_some(schema)
+            };
+            let patterned: Vec<&Value> = object(part, "patternProperties").filter_map(matching).collect();
+            let own = part.get("properties").and_then(|properties| properties.get(name));
+            own.into_iter().chain(patterned).chain(named::of_others(part))
+        });
+        let stated = stated.collect();
+        known.with_stated(stated)
     }
 
     /// Names that match a pattern: those that the facts know, those that a fact has the same pattern for, and others.
@@ -131,6 +160,7 @@ impl Compare {
                 }
             }
         }
+        let others = others.with_stated(named::of_all(facts.stated()));
         self.schema(&others, schema, at) && all
     }
 
@@ -154,7 +184,8 @@ impl Compare {
             if object(outer, "patternProperties").any(|(known, _)| known == pattern) {
                 continue;
             }
-            if !self.holds(|this| this.schema(&Facts::of(schema), value, at)) {
+            let known = Facts::of(schema).with_stated(named::of_all(facts.stated()));
+            if !self.holds(|this| this.schema(&known, value, at)) {
                 all = self.problem(
                     at,
                     format!("properties like {pattern:?} are not accepted any more as they were"),
@@ -167,6 +198,7 @@ impl Compare {
                 others = others.and(schema);
             }
         }
+        let others = others.with_stated(named::of_all(facts.stated()));
         if !self.holds(|this| this.schema(&others, value, at)) {
             all = self.problem(
                 at,

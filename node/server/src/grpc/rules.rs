@@ -114,7 +114,9 @@ impl RuleBooks {
 
     async fn put(&self, book: &Book, text: &str, deadline: Instant) -> Result<PutRulesResponse, Status> {
         let document = read_document(text.as_bytes(), book.bytes_max).map_err(|fault| invalid(&fault))?;
-        for attempt in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let view = self.hub.coordinator.current_view(deadline).await.map_err(|error| status(&error))?;
             let in_force = view.document(book.kind, "");
             let version = in_force.map_or(0, |document| document.version);
@@ -135,11 +137,10 @@ impl RuleBooks {
             match self.hub.coordinator.put_document(put, version, deadline).await {
                 Ok(put) => return Ok(PutRulesResponse { rules: Some(shown(&put)), changed: true }),
                 Err(isthmus_coordinator::Error::Refused { code, .. })
-                    if code == "STALE_VIEW" && attempt < TRIES => {}
+                    if code == "STALE_VIEW" && tries < TRIES => {}
                 Err(error) => return Err(status(&error)),
             }
         }
-        Err(overtaken(document.version.unwrap_or_default(), 0).into())
     }
 }
 

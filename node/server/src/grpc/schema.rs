@@ -26,8 +26,8 @@ use super::{
 
 /// How often a change is checked anew when others are faster.
 const TRIES: usize = 4;
-/// How many problems a refusal tells of: it travels in headers.
-const TOLD_MAX: usize = 5;
+/// How many problems a refusal tells of: it travels in headers, of which clients take 16 KiB.
+const TOLD_MAX: usize = 3;
 
 /// The service.
 pub struct Schemas {
@@ -153,7 +153,9 @@ impl Schemas {
         let schema = read(&request.schema_json).map_err(|fault| {
             refused("INVALID_SCHEMA", Code::InvalidArgument, "the schema can't be taken", &[fault])
         })?;
-        for attempt in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let view = self.hub.coordinator.current_view(deadline).await.map_err(|error| status(&error))?;
             let in_force = Self::in_force(&view, &key);
             let version = in_force.map_or(0, |document| document.version);
@@ -164,7 +166,8 @@ impl Schemas {
             let compared = compared(&schema, wanted, in_force).await?;
             if !compared.problems.is_empty() {
                 let head = format!(
-                    "not {} compatible with version {}, which is in force (--compatibility none puts it all the same)",
+                    "not {} compatible with version {}, which is in force (compatibility none puts it all the same, and \
+                     holds for later changes until another is named)",
                     compared.wanted.name(),
                     compared.version
                 );
@@ -188,11 +191,10 @@ impl Schemas {
                     return Ok(PutSchemaResponse { schema: Some(shown(&put)), changed });
                 }
                 Err(isthmus_coordinator::Error::Refused { code, .. })
-                    if code == "STALE_VIEW" && attempt < TRIES => {}
+                    if code == "STALE_VIEW" && tries < TRIES => {}
                 Err(error) => return Err(status(&error)),
             }
         }
-        Err(overtaken(request.based_on_version, 0).into())
     }
 
     async fn check_schema(

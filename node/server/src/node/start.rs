@@ -27,7 +27,12 @@ use super::{
     serving::{PeerServices, Serving},
     storage::{self, Storage},
 };
-use crate::{Error, Result, grpc::hub::Hub, metrics::Metrics, version::VERSION};
+use crate::{
+    Error, Result,
+    grpc::{hub::Hub, registry::Registries},
+    metrics::Metrics,
+    version::VERSION,
+};
 
 /// See [`Node::start`].
 pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Result<Node> {
