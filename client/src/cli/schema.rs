@@ -79,7 +79,7 @@ pub enum Policy {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Compatibility {
-    /// It accepts all that the one in force accepts
+    /// It accepts all that the one in force accepts; new optional properties may have a type
     Backward,
     /// The one in force accepts all that it accepts
     Forward,
