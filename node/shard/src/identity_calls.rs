@@ -10,17 +10,16 @@ use isthmus_proto::internal::v1::{
     IngestReply, ReadMembersCall, ReadMembersReply, ReadRootCall, ReadRootReply, RetractCommand,
     RetractReply, shard_command::Command,
 };
-use isthmus_proto::v1::ItemOutcome;
 use isthmus_raft::Broken;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{Error, ShardHandle, apply::Outcome, ingest_queue::Taken, machine::blocking, read};
 
 impl ShardHandle {
-    /// Waits until the links of items are in force. An item whose links are not by the deadline is stored, and its
-    /// outcome is not known: whoever sends it again hears of it as of a duplicate.
+    /// Waits until the links of items are in force. Not knowing that by the deadline is not knowing the outcome, of a call
+    /// whose items are stored.
     pub(crate) async fn in_force(&self, taken: Taken, deadline: Instant) -> Result<IngestReply, Error> {
-        let Taken { mut reply, mut open } = taken;
+        let Taken { reply, open } = taken;
         let rows: BTreeSet<RowKey> = open.iter().map(|(_, row)| *row).collect();
         let rows: Vec<RowKey> = rows.into_iter().collect();
         if rows.is_empty() {
@@ -37,16 +36,8 @@ impl ShardHandle {
             () = tokio::time::sleep_until(deadline) => {}
         }
         self.shared.waits.end(&rows, &wait);
-        let settled: BTreeSet<RowKey> = self.settled_among(&rows)?.into_iter().collect();
-        open.retain(|(_, row)| !settled.contains(row));
-        let mut outcomes = reply.outcomes.to_vec();
-        for index in open.into_iter().map(|(index, _)| index as usize).collect::<BTreeSet<_>>() {
-            if let Some(outcome) = outcomes.get_mut(index) {
-                *outcome = ItemOutcome::OutcomeUnknown as i32 as u8;
-            }
-        }
-        reply.outcomes = outcomes.into();
-        Ok(reply)
+        // Whoever asks again under the same attempts waits on, and hears what came of them.
+        Err(Error::OutcomeUnknown)
     }
 
     /// Which of these rows are in force.
