@@ -6,6 +6,7 @@
 mod admin;
 mod identity;
 mod quarantine;
+mod schema;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use serde_json::value::RawValue;
 pub use admin::{Node, Replica, Source, Status, role_name, state_name};
 pub use identity::{Explanation, Split};
 pub use quarantine::{QuarantineEntry, QuarantineResult, resolution_name};
+pub use schema::{Schema, SchemaCheck, SchemaText};
 
 use crate::{
     Error,
@@ -150,6 +152,8 @@ pub struct TimelineEvent<'a> {
     identifier: Option<Identifier<'a>>,
     properties: Box<RawValue>,
     context: Box<RawValue>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
 }
 
 impl<'a> TryFrom<&'a proto::TimelineEvent> for TimelineEvent<'a> {
@@ -168,6 +172,7 @@ impl<'a> TryFrom<&'a proto::TimelineEvent> for TimelineEvent<'a> {
             identifier: event.primary.as_ref().map(Identifier::from),
             properties: raw(&event.properties_json)?,
             context: raw(&event.context_json)?,
+            notes: &event.notes,
         })
     }
 }

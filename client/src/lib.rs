@@ -55,6 +55,7 @@ pub mod json;
 pub mod key;
 pub mod message_id;
 mod profile;
+mod registry;
 mod retry;
 
 pub use client::{Client, ClientBuilder, DEADLINE_DEFAULT};

@@ -110,6 +110,7 @@ fn timelines_and_lists_are_printed_as_json_lines() {
         primary: Some(identifier("user_id", "42")),
         properties_json: r#"{"revenue":29.330}"#.into(),
         context_json: "{}".into(),
+        notes: Vec::new(),
     };
     {
         let mut state = fake.state();

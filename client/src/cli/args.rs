@@ -7,8 +7,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    cluster::ClusterVerb, ingest::IngestCommand, output::Format, profile::ProfileVerb, quality::QualityVerb,
-    quarantine::QuarantineVerb, source::SourceVerb,
+    cluster::ClusterVerb, identity::IdentityVerb, ingest::IngestCommand, output::Format,
+    profile::ProfileVerb, quality::QualityVerb, quarantine::QuarantineVerb, schema::SchemaVerb,
+    source::SourceVerb,
 };
 
 /// The version, and the commit that this was built from.
@@ -82,6 +83,18 @@ pub enum Noun {
     Quality {
         #[command(subcommand)]
         verb: QualityVerb,
+    },
+    /// Say what events look like, and how traits are standardised
+    #[command(after_help = crate::cli::schema::EXAMPLES)]
+    Schema {
+        #[command(subcommand)]
+        verb: SchemaVerb,
+    },
+    /// Say how identifiers become one customer
+    #[command(after_help = crate::cli::identity::EXAMPLES)]
+    Identity {
+        #[command(subcommand)]
+        verb: IdentityVerb,
     },
     /// Look at what was kept and not applied, mend it and take it in
     #[command(after_help = crate::cli::quarantine::EXAMPLES)]

@@ -7,12 +7,15 @@
 
 mod args;
 mod cluster;
+mod document;
 mod failure;
+mod identity;
 mod ingest;
 mod output;
 mod profile;
 mod quality;
 mod quarantine;
+mod schema;
 mod source;
 mod split;
 
@@ -61,6 +64,8 @@ async fn carry_out(args: Args) -> Result<Done, Failure> {
         Noun::Profile { verb } => profile::run(verb, client, &mut output).await?,
         Noun::Cluster { verb } => cluster::run(verb, client, &mut output).await?,
         Noun::Source { verb } => source::run(verb, client, &mut output).await?,
+        Noun::Schema { verb } => schema::run(verb, client, &mut output).await?,
+        Noun::Identity { verb } => identity::run(verb, client, &mut output).await?,
         Noun::Quarantine { verb } => quarantine::run(verb, client, &mut output).await?,
         Noun::Quality { verb } => quality::run(verb, client, &mut output).await?,
         Noun::Completions { .. } => Done::Well,

@@ -73,7 +73,7 @@ pub struct ClusterStatus {
 /// A node's coordinator. Cheap to clone; it goes on without handles until [`Coordinator::stop`].
 #[derive(Clone)]
 pub struct Coordinator {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl Coordinator {

@@ -1,7 +1,8 @@
 //! The coordinator: what the nodes of a cluster agree on, and the reconciler that carries it out.
 //!
 //! **What it promises.** One *metadata group*, a Raft group on 1, 3 or 5 nodes, holds the members, the shard map with
-//! the replicas that shards should have, the sources and their keys, and the identity key sealed to each node. Every
+//! the replicas that shards should have, the sources and their keys, configuration documents with their versions, and
+//! the identity key sealed to each node. Every
 //! node has a [`View`] of it, pushed to it after each change and on disk before it is shown. Any node takes any
 //! change: it finds its way to the group's leader. Before a node calls a write key wrong, it makes sure that its view is
 //! current. What the group refuses it refuses with a stable code and with what
@@ -38,6 +39,7 @@ mod channels;
 mod clock;
 mod control;
 mod coordinator;
+mod documents;
 mod error;
 mod feed;
 mod files;

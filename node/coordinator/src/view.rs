@@ -9,13 +9,14 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use bytes::Bytes;
 use isthmus_domain::{Namespace, NodeId, ReplicaId, ShardMap};
-use isthmus_proto::internal::v1::{ClusterView, NodeInfo, SourceRecord};
+use isthmus_proto::internal::v1::{ClusterView, DocumentKind, DocumentRecord, NodeInfo, SourceRecord};
 
 use crate::{
     error::Error,
     keys::KeyHash,
-    state::{METADATA_GROUP, MetaState},
+    state::{DocumentKey, METADATA_GROUP, MetaState, in_force},
 };
 
 /// A source, as gateways need it.
@@ -71,12 +72,15 @@ pub struct View {
     pub metadata_peers: Vec<ReplicaId>,
     /// How many replicas a shard should have when there are nodes enough.
     pub replicas: u32,
-    /// Version of what shards get by `SetConfig`; rises when the owner of a slot changes.
+    /// Version of what shards get by `SetConfig`; rises when the owner of a slot changes, and with the identity rules.
     pub config_version: u64,
     /// The sources, by name.
     pub sources: BTreeMap<String, Arc<Source>>,
     /// The sources, by the hash of a write key.
     keys: BTreeMap<KeyHash, Arc<Source>>,
+    /// The configuration documents, each with its kept versions, the one in force last.
+    documents: BTreeMap<DocumentKey, Vec<DocumentRecord>>,
+    documents_version: u64,
     wire: Arc<ClusterView>,
 }
 
@@ -102,6 +106,10 @@ impl View {
             }
             sources.insert(source.name.clone(), source);
         }
+        let mut documents: BTreeMap<DocumentKey, Vec<DocumentRecord>> = BTreeMap::new();
+        for document in &wire.documents {
+            documents.entry((document.kind, document.name.clone())).or_default().push(document.clone());
+        }
         Ok(Self {
             version: wire.version,
             cluster_id,
@@ -112,6 +120,9 @@ impl View {
             config_version: wire.config_version,
             sources,
             keys,
+            // A document in force never goes, and each change makes one version larger by one.
+            documents_version: in_force(&documents).map(|document| document.version).sum(),
+            documents,
             wire: Arc::new(wire),
         })
     }
@@ -134,6 +145,32 @@ impl View {
     /// The key is hashed before anything is compared, so how long the look-up takes tells nothing about keys.
     pub fn source_by_key(&self, write_key: &str) -> Option<&Arc<Source>> {
         self.keys.get(&KeyHash::of(write_key))
+    }
+
+    /// The kept versions of a configuration document, by rising version; the last one is in force. Empty: there is
+    /// none.
+    pub fn document_versions(&self, kind: DocumentKind, name: &str) -> &[DocumentRecord] {
+        self.documents.get(&(kind.into(), name.to_owned())).map_or(&[], Vec::as_slice)
+    }
+
+    /// The version of a configuration document that is in force.
+    pub fn document(&self, kind: DocumentKind, name: &str) -> Option<&DocumentRecord> {
+        self.document_versions(kind, name).last()
+    }
+
+    /// All configuration documents in force, by kind and name.
+    pub fn documents(&self) -> impl Iterator<Item = &DocumentRecord> {
+        in_force(&self.documents)
+    }
+
+    /// Rises with every change of a configuration document, and with nothing else.
+    pub fn documents_version(&self) -> u64 {
+        self.documents_version
+    }
+
+    /// The identity rules in force, as shards get them; empty: the default rules.
+    pub fn identity_rules(&self) -> Bytes {
+        self.document(DocumentKind::IdentityRules, "").map(|rules| rules.content.clone()).unwrap_or_default()
     }
 
     /// A node's address for other nodes.

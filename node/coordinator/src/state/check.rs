@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use isthmus_domain::{ReplicaId, shard_map::ShardMapError};
+use isthmus_proto::internal::v1::DocumentRecord;
 
 use super::{FOUNDER_GENERATION, METADATA_GROUP, MetaState};
 
@@ -43,6 +44,9 @@ pub enum Violation {
     /// 6.
     #[error("a write key belongs to two sources")]
     KeyTwice,
+    /// 7.
+    #[error("the versions of a configuration document have a gap")]
+    DocumentVersions,
 }
 
 impl MetaState {
@@ -84,6 +88,12 @@ impl MetaState {
         keys.sort();
         if keys.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Violation::KeyTwice);
+        }
+        let gap = |versions: &Vec<DocumentRecord>| {
+            versions.is_empty() || versions.windows(2).any(|two| two[0].version + 1 != two[1].version)
+        };
+        if self.documents.values().any(gap) {
+            return Err(Violation::DocumentVersions);
         }
         Ok(())
     }

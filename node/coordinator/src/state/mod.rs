@@ -17,12 +17,14 @@
 //! 4. Every peer is on a node that is a member.
 //! 5. A node id that was ever used belongs to the key that came with it first, for ever.
 //! 6. A write key belongs to one source at most.
+//! 7. A configuration document's kept versions rise by one; those in force never go.
 //!
 //! **What it leaves out.** Whether nodes answer: the state knows who belongs, not who is alive. Refusals that
 //! depend on that are made by the leader before it proposes ([`crate::reconciler::risk`]).
 
 pub mod apply;
 mod check;
+mod documents;
 mod refusal;
 mod rows;
 pub mod rules;
@@ -33,10 +35,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use isthmus_domain::{NodeId, ReplicaId, ShardMap};
-use isthmus_proto::internal::v1::{ClusterView, InitCommand, NodeInfo, SourceRecord};
+use isthmus_proto::internal::v1::{ClusterView, DocumentRecord, InitCommand, NodeInfo, SourceRecord};
 
 pub use apply::NotUnderstood;
 pub use check::Violation;
+pub use documents::{DocumentKey, in_force};
 pub use refusal::{Code, Refusal};
 pub use rows::DamagedRow;
 
@@ -63,7 +66,8 @@ pub struct MetaState {
     pub version: u64,
     /// The cluster's id.
     pub cluster_id: [u8; 16],
-    /// Version of what shards' `apply` depends on (`SetConfig`): who owns which slots. Placement leaves it alone.
+    /// Version of what shards' `apply` depends on (`SetConfig`): who owns which slots, and the identity rules. Placement
+    /// leaves it alone.
     pub config_version: u64,
     /// How many replicas a shard should have, when there are nodes enough: odd, 1 to 9.
     pub replicas: u32,
@@ -83,6 +87,8 @@ pub struct MetaState {
     pub metadata_placed_at: u64,
     /// The sources, by name.
     pub sources: BTreeMap<String, SourceRecord>,
+    /// The configuration documents, each with its kept versions, the one in force last.
+    pub documents: BTreeMap<DocumentKey, Vec<DocumentRecord>>,
 }
 
 impl MetaState {
@@ -107,6 +113,7 @@ impl MetaState {
             replicas: self.replicas,
             sources: self.sources.values().cloned().collect(),
             config_version: self.config_version,
+            documents: self.documents.values().flatten().cloned().collect(),
         }
     }
 

@@ -10,12 +10,14 @@
 //! | `0x03` | node id, 4 bytes | a removed node's public key, 32 bytes |
 //! | `0x04` | shard id, 8 bytes | a shard: its slots, peers, and when it was placed |
 //! | `0x05` | name | a source: `SourceRecord` |
+//! | `0x06` | kind, 1 byte; version, 8 bytes; name | a version of a document: `DocumentRecord` without its content |
+//! | `0x07` | kind, 1 byte; version, 8 bytes; piece, 4 bytes; name | a piece of its content, at most 48 KiB |
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use isthmus_domain::{ReplicaId, ShardEntry, ShardId, SlotRanges};
-use isthmus_proto::internal::v1::{NodeInfo, SourceRecord};
+use isthmus_proto::internal::v1::{DocumentRecord, NodeInfo, SourceRecord};
 use prost::Message as _;
 
 use super::{Member, MetaState};
@@ -25,6 +27,11 @@ const MEMBER: u8 = 0x02;
 const RETIRED: u8 = 0x03;
 const SHARD: u8 = 0x04;
 const SOURCE: u8 = 0x05;
+const DOCUMENT: u8 = 0x06;
+const PIECE: u8 = 0x07;
+
+/// How much of a document goes into one row, well below what a row may hold.
+const PIECE_BYTES: usize = 48 << 10;
 
 /// A stored row is not what was written, or of a newer version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +70,16 @@ struct MemberRow {
     info: Option<NodeInfo>,
     #[prost(bytes = "bytes", tag = "2")]
     sealed_identity_key: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct DocumentRow {
+    /// Without its content.
+    #[prost(message, optional, tag = "1")]
+    record: Option<DocumentRecord>,
+    /// How long the content is.
+    #[prost(uint64, tag = "2")]
+    content_bytes: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -117,6 +134,19 @@ impl MetaState {
         for (name, source) in &self.sources {
             put(SOURCE, name.as_bytes(), source.encode_to_vec());
         }
+        for document in self.documents.values().flatten() {
+            // Kinds are small numbers.
+            let front = [&[document.kind as u8][..], &document.version.to_be_bytes()[..]].concat();
+            let name = document.name.as_bytes();
+            let row = DocumentRow {
+                record: Some(DocumentRecord { content: Bytes::new(), ..document.clone() }),
+                content_bytes: document.content.len() as u64,
+            };
+            put(DOCUMENT, &[&front[..], name].concat(), row.encode_to_vec());
+            for (piece, content) in (0_u32..).zip(document.content.chunks(PIECE_BYTES)) {
+                put(PIECE, &[&front[..], &piece.to_be_bytes()[..], name].concat(), content.to_vec());
+            }
+        }
         rows
     }
 
@@ -127,10 +157,23 @@ impl MetaState {
     pub fn from_rows<'a>(rows: impl Iterator<Item = (&'a [u8], Bytes)>) -> Result<Self, DamagedRow> {
         let mut state = Self::new();
         let mut any = false;
+        let mut contents = BTreeMap::new();
         for (key, value) in rows {
             any = true;
             let (table, id) = key.split_first().ok_or_else(|| damaged(0, "a key of no bytes"))?;
-            state.read_row(*table, id, value)?;
+            match *table {
+                PIECE => read_piece(&mut contents, id, &value)?,
+                table => state.read_row(table, id, value)?,
+            }
+        }
+        for document in state.documents.values_mut().flatten() {
+            let key = (document.kind, document.version, document.name.clone());
+            let content = contents.remove(&key).unwrap_or_default();
+            // The row of the document says how long it is, in place of it.
+            if document.content.as_ref() != (content.len() as u64).to_be_bytes() {
+                return Err(damaged(PIECE, "a document is not whole"));
+            }
+            document.content = content.into();
         }
         if any && !state.is_initialised() {
             return Err(damaged(HEADER, "it is missing"));
@@ -176,10 +219,32 @@ impl MetaState {
                 let source = SourceRecord::decode(value).map_err(undecodable)?;
                 self.sources.insert(source.name.clone(), source);
             }
+            DOCUMENT => {
+                let row = DocumentRow::decode(value).map_err(undecodable)?;
+                let mut document =
+                    row.record.ok_or_else(|| damaged(table, "a document without a description"))?;
+                document.content = Bytes::copy_from_slice(&row.content_bytes.to_be_bytes());
+                // Rows come in key order: of one document by rising version.
+                self.documents.entry((document.kind, document.name.clone())).or_default().push(document);
+            }
             _ => return Err(damaged(table, "a table that this version does not know")),
         }
         Ok(())
     }
+}
+
+/// The contents that were read so far, by kind, version and name.
+type Contents = BTreeMap<(i32, u64, String), Vec<u8>>;
+
+/// Appends a piece to its document's content: pieces come in their order.
+fn read_piece(contents: &mut Contents, id: &[u8], value: &[u8]) -> Result<(), DamagedRow> {
+    let (Some(kind), Some(version), Some(name)) = (id.first(), id.get(1..9), id.get(13..)) else {
+        return Err(damaged(PIECE, "a key that is too short"));
+    };
+    let name = String::from_utf8(name.to_vec()).map_err(|_| damaged(PIECE, "a name that is not Unicode"))?;
+    let key = (i32::from(*kind), u64::from_be_bytes(fixed(PIECE, version)?), name);
+    contents.entry(key).or_default().extend_from_slice(value);
+    Ok(())
 }
 
 fn damaged(table: u8, what: impl Into<String>) -> DamagedRow {

@@ -1,6 +1,6 @@
 //! Bounds of what commands may hold. Replicated behaviour: a rule is never tightened for stored commands.
 
-use isthmus_proto::internal::v1::{NodeInfo, SourceRecord};
+use isthmus_proto::internal::v1::{DocumentKind, DocumentRecord, NodeInfo, SourceRecord};
 
 use super::refusal::{Code, Refusal};
 
@@ -28,6 +28,16 @@ pub const VERSION_BYTES_MAX: usize = 128;
 pub const SEALED_BYTES_MAX: usize = 256;
 /// The most characters of a write key's prefix.
 pub const KEY_PREFIX_CHARS_MAX: usize = 16;
+/// The most configuration documents.
+pub const DOCUMENTS_MAX: usize = 2_000;
+/// The most bytes of a document.
+pub const DOCUMENT_BYTES_MAX: usize = 512 << 10;
+/// The most bytes of all kept versions of all documents: every node has them in its view.
+pub const DOCUMENTS_BYTES_MAX: usize = 8 << 20;
+/// The most kept versions of a document.
+pub const DOCUMENT_VERSIONS_MAX: usize = 32;
+/// The most bytes of a document's name.
+pub const DOCUMENT_NAME_BYTES_MAX: usize = 300;
 
 fn invalid<T>(message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(Code::Invalid, message))
@@ -119,6 +129,30 @@ pub fn source(source: &SourceRecord) -> Result<(), Refusal> {
     let currency = source.default_currency.as_bytes();
     if currency.len() != 3 || !currency.iter().all(u8::is_ascii_uppercase) {
         return invalid("default_currency has three capital letters, as in ISO 4217");
+    }
+    Ok(())
+}
+
+/// Checks a configuration document's bounds. What it says is for those to check who know its kind.
+///
+/// # Errors
+/// [`Code::Invalid`], naming the field.
+pub fn document(document: &DocumentRecord) -> Result<(), Refusal> {
+    let named = match document.kind() {
+        DocumentKind::Unspecified => return invalid("the document is of no kind that this version knows"),
+        DocumentKind::IdentityRules | DocumentKind::TraitRules => false,
+        DocumentKind::Schema => true,
+    };
+    if named == document.name.is_empty() || document.name.len() > DOCUMENT_NAME_BYTES_MAX {
+        return invalid(format!(
+            "a schema's name has 1 to {DOCUMENT_NAME_BYTES_MAX} bytes, and rules have no name"
+        ));
+    }
+    if document.content.is_empty() || document.content.len() > DOCUMENT_BYTES_MAX {
+        return invalid(format!("a document has 1 to {DOCUMENT_BYTES_MAX} bytes"));
+    }
+    if [&document.policy, &document.compatibility].iter().any(|text| text.len() > NAME_CHARS_MAX) {
+        return invalid("policy and compatibility are single words");
     }
     Ok(())
 }

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use isthmus_domain::{NodeId, ReplicaId};
 use isthmus_proto::internal::v1::{
-    DisableSourceCommand, ForgetNodeCommand, InitCommand, LeaveNodeCommand, MetaCommand, MetaOutcome,
-    NodeInfo, PlaceMetadataCommand, PlaceShardCommand, PutNodeCommand, PutSourceCommand, RotateSourceCommand,
-    SourceRecord, meta_command::Command,
+    DisableSourceCommand, DocumentKind, DocumentRecord, ForgetNodeCommand, InitCommand, LeaveNodeCommand,
+    MetaCommand, MetaOutcome, NodeInfo, PlaceMetadataCommand, PlaceShardCommand, PutDocumentCommand,
+    PutNodeCommand, PutSourceCommand, RotateSourceCommand, SourceRecord, meta_command::Command,
 };
 use proptest::prelude::*;
 
 use super::{MetaState, NotUnderstood};
+
+mod documents;
 
 fn node(id: u32, key: u8) -> NodeInfo {
     NodeInfo {
@@ -234,6 +236,11 @@ fn command() -> impl Strategy<Value = Command> {
         3 => ("[a-c]", 0_u8..6).prop_map(|(name, key)| put_source(&name, key)),
         1 => "[a-c]".prop_map(|name| Command::DisableSource(DisableSourceCommand { name })),
         2 => ("[a-c]", 0_u8..6).prop_map(|(name, key)| rotate(&name, key)),
+        3 => (0_i32..5, "[a-b]{0,1}", 0_u64..4, 0_u8..3).prop_map(|(kind, name, based_on_version, content)| {
+            let content = vec![content].into();
+            let document = DocumentRecord { kind, name, content, ..DocumentRecord::default() };
+            Command::PutDocument(PutDocumentCommand { document: Some(document), based_on_version })
+        }),
     ]
 }
 

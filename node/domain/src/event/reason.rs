@@ -76,6 +76,8 @@ reasons! {
     InvalidCurrency = "INVALID_CURRENCY",
     /// The event breaks its schema.
     SchemaViolation = "SCHEMA_VIOLATION",
+    /// There is no schema for an event of this name, and the hub takes none without.
+    EventUnknown = "EVENT_UNKNOWN",
 }
 
 impl Reason {

@@ -40,6 +40,7 @@ mod pattern;
 mod pieces;
 mod retraction;
 mod rules;
+mod rules_parts;
 mod rules_wire;
 mod sharing;
 mod verdict;

@@ -10,7 +10,7 @@ use isthmus_shard::Clock;
 use tokio::{sync::watch, time::Instant};
 use tonic::metadata::MetadataMap;
 
-use super::{deadline::deadline, status::Refusal};
+use super::{deadline::deadline, registry::Registries, status::Refusal};
 use crate::metrics::Metrics;
 
 /// The most items of a page.
@@ -34,6 +34,8 @@ pub struct Hub {
     pub identity_key: IdentityKey,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Rules and schemas, compiled.
+    pub registries: Registries,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The deadline of calls that bring none.

@@ -14,6 +14,9 @@ mod ingest;
 mod profile;
 mod quality;
 mod quarantine;
+pub mod registry;
+mod rules;
+mod schema;
 mod source;
 pub mod status;
 mod value;
@@ -23,7 +26,8 @@ use std::{sync::Arc, time::Duration};
 use isthmus_proto::v1::{
     cluster_service_server::ClusterServiceServer, ingest_service_server::IngestServiceServer,
     profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
-    quarantine_service_server::QuarantineServiceServer, source_service_server::SourceServiceServer,
+    quarantine_service_server::QuarantineServiceServer, rules_service_server::RulesServiceServer,
+    schema_service_server::SchemaServiceServer, source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,
@@ -48,11 +52,13 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 7] = [
+const HEALTH_NAMES: [&str; 9] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
     "isthmus.v1.SourceService",
+    "isthmus.v1.SchemaService",
+    "isthmus.v1.RulesService",
     "isthmus.v1.QuarantineService",
     "isthmus.v1.QualityService",
     "isthmus.v1.ClusterService",
@@ -87,6 +93,8 @@ pub fn services(
         .add_service(limited!(IngestServiceServer, ingest::Ingest::new(hub.clone())))
         .add_service(limited!(ProfileServiceServer, profile::Profiles::new(hub.clone())))
         .add_service(limited!(SourceServiceServer, source::Sources::new(hub.clone())))
+        .add_service(limited!(SchemaServiceServer, schema::Schemas::new(hub.clone())))
+        .add_service(limited!(RulesServiceServer, rules::RuleBooks::new(hub.clone())))
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
         .add_service(limited!(QualityServiceServer, quality::Quality::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))

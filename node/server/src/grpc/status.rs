@@ -74,6 +74,19 @@ impl Refusal {
         refusal
     }
 
+    /// Several things are wrong with a field; `message` tells them all.
+    pub fn field_problems(
+        code: Code,
+        reason: &'static str,
+        message: impl Into<String>,
+        field: &'static str,
+        problems: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let mut refusal = Self::new(code, reason, message);
+        refusal.fields = problems.into_iter().map(|problem| (field, problem)).collect();
+        refusal
+    }
+
     /// Something that was asked for is not there.
     pub fn not_found(what: impl Into<String>) -> Self {
         Self::new(Code::NotFound, "NOT_FOUND", what)

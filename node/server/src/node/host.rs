@@ -87,7 +87,7 @@ pub(super) fn shard_config(view: &View) -> ShardConfig {
     ShardConfig {
         version: view.config_version,
         shard_map: view.wire().shard_map.clone(),
-        identity_rules: Default::default(),
+        identity_rules: view.identity_rules(),
     }
 }
 

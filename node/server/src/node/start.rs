@@ -27,7 +27,12 @@ use super::{
     serving::{PeerServices, Serving},
     storage::{self, Storage},
 };
-use crate::{Error, Result, grpc::hub::Hub, metrics::Metrics, version::VERSION};
+use crate::{
+    Error, Result,
+    grpc::{hub::Hub, registry::Registries},
+    metrics::Metrics,
+    version::VERSION,
+};
 
 /// See [`Node::start`].
 pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Result<Node> {
@@ -95,6 +100,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         view: view.clone(),
         identity_key,
         clock: options.clock.clone(),
+        registries: Registries::default(),
         metrics: Arc::new(Metrics::new()),
         deadline: options.grpc.deadline,
         started_micros: options.clock.now_micros(),

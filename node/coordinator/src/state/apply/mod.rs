@@ -5,12 +5,15 @@ mod forget_node;
 mod init;
 mod leave_node;
 mod place;
+mod put_document;
 mod put_node;
 mod put_source;
 mod rotate_source;
 
 use bytes::Bytes;
-use isthmus_proto::internal::v1::{MetaCommand, MetaOutcome, SourceRecord, meta_command::Command};
+use isthmus_proto::internal::v1::{
+    DocumentRecord, MetaCommand, MetaOutcome, SourceRecord, meta_command::Command,
+};
 
 use super::{Code, MetaState, Refusal};
 
@@ -23,6 +26,8 @@ pub(super) struct Done {
     source: Option<SourceRecord>,
     /// The sealed identity key of the node that it was about.
     sealed_identity_key: Bytes,
+    /// The document that it was about, without its content.
+    document: Option<DocumentRecord>,
 }
 
 impl Done {
@@ -36,6 +41,11 @@ impl Done {
 
     fn source(changed: bool, source: SourceRecord) -> Self {
         Self { changed, source: Some(source), ..Self::default() }
+    }
+
+    fn document(changed: bool, document: &DocumentRecord) -> Self {
+        let document = DocumentRecord { content: Bytes::new(), ..document.clone() };
+        Self { changed, document: Some(document), ..Self::default() }
     }
 }
 
@@ -67,6 +77,7 @@ impl MetaState {
             Command::PutSource(put) => self.put_source(now, put),
             Command::DisableSource(disable) => self.disable_source(disable),
             Command::RotateSource(rotate) => self.rotate_source(rotate),
+            Command::PutDocument(put) => self.put_document(now, put),
         };
         Ok(match done {
             Ok(done) => {
@@ -75,6 +86,7 @@ impl MetaState {
                     version: self.version,
                     source: done.source,
                     sealed_identity_key: done.sealed_identity_key,
+                    document: done.document,
                     ..MetaOutcome::default()
                 }
             }

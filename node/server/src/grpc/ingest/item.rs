@@ -1,11 +1,15 @@
-//! One item of a batch: a record for its shard, or an entry for the quarantine.
+//! One item of a batch: a record for its shard, an entry for the quarantine, or, where its schema's policy says so, a
+//! refusal.
 
 use bytes::Bytes;
-use isthmus_domain::{AcceptContext, QuarantineEntry, RawItem, Reason, Refused, accept, value::check_map};
+use isthmus_domain::{
+    AcceptContext, Accepted, QuarantineEntry, RawItem, Reason, Refused, accept, value::check_map,
+};
 use isthmus_proto::{
     internal::v1::{CommandItem, command_item},
     v1::{Event, IngestItem, UnreadableItem, ingest_item::Body},
 };
+use isthmus_quality::{Registry, Verdict};
 use isthmus_router::RoutedItem;
 use prost::Message as _;
 
@@ -26,7 +30,8 @@ const PROBLEM_BYTES_MAX: usize = 512;
 
 /// An item that is ready for its shard.
 pub(super) struct Prepared {
-    pub(super) routed: RoutedItem,
+    /// `None` when it was refused and is kept nowhere.
+    pub(super) routed: Option<RoutedItem>,
     pub(super) told: Told,
 }
 
@@ -34,23 +39,32 @@ pub(super) struct Prepared {
 pub(super) struct Told {
     /// Given or made; empty when it has none.
     pub(super) message_id: String,
-    /// Code and sentence, if it goes to quarantine.
+    /// Code and sentence, if it goes to quarantine or is refused.
     pub(super) refused: Option<(String, String)>,
+    /// Whether it is refused.
+    pub(super) rejected: bool,
 }
 
 /// Makes an item ready. `attempt` is its alone.
-pub(super) fn prepare(item: IngestItem, context: &AcceptContext<'_>, attempt: u64) -> Prepared {
+pub(super) fn prepare(
+    item: IngestItem,
+    context: &AcceptContext<'_>,
+    registry: &Registry,
+    attempt: u64,
+) -> Prepared {
     let origin = cut(&item.origin, ORIGIN_BYTES_MAX);
     let entry = match item.body {
-        Some(Body::Json(text)) => match accept(RawItem::Json(&text), context) {
-            Ok(accepted) => return record(accepted, attempt, origin),
-            Err(refused) => entry(&refused, context, origin, "application/json", text),
+        Some(Body::Json(text)) => match taken(RawItem::Json(&text), context, registry) {
+            Taken::Record(accepted) => return record(*accepted, attempt, origin),
+            Taken::Rejected(refused) => return rejected(refused),
+            Taken::Refused(refused) => entry(&refused, context, origin, "application/json", text),
         },
         Some(Body::Event(event)) => {
             let fields = typed::fields(&event);
-            match accept(RawItem::Typed(fields), context) {
-                Ok(accepted) => return record(accepted, attempt, origin),
-                Err(refused) => {
+            match taken(RawItem::Typed(fields), context, registry) {
+                Taken::Record(accepted) => return record(*accepted, attempt, origin),
+                Taken::Rejected(refused) => return rejected(refused),
+                Taken::Refused(refused) => {
                     let (content_type, payload) = as_sent(&event);
                     entry(&refused, context, origin, content_type, payload)
                 }
@@ -66,12 +80,39 @@ pub(super) fn prepare(item: IngestItem, context: &AcceptContext<'_>, attempt: u6
     quarantine(entry, attempt)
 }
 
-fn record(accepted: isthmus_domain::Accepted, attempt: u64, origin: &str) -> Prepared {
+/// What becomes of an event.
+enum Taken {
+    Record(Box<Accepted>),
+    /// It is kept in quarantine.
+    Refused(Refused),
+    /// It is kept nowhere.
+    Rejected(Refused),
+}
+
+fn taken(raw: RawItem<'_>, context: &AcceptContext<'_>, registry: &Registry) -> Taken {
+    let mut accepted = match accept(raw, context) {
+        Ok(accepted) => accepted,
+        Err(refused) => return Taken::Refused(refused),
+    };
+    match registry.examine(&mut accepted.record) {
+        Verdict::Take => Taken::Record(Box::new(accepted)),
+        Verdict::Quarantine(refused) => Taken::Refused(refused),
+        Verdict::Reject(refused) => Taken::Rejected(refused),
+    }
+}
+
+fn rejected(refused: Refused) -> Prepared {
+    let message_id = refused.message_id.unwrap_or_default();
+    let refused = Some((refused.reason.code().to_owned(), refused.message));
+    Prepared { routed: None, told: Told { message_id, refused, rejected: true } }
+}
+
+fn record(accepted: Accepted, attempt: u64, origin: &str) -> Prepared {
     let body = Some(command_item::Body::Record(accepted.record.to_bytes()));
     let item = CommandItem { attempt, body, origin: origin.to_owned(), ..CommandItem::default() };
     Prepared {
-        routed: RoutedItem { slot: accepted.facet.slot(), item },
-        told: Told { message_id: accepted.record.message_id, refused: None },
+        routed: Some(RoutedItem { slot: accepted.facet.slot(), item }),
+        told: Told { message_id: accepted.record.message_id, refused: None, rejected: false },
     }
 }
 
@@ -79,12 +120,13 @@ fn quarantine(entry: QuarantineEntry, attempt: u64) -> Prepared {
     let told = Told {
         message_id: entry.message_id.clone(),
         refused: Some((entry.reason.clone(), entry.message.clone())),
+        rejected: false,
     };
     let slot = entry.slot();
     let body = command_item::Body::Quarantine(entry.encode_to_vec().into());
     // The entry says itself where it came from.
     let item = CommandItem { attempt, body: Some(body), ..CommandItem::default() };
-    Prepared { routed: RoutedItem { slot, item }, told }
+    Prepared { routed: Some(RoutedItem { slot, item }), told }
 }
 
 /// The entry of a refused item. Its id is of all that was sent, so two that differ behind the cut are two entries.
@@ -162,18 +204,17 @@ mod tests {
             blocked: &blocked,
             make_message_id: &|| "made-1".to_owned(),
         };
-        prepare(item, &context, 5)
+        prepare(item, &context, &Registry::default(), 5)
     }
 
     fn kept(item: IngestItem) -> QuarantineEntry {
         let prepared = prepared(item);
-        assert_eq!(prepared.routed.item.attempt, 5);
-        let Some(command_item::Body::Quarantine(bytes)) = prepared.routed.item.body else {
-            panic!("accepted")
-        };
+        let routed = prepared.routed.unwrap();
+        assert_eq!(routed.item.attempt, 5);
+        let Some(command_item::Body::Quarantine(bytes)) = routed.item.body else { panic!("accepted") };
         let entry = QuarantineEntry::from_bytes(bytes).unwrap();
         assert_eq!(prepared.told.refused, Some((entry.reason.clone(), entry.message.clone())));
-        assert_eq!(prepared.routed.slot, entry.slot());
+        assert_eq!(routed.slot, entry.slot());
         entry
     }
 
@@ -184,7 +225,7 @@ mod tests {
     #[test]
     fn json_becomes_a_record_under_its_message_id() {
         let taken = prepared(json(r#"{"type":"track","event":"Seen","userId":"1","messageId":"m"}"#));
-        assert!(matches!(taken.routed.item.body, Some(command_item::Body::Record(_))));
+        assert!(matches!(taken.routed.unwrap().item.body, Some(command_item::Body::Record(_))));
         assert_eq!((taken.told.message_id.as_str(), taken.told.refused), ("m", None));
         let made = prepared(json(r#"{"type":"track","event":"Seen","userId":"1"}"#));
         assert_eq!(made.told.message_id, "made-1");

@@ -5,7 +5,8 @@
 //! answer leaves by the caller's deadline, with `OUTCOME_UNKNOWN` for what is not known by then.
 //!
 //! **How.** The source is found by its write key ([`source`]); each item is made a record or a quarantine entry
-//! ([`item`]) by pure functions of the domain; the router brings them to their shards, each under an attempt id of its
+//! ([`item`]) by pure functions: the domain accepts it, the registry of rules and schemas in force standardises and checks
+//! it. The router brings them to their shards, each under an attempt id of its
 //! own. Standardising takes some microseconds an item: it pauses every [`PIECE`] items, so that a large batch doesn't
 //! keep a thread from heartbeats.
 //!
@@ -21,6 +22,7 @@ use isthmus_domain::{AcceptContext, BlockedValues, Limits, SourceView};
 use isthmus_proto::v1::{
     IngestRequest, IngestResponse, ItemOutcome, ItemResult as Answer, ingest_service_server::IngestService,
 };
+use isthmus_quality::Registry;
 use isthmus_router::{IngestSummary, ItemResult, RoutedItem};
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
@@ -66,12 +68,13 @@ impl Ingest {
             let refusal = Refusal::new(Code::InvalidArgument, "BATCH_TOO_MANY", message);
             return Err(refusal.with("items", batch.items.len()).into());
         }
+        let registry = self.hub.registries.of(&view)?;
         let sent_at = batch.sent_at.as_ref().map(micros);
-        let prepared = self.prepare(&source, sent_at, batch).await;
+        let prepared = self.prepare(&source, &registry, sent_at, batch).await;
         let mut told = Vec::with_capacity(prepared.len());
         let items: Vec<RoutedItem> = prepared
             .into_iter()
-            .map(|Prepared { routed, told: mine }| {
+            .filter_map(|Prepared { routed, told: mine }| {
                 told.push(mine);
                 routed
             })
@@ -84,13 +87,14 @@ impl Ingest {
     async fn prepare(
         &self,
         source: &SourceView,
+        registry: &Registry,
         sent_at: Option<i64>,
         batch: IngestRequest,
     ) -> Vec<Prepared> {
         let mut prepared = Vec::with_capacity(batch.items.len());
         let mut items = batch.items.into_iter();
         loop {
-            self.prepare_piece(source, sent_at, items.by_ref().take(PIECE), &mut prepared);
+            self.prepare_piece(source, registry, sent_at, items.by_ref().take(PIECE), &mut prepared);
             if items.len() == 0 {
                 return prepared;
             }
@@ -101,6 +105,7 @@ impl Ingest {
     fn prepare_piece(
         &self,
         source: &SourceView,
+        registry: &Registry,
         sent_at: Option<i64>,
         items: impl Iterator<Item = isthmus_proto::v1::IngestItem>,
         prepared: &mut Vec<Prepared>,
@@ -118,13 +123,18 @@ impl Ingest {
             blocked: &BlockedValues::default(),
             make_message_id: &make_message_id,
         };
-        prepared.extend(items.map(|item| prepare(item, &context, hub.router.next_attempt())));
+        prepared.extend(items.map(|item| prepare(item, &context, registry, hub.router.next_attempt())));
     }
 
     fn answer(&self, summary: IngestSummary, told: Vec<item::Told>) -> IngestResponse {
         let metrics = &self.hub.metrics;
-        let results = summary.results.into_iter().zip(told).map(|(result, told)| {
-            let answer = answer(result, told);
+        let mut results = summary.results.into_iter();
+        let results = told.into_iter().map(|told| {
+            // Each item that went to a shard has a result, in order; one without would be unknown.
+            let answer = match told.rejected {
+                true => rejected(told),
+                false => answer(results.next().unwrap_or(ItemResult::Unknown), told),
+            };
             metrics.ingested(answer.outcome());
             answer
         });
@@ -135,10 +145,17 @@ impl Ingest {
     }
 }
 
+/// What a client is told of an item that was refused here and went to no shard.
+fn rejected(told: item::Told) -> Answer {
+    let (reason, message) = told.refused.unwrap_or_default();
+    let outcome = ItemOutcome::Rejected.into();
+    Answer { outcome, message_id: told.message_id, reason, message, ..Answer::default() }
+}
+
 /// What a client is told of an item.
 fn answer(result: ItemResult, told: item::Told) -> Answer {
     let retryable = result.retryable();
-    let item::Told { message_id, refused } = told;
+    let item::Told { message_id, refused, .. } = told;
     let plain = |outcome: ItemOutcome| Answer {
         outcome: outcome.into(),
         message_id: message_id.clone(),
@@ -197,7 +214,7 @@ mod tests {
     use super::*;
 
     fn told(message_id: &str) -> item::Told {
-        item::Told { message_id: message_id.to_owned(), refused: None }
+        item::Told { message_id: message_id.to_owned(), refused: None, rejected: false }
     }
 
     #[test]
@@ -226,7 +243,7 @@ mod tests {
     #[test]
     fn what_the_gateway_refused_keeps_its_own_words() {
         let refused = Some(("NO_IDENTIFIER".to_owned(), "send one".to_owned()));
-        let told = item::Told { message_id: String::new(), refused };
+        let told = item::Told { message_id: String::new(), refused, rejected: false };
         let answer = answer(ItemResult::Quarantined { reason: String::new() }, told);
         assert_eq!((answer.reason.as_str(), answer.message.as_str()), ("NO_IDENTIFIER", "send one"));
     }

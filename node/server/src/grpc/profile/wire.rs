@@ -88,6 +88,7 @@ pub(super) fn event(record: EventRecord, stamp: Stamp, known: &(String, String))
         primary: Some(Identifier { namespace, value }),
         properties_json: object(&record.properties),
         context_json: object(&record.context),
+        notes: record.notes,
     }
 }
 

@@ -9,6 +9,7 @@
 //! between, can both go in if they name different customers: a message id tells repetitions of one customer only.
 
 use bytes::Bytes;
+use isthmus_coordinator::View;
 use isthmus_domain::{
     Accepted, BlockedValues, Map, QuarantineEntry, Reason, Refused, Resolution, ResolutionKind,
     quarantine::mend::{Change, MendContext, try_again},
@@ -17,6 +18,7 @@ use isthmus_proto::{
     internal::v1::{CommandItem, QuarantineVerdict, VerdictOutcome, VerdictReply, command_item},
     v1::{self, Event, QuarantineOutcome, QuarantineResult},
 };
+use isthmus_quality::{Registry, Verdict};
 use isthmus_router::{ItemResult, RoutedItem};
 use prost::Message as _;
 use tokio::time::Instant;
@@ -46,6 +48,14 @@ enum Stage {
     Verdict(Resolution),
 }
 
+/// An event as the rules and schemas in force leave it.
+fn examined(mut accepted: Accepted, registry: &Registry) -> Result<Accepted, Refused> {
+    match registry.examine(&mut accepted.record) {
+        Verdict::Take => Ok(accepted),
+        Verdict::Quarantine(refused) | Verdict::Reject(refused) => Err(refused),
+    }
+}
+
 impl Quarantine {
     /// Tries entries again, and notes those that went in; one result for each, in order.
     pub(super) async fn try_all(
@@ -56,8 +66,11 @@ impl Quarantine {
         deadline: Instant,
     ) -> Result<Vec<QuarantineResult>, Status> {
         let mut stages = Vec::with_capacity(tries.len());
+        // What is tried again has to stand before the rules and schemas in force, as what is sent has to.
+        let view = self.hub.view();
+        let registry = self.hub.registries.of(&view)?;
         for Try { id, entry, change } in tries {
-            stages.push((id, self.judge(&id, entry, change)));
+            stages.push((id, self.judge(&view, &registry, &id, entry, change)));
             // An item of some hundred KB takes a while: heartbeats go in between.
             tokio::task::yield_now().await;
         }
@@ -94,7 +107,14 @@ impl Quarantine {
     }
 
     /// What a try comes to before anything is sent anywhere.
-    fn judge(&self, id: &[u8; 16], entry: Option<QuarantineEntry>, change: Change) -> Stage {
+    fn judge(
+        &self,
+        view: &View,
+        registry: &Registry,
+        id: &[u8; 16],
+        entry: Option<QuarantineEntry>,
+        change: Change,
+    ) -> Stage {
         let Some(entry) = entry else { return Stage::Ended(result(id, QuarantineOutcome::NotFound)) };
         let already = |known: &Resolution| QuarantineResult {
             resolution: Some(resolution(known)),
@@ -106,7 +126,6 @@ impl Quarantine {
             let message = "it was dropped: send the event again instead";
             return Stage::Ended(contradiction(already(known), message));
         }
-        let view = self.hub.view();
         let Some(source) = view.sources.get(entry.source.as_str()).map(|source| viewed_source(source)) else {
             let message = "the entry's source is not known here: its order of identifiers is needed";
             return Stage::Ended(refused(id, "SOURCE_NOT_FOUND", "", message));
@@ -114,7 +133,9 @@ impl Quarantine {
         let context =
             MendContext { source: &source, key: &self.hub.identity_key, blocked: &BlockedValues::default() };
         let changed = !matches!(change, Change::None);
-        let tried = sent_fields(&entry).and_then(|fields| try_again(&entry, fields, change, context));
+        let tried = sent_fields(&entry)
+            .and_then(|fields| try_again(&entry, fields, change, context))
+            .and_then(|accepted| examined(accepted, registry));
         match (&entry.resolution, tried) {
             (None, Ok(accepted)) => Stage::Goes(Box::new(accepted)),
             (None, Err(refused)) => Stage::Ended(still(id, &refused)),
