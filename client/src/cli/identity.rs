@@ -6,13 +6,18 @@ use clap::Subcommand;
 use crate::cli::{
     document,
     failure::{Done, Failure},
+    matching::{self, MatchingVerb},
     output::Output,
 };
 
 pub const EXAMPLES: &str = "\
 Examples:
   isthmus identity rules get > rules.toml
-  isthmus identity rules put rules.toml";
+  isthmus identity rules put rules.toml
+  isthmus identity match --full --wait
+  isthmus identity candidates
+  isthmus identity accept user_id:17 crm_id:A-4
+  isthmus identity pairs --min-score 0.9 --output json";
 
 #[derive(Debug, Subcommand)]
 pub enum IdentityVerb {
@@ -21,6 +26,8 @@ pub enum IdentityVerb {
         #[command(subcommand)]
         verb: RulesVerb,
     },
+    #[command(flatten)]
+    Matching(MatchingVerb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,7 +46,10 @@ pub enum RulesVerb {
 }
 
 pub async fn run(verb: IdentityVerb, client: Client, output: &mut Output) -> Result<Done, Failure> {
-    let IdentityVerb::Rules { verb } = verb;
+    let verb = match verb {
+        IdentityVerb::Rules { verb } => verb,
+        IdentityVerb::Matching(verb) => return matching::run(verb, client, output).await,
+    };
     match verb {
         RulesVerb::Get { version } => document::show(&client.identity_rules(version).await?, output),
         RulesVerb::Put { file } => {

@@ -27,6 +27,7 @@
 //! | `read`, `pages` | facets, events; facets and quarantine over all shards |
 //! | `profiles` | which identifiers are one customer, why, and taking that back |
 //! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
+//! | `matching` | pairs of profiles that may be one person, and the models that they are found by |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
 //! | `exchange` | calls between nodes |
 //!
@@ -40,6 +41,7 @@ mod error;
 mod exchange;
 mod ingest;
 mod local;
+mod matching;
 mod options;
 mod pages;
 mod profiles;
@@ -56,6 +58,7 @@ pub use error::Error;
 pub use exchange::{ExchangeOptions, ExchangeService, peer_server};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};
+pub use matching::{PairFilter, PairsPage};
 pub use options::RouterOptions;
 pub use pages::{FacetsPage, ProfilesPage, QuarantineFilter, QuarantinePage};
 pub use profiles::{Membership, ProfileParts};

@@ -6,6 +6,7 @@
 mod failover;
 mod kills;
 mod linearizable;
+pub mod matching;
 mod members;
 mod restart;
 
