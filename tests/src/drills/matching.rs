@@ -92,6 +92,16 @@ impl People {
         self
     }
 
+    /// Copies of so many of them, each the same person under an id of its own.
+    #[must_use]
+    pub fn copies(&self, count: usize) -> Self {
+        let copy = |(id, traits): &(String, Vec<(String, String)>)| {
+            (format!("rec-{}-copy", person(id)), traits.clone())
+        };
+        let originals = self.records.iter().filter(|(id, _)| id.ends_with("org"));
+        Self { records: originals.take(count).map(copy).collect() }
+    }
+
     /// Both.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {

@@ -27,6 +27,8 @@ pub enum Drill {
     Failover,
     /// People who share no identifier are found: in full, and as they come.
     Matching,
+    /// A customer of a thousand identifiers and `--events` events comes together while others are served.
+    Giant,
 }
 
 /// Which drills, and how large.
@@ -107,6 +109,11 @@ pub async fn run(options: Options) {
                 );
             }
             Drill::Matching => matching(&cluster, &cli, &data).await,
+            Drill::Giant => {
+                let report = drills::a_giant_comes_together(&cluster, 1_000, options.events).await;
+                let memory: Vec<u64> = (0..3).map(|index| cluster.memory(index).0 >> 20).collect();
+                println!("giant: {report:?}; memory of the nodes at most {memory:?} MiB");
+            }
         }
     }
     let _emptied = std::fs::remove_dir_all(&options.data);
