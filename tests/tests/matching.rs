@@ -183,6 +183,12 @@ async fn a_pair_is_taken_for_one_person_or_for_two_and_the_former_taken_back() {
     assert!(late.err.contains("profile split"), "{}", late.err);
     world.well(&["profile", "split", "user_id:ada-1", "user_id:ada-2"]);
     assert_ne!(world.profile("ada-1")["profile_id"], world.profile("ada-2")["profile_id"]);
+    // Two again: it is decided anew.
+    let again = world.well(&["identity", "accept", "user_id:ada-1", "user_id:ada-2"]);
+    assert!(!again.err.contains("nothing has changed"), "{}", again.err);
+    assert_eq!(world.profile("ada-1")["profile_id"], world.profile("ada-2")["profile_id"]);
+    world.well(&["profile", "split", "user_id:ada-1", "user_id:ada-2"]);
+    world.well(&["identity", "refuse", "user_id:ada-1", "user_id:ada-2"]);
 
     for (arguments, said) in [
         (&["identity", "accept", "user_id:u1", "user_id:u2"][..], "not listed as a pair"),

@@ -23,11 +23,19 @@ pub fn slot_of(key: BlockKey) -> Option<Slot> {
 struct Index {
     model: Arc<InForce>,
     incarnation: u64,
-    blocks: Blocks<Vec<PairIdentifier>>,
+    blocks: Blocks<Known>,
 }
 
 /// Records that are compared in one go: some milliseconds.
 const RECORDS: usize = 32;
+
+/// What is known of a record besides its traits.
+#[derive(Debug)]
+struct Known {
+    identifiers: Vec<PairIdentifier>,
+    /// When it was read.
+    stamp: u64,
+}
 
 /// The blocks of a shard.
 #[derive(Default)]
@@ -86,12 +94,17 @@ impl Held {
         let index = index(&mut held, model, term);
         let review_at = model.model.plan().config().review_at;
         let holds = |key: BlockKey| slot_of(key).is_some_and(&holds);
-        for ComparedRecord { id, placed, identifiers } in records {
+        for ComparedRecord { id, placed, identifiers, stamp } in records {
             let Ok(own) = <[u8; 16]>::try_from(id.as_ref()) else { continue };
             let own = RecordId(u128::from_be_bytes(own));
             let placed = model.model.read_placed(&placed).filter(|placed| placed.id() == own);
+            // Somebody who led before may bring late what was read early.
+            if placed.is_some() && index.blocks.get(own).is_some_and(|known| known.stamp > stamp) {
+                continue;
+            }
+            let known = Known { identifiers, stamp };
             let gone = match placed {
-                Some(placed) => put(index, model, placed, identifiers, holds, review_at, &mut reply.found),
+                Some(placed) => put(index, model, placed, known, holds, review_at, &mut reply.found),
                 None => index.blocks.remove(own, review_at),
             };
             reply.gone.extend(gone.into_iter().map(|other| key(own, other)));
@@ -139,14 +152,15 @@ fn put(
     index: &mut Index,
     model: &Arc<InForce>,
     placed: Placed,
-    identifiers: Vec<PairIdentifier>,
+    known: Known,
     holds: impl Fn(BlockKey) -> bool,
     review_at: f64,
     rows: &mut Vec<PairRow>,
 ) -> Vec<RecordId> {
     debug_assert_eq!(index.model.version, model.version);
     let own = placed.id();
-    let change = index.blocks.put(placed, identifiers.clone(), holds, review_at);
+    let identifiers = known.identifiers.clone();
+    let change = index.blocks.put(placed, known, holds, review_at);
     rows.extend(change.found.into_iter().map(|found| row(own, &identifiers, found, model.version)));
     change.gone
 }
@@ -159,13 +173,13 @@ fn key(x: RecordId, y: RecordId) -> PairKey {
 fn row(
     own: RecordId,
     identifiers: &[PairIdentifier],
-    found: Found<'_, Vec<PairIdentifier>>,
+    found: Found<'_, Known>,
     model_version: u64,
 ) -> PairRow {
     let Scored { a, b, probability, bits } = found.pair;
     let (a_identifiers, b_identifiers) = match own == a {
-        true => (identifiers.to_vec(), found.with.clone()),
-        false => (found.with.clone(), identifiers.to_vec()),
+        true => (identifiers.to_vec(), found.with.identifiers.clone()),
+        false => (found.with.identifiers.clone(), identifiers.to_vec()),
     };
     let weights = found.weights.into_iter().map(|weight| PairWeight {
         level: weight.level.map(level).unwrap_or_default().to_owned(),

@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     blocks::Held,
+    holders::Holders,
     model::Models,
     owner::{self, Progress},
 };
@@ -33,6 +34,8 @@ pub struct Matching {
     pub currency: String,
     /// The model in force.
     pub models: Models,
+    /// How far all shards are.
+    pub holders: Holders,
     /// How many comparisons may run at a time on this node: so that reads and writes find a processor.
     pub comparing: Arc<Semaphore>,
     /// Time.

@@ -10,6 +10,7 @@
 //! | [`pass`] | learning: a sample of all profiles, a model, its parts |
 //! | [`blocks`] | the blocks whose keys hash to a shard's slots: who meets there, scored |
 //! | [`owner`] | a shard's own profiles: brought to where their blocks lie, again when they change |
+//! | [`holders`] | how far all shards are, asked once for all owners of a node |
 //! | [`link`] | the link fact of a pair that is taken for one person |
 //! | [`hosted`] | a shard with its part in all this, as the router calls it |
 //!
@@ -31,6 +32,7 @@
 //! **What it leaves out.** All records in blocks are held in memory: about a kilobyte for each shard that holds one.
 
 pub mod blocks;
+pub mod holders;
 pub mod hosted;
 pub mod link;
 pub mod model;
@@ -38,6 +40,7 @@ pub mod owner;
 pub mod pass;
 pub mod record;
 
+pub use holders::Holders;
 pub use hosted::{Hosted, Matching};
 pub use model::{InForce, Models};
 pub use pass::{Learned, PassError, learn};

@@ -72,7 +72,7 @@ pub fn event(key: &IdentityKey, row: &PairRow) -> Result<Accepted, Refused> {
     Ok(accepted)
 }
 
-/// Brings the links of accepted pairs into force, and notes that they are. Repeating it changes nothing.
+/// Brings the links of accepted pairs into force, and notes that they are; how many. Repeating it changes nothing.
 ///
 /// # Errors
 /// When a shard doesn't answer by the deadline: the links may be in force then, or not yet.
@@ -81,7 +81,7 @@ pub async fn bring(
     key: &IdentityKey,
     rows: &[PairRow],
     deadline: Instant,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     let (mut items, mut named) = (Vec::new(), Vec::new());
     for row in rows {
         match event(key, row) {
@@ -114,7 +114,7 @@ pub async fn bring(
     if !linked.is_empty() {
         router.change_matching(&linked, deadline).await?;
     }
-    Ok(())
+    Ok(linked.len())
 }
 
 #[cfg(test)]

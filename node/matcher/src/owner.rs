@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use isthmus_domain::{FacetId, Profile, Stamp};
 use isthmus_matching::{Prepared, RecordId};
 use isthmus_proto::internal::v1::{
@@ -23,6 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     blocks::{Held, slot_of},
+    holders::Look,
     hosted::Matching,
     link,
     model::InForce,
@@ -37,9 +38,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const COMPARING: Duration = Duration::from_secs(60);
 /// The pause after a step that failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often holders are asked whether they still have their blocks; more often while a pass is under way.
-const LOOK: Duration = Duration::from_millis(500);
-const LOOK_IN_PASS: Duration = Duration::from_millis(100);
 
 /// How far an owner has come, for others to see.
 #[derive(Debug, Default)]
@@ -219,22 +217,24 @@ impl Owner {
         Ok(whole)
     }
 
-    /// The incarnations of all holders. Drops what only older models found, once all shards have brought everything.
+    /// The incarnations of all holders, from now on. Drops what only older models found, once all shards have brought
+    /// everything.
     async fn look(&mut self) -> Result<BTreeMap<u64, u64>, Error> {
-        let deadline = Instant::now() + TIMEOUT;
-        let router = &self.matching.router;
-        let asked = router.shards().into_iter().map(|shard| async move {
-            Ok::<_, Error>((shard, router.matching_status(shard, deadline).await?))
-        });
-        let known = try_join_all(asked).await?;
+        let known = self.matching.holders.fresh().await;
+        self.judge(known).await
+    }
+
+    /// The incarnations that a look has shown.
+    async fn judge(&mut self, known: Look) -> Result<BTreeMap<u64, u64>, Error> {
+        let known = known?;
         let version = self.model.version;
-        let done = known.iter().all(|(_, status)| status.complete && status.model_version == version);
+        let done = known.values().all(|status| status.complete && status.model_version == version);
         if done && !self.swept {
             self.sweep().await?;
             self.swept = true;
             self.progress.note(|it| it.swept = true);
         }
-        Ok(known.into_iter().map(|(shard, status)| (shard, status.incarnation)).collect())
+        Ok(known.iter().map(|(shard, status)| (*shard, status.incarnation)).collect())
     }
 
     /// Drops the pairs of this shard that nothing was decided about and that this model has not found.
@@ -259,13 +259,14 @@ impl Owner {
 
     /// Waits for changes and brings them; false when everything is to be brought again.
     async fn changed(&mut self, since: &mut Instant) -> Result<bool, Error> {
-        let waited = tokio::select! {
-            () = self.handle.until_touched() => true,
-            () = tokio::time::sleep(if self.swept { LOOK } else { LOOK_IN_PASS }) => false,
+        let mut holders = self.matching.holders.clone();
+        let looked = tokio::select! {
+            () = self.handle.until_touched() => None,
+            known = holders.next(!self.swept) => Some(known),
         };
-        if !waited {
+        if let Some(known) = looked {
             *since = Instant::now();
-            return Ok(self.look().await? == self.incarnations);
+            return Ok(self.judge(known).await? == self.incarnations);
         }
         if self.handle.touched() == 0 {
             *since = Instant::now();
@@ -369,7 +370,9 @@ impl Owner {
             }
             Ok((shard, reply))
         });
-        let replies: Vec<(u64, CompareReply)> = try_join_all(asked).await?;
+        // What some have answered is kept also if others fail: they tell only once which pairs are none any more.
+        let (replies, failed): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
+        let replies: Vec<(u64, CompareReply)> = replies.into_iter().flatten().collect();
         for (shard, reply) in &replies {
             // A holder that began anew while it was brought something lacks the rest.
             self.incarnations.entry(*shard).and_modify(|known| {
@@ -379,6 +382,9 @@ impl Owner {
             });
         }
         self.keep(replies.into_iter().map(|(_, reply)| reply).collect(), deadline).await?;
+        if let Some(Err(error)) = failed.into_iter().next() {
+            return Err(error);
+        }
         for (id, brought) in after {
             match brought {
                 Some(brought) => _ = self.brought.insert(id, brought),
@@ -412,8 +418,11 @@ impl Owner {
         }
         let key = &self.matching.key;
         let identifiers = record::identifiers(profile, |identifier| FacetId::of(key, identifier) == id);
-        let record = ComparedRecord { id: copied(&id), placed: placed.to_bytes().into(), identifiers };
+        let mut record =
+            ComparedRecord { id: copied(&id), placed: placed.to_bytes().into(), identifiers, stamp: 0 };
+        // What it says, whenever it was read.
         let hash = xxh3_64(&prost::Message::encode_to_vec(&record));
+        record.stamp = profile.version.0;
         Ok(Some((record, hash, holders.into_iter().collect())))
     }
 
@@ -456,6 +465,7 @@ impl Owner {
                     state: PairState::Accepted.into(),
                     by: link::SOURCE.to_owned(),
                     note: String::new(),
+                    apart: false,
                 };
                 MatchingChange { change: Some(Change::Decide(decide)) }
             })
@@ -480,10 +490,11 @@ impl Owner {
     async fn finish_links(&self) -> Result<(), Error> {
         let deadline = Instant::now() + TIMEOUT;
         let router = &self.matching.router;
-        let rows = router.unlinked_pairs(self.handle.shard(), deadline).await?;
-        if rows.is_empty() {
-            return Ok(());
+        loop {
+            let rows = router.unlinked_pairs(self.handle.shard(), deadline).await?;
+            if rows.is_empty() || link::bring(router, &self.matching.key, &rows, deadline).await? == 0 {
+                return Ok(());
+            }
         }
-        link::bring(router, &self.matching.key, &rows, deadline).await
     }
 }

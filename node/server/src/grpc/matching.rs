@@ -210,6 +210,7 @@ impl Pairs {
         let [a, b] = self.hub.facets_of_pair(a.as_ref(), b.as_ref())?;
         let one = self.names_of(a, "a", deadline).await?;
         let two = self.names_of(b, "b", deadline).await?;
+        let apart = one.first() != two.first();
         // A pair bears the names that the two had when it was found: each is a member of one of them still.
         let copied = |id: &FacetId| Bytes::copy_from_slice(id.as_bytes());
         let named = |(x, y): (&FacetId, &FacetId)| PairKey { a: copied(x.min(y)), b: copied(x.max(y)) };
@@ -220,7 +221,8 @@ impl Pairs {
             .take(NAMES_MAX)
             .map(|pair| {
                 let key = Some(named(pair));
-                let decide = DecidePair { key, state: state.into(), by: by.clone(), note: note.clone() };
+                let decide =
+                    DecidePair { key, state: state.into(), by: by.clone(), note: note.clone(), apart };
                 MatchingChange { change: Some(Change::Decide(decide)) }
             })
             .collect();

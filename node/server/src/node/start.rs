@@ -8,7 +8,7 @@ use isthmus_coordinator::{
     SystemClock as MetaClock,
 };
 use isthmus_domain::NodeId;
-use isthmus_matcher::{Matching, Models};
+use isthmus_matcher::{Holders, Matching, Models};
 use isthmus_raft::{
     Options as RaftOptions, RaftNode,
     transport::grpc::{GrpcOptions, GrpcTransport},
@@ -100,11 +100,15 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     let (matching_document, documents) = watch::channel(None);
     let (loaded, models) = watch::channel(None);
     tracker.spawn(isthmus_matcher::model::follow(router.clone(), documents, loaded, stop_rest.clone()));
+    let models = Models::new(models);
+    let (holders, look) = Holders::new(router.clone(), models.clone(), stop_rest.clone());
+    tracker.spawn(look);
     let matching = Matching {
         router: router.clone(),
         key: identity_key.clone(),
         currency: isthmus_coordinator::DEFAULT_CURRENCY.to_owned(),
-        models: Models::new(models),
+        models,
+        holders,
         comparing: Arc::new(Semaphore::new(COMPARING)),
         clock: options.clock.clone(),
         tracker: tracker.clone(),

@@ -129,10 +129,14 @@ fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
     }
 }
 
-/// A pair after a decision. What was accepted is undone by taking its link fact back, not here.
+/// A pair after a decision. What was accepted is undone by taking its link fact back, not here; once that is done, the
+/// two are apart, and it is decided anew.
 fn decide(known: PairRow, decision: DecidePair, stamp: Stamp) -> PairRow {
-    let again = known.state == decision.state;
-    if again || known.state() == PairState::Accepted || decision.state() == PairState::Unspecified {
+    let open = match known.state() {
+        PairState::Accepted => decision.apart && known.linked,
+        _ => known.state != decision.state,
+    };
+    if !open || decision.state() == PairState::Unspecified {
         return known;
     }
     PairRow {
