@@ -15,6 +15,7 @@ mod output;
 mod profile;
 mod quality;
 mod quarantine;
+mod rules;
 mod schema;
 mod source;
 mod split;

@@ -264,7 +264,8 @@ impl World {
             }
             shard_call::Body::ReadMembers(_)
             | shard_call::Body::Retract(_)
-            | shard_call::Body::ReadRoot(_) => {
+            | shard_call::Body::ReadRoot(_)
+            | shard_call::Body::ReadRules(_) => {
                 panic!("nobody asks for links here")
             }
             shard_call::Body::Deliver(call) => {
