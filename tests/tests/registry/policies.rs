@@ -56,15 +56,15 @@ fn named(event: &str, user: &str, message_id: &str) -> String {
 async fn what_breaks_a_schema_is_kept_until_a_mend_keeps_to_it_and_goes_in_once() {
     let world = start(tempfile::tempdir().unwrap(), 1).await;
     let text_or_number = json!({"type": ["number", "string"]});
-    let schema = |revenue: &Value| json!({"required": ["revenue"], "properties": {"revenue": revenue}});
+    let schema = |quantity: &Value| json!({"required": ["quantity"], "properties": {"quantity": quantity}});
     world.put_order_schema(&schema(&json!({"type": "number", "minimum": 0})), &[]);
 
     // Kept, with what was sent and where it breaks the schema; nothing of it counts.
-    let sent = order(1, r#"{"revenue":"ten"}"#);
+    let sent = order(1, r#"{"quantity":"ten"}"#);
     let kept = world.one(&sent).await;
     assert_eq!((kept.outcome(), kept.reason.as_str()), (ItemOutcome::Quarantined, "SCHEMA_VIOLATION"));
     assert!(
-        kept.message.contains("/properties/revenue") && !kept.message.contains("ten"),
+        kept.message.contains("/properties/quantity") && !kept.message.contains("ten"),
         "{}",
         kept.message
     );
@@ -81,8 +81,8 @@ async fn what_breaks_a_schema_is_kept_until_a_mend_keeps_to_it_and_goes_in_once(
 
     // A mend that still breaks it, in one way and in another, is told where; so is a replay.
     for (patch, place) in [
-        (r#"{"properties":{"revenue":-1}}"#, "/properties/revenue"),
-        (r#"{"properties":{"revenue":null}}"#, "/properties"),
+        (r#"{"properties":{"quantity":-1}}"#, "/properties/quantity"),
+        (r#"{"properties":{"quantity":null}}"#, "/properties"),
     ] {
         let still = world.run(&["quarantine", "mend", id, "--patch", patch]);
         let told = still.last();
@@ -97,7 +97,7 @@ async fn what_breaks_a_schema_is_kept_until_a_mend_keeps_to_it_and_goes_in_once(
 
     // One that keeps to it goes in, once, under its own message id.
     for outcome in ["resolved", "already_resolved"] {
-        let mended = world.run(&["quarantine", "mend", id, "--patch", r#"{"properties":{"revenue":10}}"#]);
+        let mended = world.run(&["quarantine", "mend", id, "--patch", r#"{"properties":{"quantity":10}}"#]);
         assert_eq!((mended.code, &mended.last()["outcome"]), (0, &json!(outcome)), "{}", mended.err);
         assert_eq!(mended.last()["resolution"]["message_id"], "o-1");
         assert_eq!(world.orders("q1").await, 1);
@@ -110,7 +110,7 @@ async fn what_breaks_a_schema_is_kept_until_a_mend_keeps_to_it_and_goes_in_once(
 
     // What waits for another schema is replayed when that is in force: all of it, once.
     for n in 2..=4 {
-        let answer = world.one(&order(n, r#"{"revenue":"12.50"}"#)).await;
+        let answer = world.one(&order(n, r#"{"quantity":"12.50"}"#)).await;
         assert_eq!(answer.outcome(), ItemOutcome::Quarantined);
     }
     assert_eq!(world.put_order_schema(&schema(&text_or_number), &[])["version"], 2);
@@ -128,7 +128,7 @@ async fn what_breaks_a_schema_is_kept_until_a_mend_keeps_to_it_and_goes_in_once(
 #[tokio::test(flavor = "multi_thread")]
 async fn each_policy_does_what_it_says() {
     let world = start(tempfile::tempdir().unwrap(), 1).await;
-    let schema = json!({"properties": {"revenue": {"type": "number"}}});
+    let schema = json!({"properties": {"quantity": {"type": "number"}}});
 
     // Without schemas and rules every event is taken as it is.
     assert_eq!(world.one(&named("Never Heard Of", "u1", "m-1")).await.outcome(), ItemOutcome::Accepted);
@@ -136,21 +136,21 @@ async fn each_policy_does_what_it_says() {
 
     // Flag: taken, with a note that says what is wrong; not kept.
     assert_eq!(world.put_order_schema(&schema, &["--policy", "flag"])["policy"], "flag");
-    let flagged = world.one(&order(1, r#"{"revenue":"ten"}"#)).await;
+    let flagged = world.one(&order(1, r#"{"quantity":"ten"}"#)).await;
     assert_eq!((flagged.outcome(), flagged.reason.as_str()), (ItemOutcome::Accepted, ""));
     let [note] = &world.notes("q1").await[..] else { panic!("not one note") };
-    assert!(note.starts_with("SCHEMA_VIOLATED /properties/revenue {"), "{note}");
+    assert!(note.starts_with("SCHEMA_VIOLATED /properties/quantity {"), "{note}");
     assert!(note.contains(r#""schema":"track:Order Completed","version":1"#), "{note}");
     assert_eq!(world.orders("q1").await, 1);
-    assert_eq!(world.one(&order(2, r#"{"revenue":10}"#)).await.outcome(), ItemOutcome::Accepted);
+    assert_eq!(world.one(&order(2, r#"{"quantity":10}"#)).await.outcome(), ItemOutcome::Accepted);
     assert_eq!(world.notes("q2").await, [""; 0], "nothing is wrong with this one");
 
     // Reject: refused with the place, and kept nowhere; the CLI says so, and ends with 3.
     world.put_order_schema(&schema, &["--policy", "reject"]);
-    let refused = world.one(&order(3, r#"{"revenue":"ten"}"#)).await;
+    let refused = world.one(&order(3, r#"{"quantity":"ten"}"#)).await;
     assert_eq!((refused.outcome(), refused.reason.as_str()), (ItemOutcome::Rejected, "SCHEMA_VIOLATION"));
-    assert!(!refused.retryable && refused.message.contains("/properties/revenue"), "{}", refused.message);
-    let file = world.file("orders.jsonl", &format!("{}\n", order(4, r#"{"revenue":"ten"}"#)));
+    assert!(!refused.retryable && refused.message.contains("/properties/quantity"), "{}", refused.message);
+    let file = world.file("orders.jsonl", &format!("{}\n", order(4, r#"{"quantity":"ten"}"#)));
     let ingested = world.run(&["ingest", &file]);
     assert_eq!((ingested.code, &ingested.last()["rejected"]), (3, &json!(1)), "{}", ingested.err);
     assert!(
