@@ -218,7 +218,8 @@ fn bad_documents_get_a_clear_answer(world: &World) {
     let rules = world.file("bad.toml", "[traits]\nphone = [\"fone\"]\n");
     let put = world.run(&["schema", "rules", "put", &rules]);
     assert!(put.code == 1 && put.err.contains("/traits/phone/0"), "{}", put.err);
-    let rules = world.file("bad.json", r#"{"limits":{"user_id":0}}"#);
+    // What is wrong is told before that it is old.
+    let rules = world.file("bad.json", r#"{"version":7,"limits":{"user_id":0}}"#);
     let put = world.run(&["identity", "rules", "put", &rules]);
     assert!(put.code == 1 && put.err.contains("/limits"), "{}", put.err);
 }

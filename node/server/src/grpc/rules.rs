@@ -114,6 +114,8 @@ impl RuleBooks {
 
     async fn put(&self, book: &Book, text: &str, deadline: Instant) -> Result<PutRulesResponse, Status> {
         let document = read_document(text.as_bytes(), book.bytes_max).map_err(|fault| invalid(&fault))?;
+        // What is wrong is told first, whatever it was made from.
+        (book.store)(&document, 0).map_err(|fault| invalid(&fault))?;
         let mut tries = 0;
         loop {
             tries += 1;
