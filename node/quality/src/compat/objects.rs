@@ -21,7 +21,7 @@ fn object<'a>(part: &'a Part, keyword: &str) -> impl Iterator<Item = (&'a String
     part.get(keyword).and_then(Value::as_object).into_iter().flatten()
 }
 
-fn names<'a>(value: Option<&'a Value>) -> impl Iterator<Item = &'a str> {
+fn names(value: Option<&Value>) -> impl Iterator<Item = &str> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
