@@ -119,6 +119,11 @@ impl Client {
         Self { deadline, ..self.clone() }
     }
 
+    /// The same client, giving each try as long as the call: for the few calls that take long.
+    pub fn with_long_tries(&self) -> Self {
+        Self { try_limit: self.deadline, ..self.clone() }
+    }
+
     /// The same client, sending events with this write key.
     pub fn with_write_key(&self, key: impl Into<String>) -> Self {
         Self { write_key: Some(key.into().into()), ..self.clone() }

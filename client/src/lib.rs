@@ -53,6 +53,7 @@ pub mod files;
 mod ingest;
 pub mod json;
 pub mod key;
+mod matching;
 pub mod message_id;
 mod profile;
 mod registry;

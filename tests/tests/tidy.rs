@@ -148,11 +148,17 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             vec!["isthmus-coordinator", "isthmus-domain", "isthmus-proto", "isthmus-raft", "isthmus-shard"],
         ),
         (
+            "isthmus-matcher",
+            vec!["isthmus-domain", "isthmus-matching", "isthmus-proto", "isthmus-router", "isthmus-shard"],
+        ),
+        (
             "isthmus-node",
             vec![
                 "isthmus-coordinator",
                 "isthmus-domain",
                 "isthmus-identity",
+                "isthmus-matcher",
+                "isthmus-matching",
                 "isthmus-proto",
                 "isthmus-quality",
                 "isthmus-raft",

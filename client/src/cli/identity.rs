@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 use crate::cli::{
     failure::{Done, Failure},
+    matching::{self, MatchingVerb},
     output::Output,
     rules::{self, IdentityRulesVerb},
 };
@@ -13,7 +14,11 @@ pub const EXAMPLES: &str = "\
 Examples:
   isthmus identity rules get > rules.toml
   isthmus identity rules put rules.toml --wait 60s
-  isthmus identity rules status";
+  isthmus identity rules status
+  isthmus identity match --full --wait
+  isthmus identity candidates
+  isthmus identity accept user_id:17 crm_id:A-4
+  isthmus identity pairs --min-score 0.9 --output json";
 
 #[derive(Debug, Subcommand)]
 pub enum IdentityVerb {
@@ -22,9 +27,13 @@ pub enum IdentityVerb {
         #[command(subcommand)]
         verb: IdentityRulesVerb,
     },
+    #[command(flatten)]
+    Matching(MatchingVerb),
 }
 
 pub async fn run(verb: IdentityVerb, client: Client, output: &mut Output) -> Result<Done, Failure> {
-    let IdentityVerb::Rules { verb } = verb;
-    rules::run(verb, &client, output).await
+    match verb {
+        IdentityVerb::Rules { verb } => rules::run(verb, &client, output).await,
+        IdentityVerb::Matching(verb) => matching::run(verb, client, output).await,
+    }
 }

@@ -11,6 +11,7 @@ mod document;
 mod failure;
 mod identity;
 mod ingest;
+mod matching;
 mod output;
 mod profile;
 mod quality;

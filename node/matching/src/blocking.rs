@@ -11,6 +11,8 @@
 //! A pair with several keys in common is looked at once, at the smallest of them ([`first_common`]): where blocks
 //! are spread over shards, no shard has to ask another whether a pair is done.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -52,9 +54,9 @@ pub(crate) type SortKey = (u64, u64);
 const FENCES_MAX: usize = 65_536;
 
 impl Fences {
-    /// Cuts each sorted rule's order every half a window.
-    pub(crate) fn learn(plan: &Plan, records: &[&Prepared]) -> Self {
-        let half = (plan.config.window as usize / 2).max(1);
+    /// Cuts each sorted rule's order every half a window, of a set of which the records are one in so many.
+    pub(crate) fn learn(plan: &Plan, records: &[&Prepared], one_in: NonZeroU32) -> Self {
+        let half = (plan.config.window / 2 / one_in).max(1) as usize;
         let of = |rule: &PlanRule| {
             if !rule.sorted {
                 return Vec::new();
@@ -175,7 +177,7 @@ mod tests {
     fn records_within_half_a_window_share_a_key_and_those_beyond_a_window_do_not() {
         let plan = plan(true, false);
         let records: Vec<Prepared> = (0..100).map(|n| record(&plan, &format!("n{n:03}"), "")).collect();
-        let fences = Fences::learn(&plan, &records.iter().collect::<Vec<_>>());
+        let fences = Fences::learn(&plan, &records.iter().collect::<Vec<_>>(), NonZeroU32::MIN);
         let keys: Vec<Vec<BlockKey>> = records.iter().map(|record| keys(&plan, &fences, record)).collect();
         for i in 0..100_usize {
             for j in i + 1..100 {

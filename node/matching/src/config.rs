@@ -44,7 +44,9 @@ pub struct Config {
     pub traits: Vec<TraitConfig>,
     /// Which pairs are looked at: those that share a key under any of these rules. Empty: by the kinds of the traits.
     pub blocking: Vec<Rule>,
-    /// A pair links by itself from this probability.
+    /// Whether pairs link by themselves from `link_at` on; else a person decides about these, too.
+    pub links: bool,
+    /// A pair is taken for one person from this probability.
     pub link_at: f64,
     /// A pair is shown to a person from this probability, up to `link_at`.
     pub review_at: f64,
@@ -56,6 +58,8 @@ pub struct Config {
     pub random_pairs: u32,
     /// How many pairs that share a block `m` is learned from, at most; above that, about so many are drawn.
     pub training_pairs_max: u32,
+    /// How many records a model is learned from, at most; of more, about so many are drawn. 2 to 10,000,000.
+    pub learn_from_max: u32,
     /// Pairs expected to match, per record: a guess that weighs as much as a tenth of the records do.
     pub duplicates_expected: f64,
     /// What the draws of pairs start from. The same seed and records give the same model.
@@ -201,12 +205,14 @@ impl Default for Config {
         Self {
             traits: names.iter().filter_map(|name| TraitConfig::guess(name)).collect(),
             blocking: Vec::new(),
+            links: false,
             link_at: 0.9,
             review_at: 0.5,
             block_members_max: 100,
             window: 12,
             random_pairs: 500_000,
             training_pairs_max: 2_000_000,
+            learn_from_max: 200_000,
             duplicates_expected: 0.1,
             seed: 1969,
         }

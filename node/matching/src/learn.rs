@@ -18,7 +18,7 @@
 //! All is counted in whole numbers and summed in the order of patterns, so threads and the order of records leave no
 //! trace in the result, to the last bit.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use thiserror::Error;
 
@@ -55,6 +55,18 @@ pub enum LearnError {
 /// Learns a model from records that were prepared under `plan`, on so many threads. The order of the records and the
 /// number of threads make no difference to the model.
 pub fn learn(plan: &Plan, records: &[Prepared], threads: NonZeroUsize) -> Result<Model, LearnError> {
+    learn_from_sample(plan, records, NonZeroU32::MIN, threads)
+}
+
+/// Learns a model for a set of which `records` are one in so many, drawn independently of what they say. What is a
+/// share (of pairs that match, of pairs that agree, of records with a value) is the same in both; blocks and
+/// neighbourhoods hold as many times fewer.
+pub fn learn_from_sample(
+    plan: &Plan,
+    records: &[Prepared],
+    one_in: NonZeroU32,
+    threads: NonZeroUsize,
+) -> Result<Model, LearnError> {
     let mut sorted: Vec<&Prepared> = records.iter().collect();
     sorted.sort_unstable_by_key(|record| record.id);
     if let Some(twice) = sorted.windows(2).find(|pair| pair[0].id == pair[1].id) {
@@ -63,11 +75,11 @@ pub fn learn(plan: &Plan, records: &[Prepared], threads: NonZeroUsize) -> Result
     if sorted.len() < 2 || u32::try_from(sorted.len()).is_err() {
         return Err(LearnError::Records);
     }
-    let fences = Fences::learn(plan, &sorted);
-    let (keys, stopped) = all_keys(plan, &fences, &sorted, threads);
+    let fences = Fences::learn(plan, &sorted, one_in);
+    let (keys, stopped) = all_keys(plan, &fences, &sorted, one_in, threads);
     let (candidates, stands_for) = candidates(plan, &sorted, &keys, threads);
     let random = random(plan, &sorted, threads);
-    let estimate = estimate(plan, &candidates, stands_for, &random, sorted.len());
+    let estimate = estimate(plan, &candidates, stands_for, &random, sorted.len(), one_in);
     let traits = (0..plan.traits.len()).map(|at| {
         let (filled, common) = frequencies(&sorted, at);
         let single = |shares: &Shares| shares.by_given.map(|shares| shares.map(|share| share as f32));
@@ -75,8 +87,13 @@ pub fn learn(plan: &Plan, records: &[Prepared], threads: NonZeroUsize) -> Result
         Table { m: single(m), u: single(u), u_exact: u.all[0] as f32, filled, common }
     });
     let traits = traits.collect();
-    let learned =
-        Learned { records: sorted.len() as u64, prior: estimate.prior as f32, traits, fences, stopped };
+    let learned = Learned {
+        records: sorted.len() as u64 * u64::from(one_in.get()),
+        prior: estimate.prior as f32,
+        traits,
+        fences,
+        stopped,
+    };
     Ok(Model::new(plan.clone(), learned))
 }
 
@@ -85,6 +102,7 @@ fn all_keys(
     plan: &Plan,
     fences: &Fences,
     records: &[&Prepared],
+    one_in: NonZeroU32,
     threads: NonZeroUsize,
 ) -> (Vec<Vec<BlockKey>>, Vec<BlockKey>) {
     let pieces: Vec<_> = records.chunks(records.len().div_ceil(threads.get())).collect();
@@ -92,7 +110,7 @@ fn all_keys(
     let mut keys: Vec<Vec<BlockKey>> = in_parallel(&pieces, of).concat();
     let mut every: Vec<BlockKey> = keys.iter().flatten().copied().collect();
     every.sort_unstable();
-    let most = plan.config.block_members_max as usize;
+    let most = (plan.config.block_members_max / one_in).max(2) as usize;
     let crowded = every.chunk_by(PartialEq::eq).filter(|same| same.len() > most);
     let stopped: Vec<BlockKey> = crowded.map(|same| same[0]).collect();
     for keys in &mut keys {
@@ -232,6 +250,7 @@ fn estimate(
     stands_for: f64,
     random: &[(Pattern, u64)],
     records: usize,
+    one_in: NonZeroU32,
 ) -> Estimate {
     let traits = plan.traits.len();
     let expected: Vec<[f64; LEVELS]> = plan
@@ -254,7 +273,9 @@ fn estimate(
     };
     let pairs = pairs_of(records) as f64;
     let prior_of = |matches: f64| {
-        let guess = plan.config.duplicates_expected * DUPLICATES_WEIGHT * records as f64;
+        // Of a sample's duplicates only those are pairs whose other record was drawn, too.
+        let guess =
+            plan.config.duplicates_expected * DUPLICATES_WEIGHT * records as f64 / f64::from(one_in.get());
         let share = ((matches + guess) / (1.0 + DUPLICATES_WEIGHT) / pairs).min(0.5);
         (share / (1.0 - share)).ln()
     };

@@ -33,6 +33,7 @@
 //! Merge/Purge Problem" (1995) for sorted neighbourhoods.
 
 mod blocking;
+mod blocks;
 mod closure;
 mod compare;
 mod config;
@@ -47,12 +48,13 @@ mod record;
 mod text;
 
 pub use blocking::BlockKey;
+pub use blocks::{Blocks, Change, Found};
 pub use closure::{Accuracy, Clusters, accuracy, clusters};
 pub use compare::{Level, Pattern};
 pub use config::{Config, ConfigError, Part, Rule, Take, TraitConfig};
 pub use index::Index;
 pub use kind::Kind;
-pub use learn::{LearnError, learn};
+pub use learn::{LearnError, learn, learn_from_sample};
 pub use model::{Model, Placed, Scored, TraitWeight};
 pub use plan::Plan;
 pub use record::{Prepared, RecordId};

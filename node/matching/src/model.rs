@@ -83,7 +83,7 @@ enum StoredError {
 }
 
 /// A record under a model: its values, how rare they are, and its blocking keys.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     pub(crate) record: Prepared,
     /// By trait: what an exact agreement on this value weighs more than on the average value.
@@ -154,6 +154,14 @@ impl Model {
             _ => 0.0,
         });
         Placed { rarity: rarity.collect(), keys, record }
+    }
+
+    /// Reads [`Placed::to_bytes`] of a record that was placed under this very model; `None` when it can't be one.
+    pub fn read_placed(&self, bytes: &[u8]) -> Option<Placed> {
+        let placed: Placed = postcard::from_bytes(bytes).ok()?;
+        let traits = self.plan.traits.len();
+        let fits = placed.record.values.len() == traits && placed.rarity.len() == traits;
+        (fits && placed.keys.is_sorted()).then_some(placed)
     }
 
     /// Scores a pair, whether or not blocking would have brought it together.
@@ -254,6 +262,11 @@ impl Placed {
     /// The record's name.
     pub const fn id(&self) -> RecordId {
         self.record.id
+    }
+
+    /// The record as bytes, for another node of the cluster. [`Model::read_placed`] takes them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).unwrap_or_default()
     }
 
     /// The keys of the blocks that it belongs to, ascending.

@@ -96,6 +96,7 @@ fn ranges(config: &Config) -> Result<(), ConfigError> {
         "training_pairs_max",
         "1,000 to 20,000,000",
     )?;
+    check((2..=10_000_000).contains(&config.learn_from_max), "learn_from_max", "2 to 10,000,000")?;
     check((0.001..=100.0).contains(&config.duplicates_expected), "duplicates_expected", "0.001 to 100")?;
     for t in &config.traits {
         check(t.close_at.is_none_or(share), "close_at", "0 to 1")?;

@@ -4,6 +4,7 @@
 //! comparisons are of unequal values, and end there or at the next), and a mask of the characters in it. The mask
 //! bounds from below how many edits part two texts: each character that only one of them has takes an edit.
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::kind::{Kind, Measure};
@@ -11,18 +12,18 @@ use crate::plan::Plan;
 use crate::text;
 
 /// A record's name; whatever the caller knows it by. Its order decides which of a pair comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordId(pub u128);
 
 /// A record under a plan: its values folded, in the order of the plan's traits. `Debug` shows no content.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
     pub(crate) id: RecordId,
     pub(crate) values: Box<[Option<Value>]>,
 }
 
 /// One folded value, never empty.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Value {
     /// The hash of `text`.
     pub(crate) hash: u64,

@@ -28,6 +28,7 @@
 //! | `profiles` | which identifiers are one customer, why, and taking that back |
 //! | `rules` | how far changed identity rules have come, shard by shard |
 //! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
+//! | `matching` | pairs of profiles that may be one person, and the models that they are found by |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
 //! | `exchange` | calls between nodes |
 //!
@@ -41,6 +42,7 @@ mod error;
 mod exchange;
 mod ingest;
 mod local;
+mod matching;
 mod options;
 mod pages;
 mod profiles;
@@ -58,6 +60,7 @@ pub use error::Error;
 pub use exchange::{ExchangeOptions, ExchangeService, peer_server};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};
+pub use matching::{PairFilter, PairsPage};
 pub use options::RouterOptions;
 pub use pages::{FacetsPage, ProfilesPage, QuarantineFilter, QuarantinePage};
 pub use profiles::{Membership, ProfileParts};

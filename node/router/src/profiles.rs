@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use isthmus_domain::identity::{Retraction, Scope};
-use isthmus_domain::{FacetId, Identifier, IdentityKey, Slot, Stamp};
+use isthmus_domain::{FacetId, FacetSummary, Identifier, IdentityKey, Profile, Slot, Stamp};
 use isthmus_proto::internal::v1::{
     Member, ProfileEpoch, ReadMembersCall, ReadMembersReply, ReadRootCall, ReadRootReply, RetractCommand,
     shard_call, shard_reply,
@@ -39,6 +39,35 @@ pub struct ProfileParts {
     pub rules_version: Option<u64>,
     /// The facet at whose slot the list of members is kept.
     pub home: FacetId,
+}
+
+impl ProfileParts {
+    /// The profile that the parts come to; `None` when nothing is known of them.
+    ///
+    /// # Errors
+    /// A summary or an identifier that can't be read: it is damaged, or of a newer version.
+    pub fn fold(
+        &self,
+        key: &IdentityKey,
+        default_currency: &str,
+        stamp: Stamp,
+    ) -> Result<Option<Profile>, isthmus_domain::Error> {
+        let mut members = Vec::with_capacity(self.members.len());
+        for (_, (namespace, value), summary) in &self.members {
+            let summary = match summary {
+                Some(bytes) => FacetSummary::from_bytes(bytes)?,
+                None => FacetSummary::default(),
+            };
+            let identifier = match namespace.is_empty() {
+                true if summary.is_empty() => continue,
+                true => summary.identifier()?,
+                false => Identifier::from_stored(namespace, value)?,
+            };
+            members.push((identifier, summary));
+        }
+        let members = members.iter().map(|(identifier, summary)| (identifier.clone(), summary));
+        Ok(Profile::fold(key, members, default_currency, stamp))
+    }
 }
 
 /// Who is one customer.
@@ -259,7 +288,7 @@ impl Router {
 
     /// Asks whoever owns a slot. `read` takes the reply: `None` when it is something else, `Some(None)` when the shard
     /// doesn't own the slot.
-    async fn at_slot<T>(
+    pub(crate) async fn at_slot<T>(
         &self,
         slot: Slot,
         want: Want,

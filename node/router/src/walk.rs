@@ -32,8 +32,22 @@ impl Router {
         mut take: impl FnMut(u64, T) -> Result<(), Error>,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let mut slot = Slot::of_hash(&[0; 16]);
-        let mut after: Option<Key> = None;
+        self.walk_from(None, call, read, |shard, found| take(shard, found).map(|()| true), deadline)
+            .await
+            .map(|_| ())
+    }
+
+    /// The same behind a key, until `take` says that it has enough: then the key behind which the rest lies; `None` when
+    /// there is none.
+    pub(crate) async fn walk_from<T>(
+        &self,
+        mut after: Option<Key>,
+        call: impl Fn(Option<Key>, u32) -> shard_call::Body,
+        read: impl Fn(shard_reply::Body) -> Option<Piece<T>>,
+        mut take: impl FnMut(u64, T) -> Result<bool, Error>,
+        deadline: Instant,
+    ) -> Result<Option<Key>, Error> {
+        let mut slot = after.as_ref().map_or(Slot::of_hash(&[0; 16]), Slot::of_hash);
         let mut attempt = 0;
         loop {
             let routes = self.routes();
@@ -69,7 +83,7 @@ impl Router {
                 attempt += 1;
                 continue;
             };
-            take(shard, piece.found)?;
+            let more = take(shard, piece.found)?;
             attempt = 0;
             match piece.next {
                 Some(next) => {
@@ -80,8 +94,11 @@ impl Router {
                 }
                 None => match Slot::new(end) {
                     Some(next) => (slot, after) = (next, None),
-                    None => return Ok(()),
+                    None => return Ok(None),
                 },
+            }
+            if !more {
+                return Ok(after.or_else(|| crate::pages::before(slot)));
             }
         }
     }

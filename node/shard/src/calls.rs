@@ -1,5 +1,6 @@
 //! Calls to a shard, of this node's router or of another's: what each waits for, and how it is answered.
 
+mod matching;
 mod quality;
 mod quarantine;
 mod rules;
@@ -58,6 +59,13 @@ impl ShardHandle {
                 self.count_quarantine(call, deadline).await.map(Reply::CountQuarantine)
             }
             Call::Quality(call) => self.quality(call, deadline).await.map(Reply::Quality),
+            Call::Matching(call) => self.matching(call, deadline).await.map(Reply::Matching),
+            Call::ReadPairs(call) => self.read_pairs(call, deadline).await.map(Reply::ReadPairs),
+            Call::ReadModel(call) => self.read_model(call, deadline).await.map(Reply::ReadModel),
+            // What is only in memory, and of the node: whoever hosts the shard answers these before.
+            Call::Compare(_) | Call::Touch(_) | Call::MatchingStatus(_) => {
+                Err(Error::Unavailable("nothing is compared on this node".to_owned()))
+            }
             Call::Deliver(call) => self.deliver(call, deadline).await.map(Reply::Deliver),
             Call::ReplicaStatus(_) => Ok(Reply::ReplicaStatus(self.status())),
             Call::Transfer(call) => self.transfer(call.to_peer, deadline).await.map(Reply::Done),

@@ -4,7 +4,7 @@
 //! [`isthmus_identity::keys`]. Tables without slots (streams between shards) stay with a shard
 //! that is split; those with slots go with their slot.
 
-use isthmus_domain::Slot;
+use isthmus_domain::{FacetId, Slot};
 
 /// Tables of control rows.
 pub mod table {
@@ -18,6 +18,10 @@ pub mod table {
     pub const QUARANTINE: u8 = 0x20;
     /// What a quarantined item said, in parts: `slot | id | part (2)`.
     pub const QUARANTINE_PART: u8 = 0x21;
+    /// Pairs of profiles that may be one person: `slot of a | a (16) | b (16)`.
+    pub const PAIR: u8 = 0x22;
+    /// Parts of models that such pairs are found by: `slot | model (8) | part (4)`.
+    pub const MODEL_PART: u8 = 0x23;
     /// Messages not yet known to be received: `receiver (8) | sequence (8)`.
     pub const OUTBOX: u8 = 0x80;
     /// The last sequence number given out in a stream: `receiver (8)`.
@@ -49,6 +53,16 @@ pub fn quarantine_part(id: &[u8; 16], part: u16) -> Vec<u8> {
 /// The id of a quarantined item from its key.
 pub fn quarantine_id(key: &[u8]) -> Option<[u8; 16]> {
     key.get(3..)?.try_into().ok()
+}
+
+/// A pair of profiles that may be one person.
+pub fn pair(a: &FacetId, b: &FacetId) -> Vec<u8> {
+    slotted(table::PAIR, a.slot(), &[a.as_bytes(), b.as_bytes()])
+}
+
+/// A part of a model.
+pub fn model_part(slot: Slot, model: u64, part: u32) -> Vec<u8> {
+    slotted(table::MODEL_PART, slot, &[&model.to_be_bytes(), &part.to_be_bytes()])
 }
 
 /// A message in the outbox.

@@ -47,6 +47,7 @@ mod retention;
 pub mod state;
 mod tables;
 mod tend;
+mod touched;
 mod waits;
 pub mod write_out;
 

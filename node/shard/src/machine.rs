@@ -53,6 +53,8 @@ pub struct Shared {
     pub outbox: Notify,
     /// Rung when a sweep is under way, or facts are to be searched.
     pub(crate) tend: Notify,
+    /// Rung when facets were noted that matching is to look at again.
+    pub(crate) touched: Notify,
     /// Who waits for link facts to come into force.
     pub(crate) waits: Waits,
     /// [`State::settled`] after the last batch.
@@ -108,6 +110,7 @@ impl Machine {
             cache: BaseCache::new(cache_bytes),
             outbox: Notify::new(),
             tend: Notify::new(),
+            touched: Notify::new(),
             waits: Waits::default(),
             settled: watch::Sender::new(0),
             keeper: keeper.clone(),
@@ -160,6 +163,9 @@ impl Shared {
             let state = self.state.read();
             let sweeps = !state.meta.sweep.is_done() || state.meta.sweep.wanted == 0;
             let tend = sweeps || !state.searches.is_empty();
+            if state.touched.len() > 0 {
+                self.touched.notify_one();
+            }
             (state.active.bytes(), state.streams.waiting(), tend, state.settled)
         };
         if tend {

@@ -33,6 +33,7 @@ use crate::{
     memtable::{DedupEntry, DedupKey, Memtable},
     outbox::{Streams, put},
     tables::DEDUP,
+    touched::Touched,
 };
 
 /// What lies below the active memtable. Replaced as a whole; who holds one reads on from it.
@@ -111,6 +112,8 @@ pub struct State {
     pub settled: u64,
     /// Rows of link facts that have come into force in the batch under way.
     pub(crate) settled_rows: Vec<RowKey>,
+    /// What matching is to look at again.
+    pub(crate) touched: Touched,
 }
 
 impl State {
@@ -146,6 +149,7 @@ impl State {
             searches,
             settled: 0,
             settled_rows: Vec::new(),
+            touched: Touched::default(),
         })
     }
 
@@ -250,6 +254,12 @@ impl State {
 
     /// Takes note of a change of a row that others look at from outside.
     pub(crate) fn note(&mut self, key: &[u8], value: Option<&Bytes>) {
+        if self.touched.is_on()
+            && let Some(&(keys::table::RECORD | keys::table::HOME)) = key.first()
+            && let Some(facet) = isthmus_identity::keys::facet(key)
+        {
+            self.touched.add(facet);
+        }
         match key.first() {
             Some(&keys::table::RECORD) => self.linked.insert(key),
             Some(&keys::table::LINK_ROW) => {

@@ -4,8 +4,10 @@
 //! full and prints what it measured.
 
 mod failover;
+mod giant;
 mod kills;
 mod linearizable;
+pub mod matching;
 mod members;
 mod restart;
 
@@ -14,6 +16,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::cluster::PATIENCE;
 
 pub use failover::{Gaps, leader_kills};
+pub use giant::{GiantReport, a_giant_comes_together};
 pub use kills::{KillsReport, kills_during_ingest};
 pub use linearizable::{LinearizableReport, reads_after_writes};
 pub use members::{MembersReport, a_node_joins_and_another_leaves};

@@ -140,7 +140,7 @@ pub fn source(source: &SourceRecord) -> Result<(), Refusal> {
 pub fn document(document: &DocumentRecord) -> Result<(), Refusal> {
     let named = match document.kind() {
         DocumentKind::Unspecified => return invalid("the document is of no kind that this version knows"),
-        DocumentKind::IdentityRules | DocumentKind::TraitRules => false,
+        DocumentKind::IdentityRules | DocumentKind::TraitRules | DocumentKind::Matching => false,
         DocumentKind::Schema => true,
     };
     if named == document.name.is_empty() || document.name.len() > DOCUMENT_NAME_BYTES_MAX {

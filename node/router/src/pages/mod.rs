@@ -125,6 +125,28 @@ impl Router {
         Ok(ProfilesPage { profiles: ids.into_iter().zip(profiles).collect(), more: page.more, stamp })
     }
 
+    /// Reads a page of the facets of one shard, by rising id, each with its customer, and where the next page begins.
+    ///
+    /// # Errors
+    /// When a shard doesn't answer by the deadline, or this one is no more.
+    pub async fn profiles_of(
+        &self,
+        shard: u64,
+        after: Option<FacetId>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<ProfilesPage, Error> {
+        let kind = Facets { level: ReadLevel::Linearizable };
+        let body = kind.call(after.as_ref().map(FacetId::as_bytes), limit);
+        let reply = self.reach(shard, &mut self.pursuit(kind.want()), &body, deadline).await?;
+        let page = kind.read(reply).ok_or(Error::BadReply { shard, what: "not a page of facets" })?;
+        let ids: Vec<FacetId> = page.rows.iter().map(|(_, (id, _))| *id).collect();
+        let known = page.rows.into_iter().map(|(_, row)| row).collect();
+        let (profiles, stamp) =
+            self.complete(&ids, known, page.stamp, ReadLevel::Linearizable, deadline).await?;
+        Ok(ProfilesPage { profiles: ids.into_iter().zip(profiles).collect(), more: page.more, stamp })
+    }
+
     /// Reads a page of the quarantine, by rising id, from the first above `after`. `limit` is 1 to 10,000. An empty
     /// `source` or `reason` means any; resolved entries come only if asked for.
     pub async fn list_quarantine(

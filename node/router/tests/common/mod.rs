@@ -256,7 +256,13 @@ impl World {
             }
             shard_call::Body::ResolveQuarantine(_)
             | shard_call::Body::CountQuarantine(_)
-            | shard_call::Body::Quality(_) => {
+            | shard_call::Body::Quality(_)
+            | shard_call::Body::Matching(_)
+            | shard_call::Body::ReadPairs(_)
+            | shard_call::Body::Compare(_)
+            | shard_call::Body::Touch(_)
+            | shard_call::Body::MatchingStatus(_)
+            | shard_call::Body::ReadModel(_) => {
                 panic!("no test asks for it")
             }
             shard_call::Body::Transfer(_) | shard_call::Body::ChangeMembers(_) => {

@@ -18,6 +18,8 @@ pub enum Kind {
     Timeline = 2,
     /// Quarantine entries: an entry's id, 16 bytes.
     Quarantine = 3,
+    /// Pairs: the place is a profile's id, 16 bytes.
+    Pairs = 4,
 }
 
 /// The cursor of a place.

@@ -36,6 +36,8 @@ pub struct Hub {
     pub clock: Arc<dyn Clock>,
     /// Rules and schemas, compiled.
     pub registries: Registries,
+    /// Held while this node learns a model to compare profiles by.
+    pub learning: tokio::sync::Mutex<()>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The deadline of calls that bring none.
@@ -67,6 +69,17 @@ impl Hub {
         const FIELDS: [&str; 4] =
             ["other", "other.identifier.namespace", "other.identifier.value", "other.profile_id"];
         self.facet_of(Some(key), FIELDS)
+    }
+
+    /// The facets that the fields `a` and `b` of a request mean.
+    pub(super) fn facets_of_pair(
+        &self,
+        a: Option<&ProfileKey>,
+        b: Option<&ProfileKey>,
+    ) -> Result<[FacetId; 2], Refusal> {
+        const A: [&str; 4] = ["a", "a.identifier.namespace", "a.identifier.value", "a.profile_id"];
+        const B: [&str; 4] = ["b", "b.identifier.namespace", "b.identifier.value", "b.profile_id"];
+        Ok([self.facet_of(a, A)?, self.facet_of(b, B)?])
     }
 
     /// The facet that a key means; `fields` is what it and its parts are called in the request.

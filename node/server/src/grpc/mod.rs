@@ -11,6 +11,7 @@ pub mod front;
 pub mod health;
 pub mod hub;
 mod ingest;
+mod matching;
 mod profile;
 mod quality;
 mod quarantine;
@@ -25,9 +26,10 @@ use std::{sync::Arc, time::Duration};
 
 use isthmus_proto::v1::{
     cluster_service_server::ClusterServiceServer, ingest_service_server::IngestServiceServer,
-    profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
-    quarantine_service_server::QuarantineServiceServer, rules_service_server::RulesServiceServer,
-    schema_service_server::SchemaServiceServer, source_service_server::SourceServiceServer,
+    matching_service_server::MatchingServiceServer, profile_service_server::ProfileServiceServer,
+    quality_service_server::QualityServiceServer, quarantine_service_server::QuarantineServiceServer,
+    rules_service_server::RulesServiceServer, schema_service_server::SchemaServiceServer,
+    source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,
@@ -52,13 +54,14 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 9] = [
+const HEALTH_NAMES: [&str; 10] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
     "isthmus.v1.SourceService",
     "isthmus.v1.SchemaService",
     "isthmus.v1.RulesService",
+    "isthmus.v1.MatchingService",
     "isthmus.v1.QuarantineService",
     "isthmus.v1.QualityService",
     "isthmus.v1.ClusterService",
@@ -95,6 +98,7 @@ pub fn services(
         .add_service(limited!(SourceServiceServer, source::Sources::new(hub.clone())))
         .add_service(limited!(SchemaServiceServer, schema::Schemas::new(hub.clone())))
         .add_service(limited!(RulesServiceServer, rules::RuleBooks::new(hub.clone())))
+        .add_service(limited!(MatchingServiceServer, matching::Pairs::new(hub.clone())))
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
         .add_service(limited!(QualityServiceServer, quality::Quality::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))

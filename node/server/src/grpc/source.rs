@@ -48,6 +48,10 @@ fn random() -> Result<[u8; 32], Status> {
 
 fn named(name: &str) -> Result<(), Refusal> {
     match name {
+        isthmus_matcher::link::SOURCE => {
+            let what = "`matcher` is the source of links that matching makes: choose another name";
+            Err(Refusal::field("INVALID_NAME", "name", what))
+        }
         "" => Err(Refusal::field("INVALID_NAME", "name", "is missing: name a source")),
         _ => Ok(()),
     }

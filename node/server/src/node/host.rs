@@ -21,9 +21,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use isthmus_coordinator::{ShardPeer, View, state::FIRST_SHARD};
 use isthmus_domain::NodeId;
+use isthmus_matcher::{Hosted, Matching};
+use isthmus_proto::internal::v1::DocumentKind;
 use isthmus_raft::{RaftNode, transport::grpc::GrpcTransport};
 use isthmus_router::{Router, Topology};
 use isthmus_shard::{Clock, Keeper, Open, ShardConfig, ShardHandle};
@@ -56,6 +59,9 @@ pub(super) struct Host {
     pub(super) topology: watch::Sender<Arc<Topology>>,
     pub(super) config: watch::Sender<ShardConfig>,
     pub(super) shards: Shards,
+    /// The document of the model that profiles are compared by, with its version.
+    pub(super) matching_document: watch::Sender<Option<(u64, Bytes)>>,
+    pub(super) matching: Matching,
 }
 
 /// The open replicas, by shard. Clones are the same; the host alone writes.
@@ -120,6 +126,16 @@ impl Host {
         }
         self.transport.set_shard_map_version(view.shard_map.version);
         self.topology.send_replace(Arc::new(topology(view, self.node)));
+        let document = view.document(DocumentKind::Matching, "");
+        self.matching_document.send_if_modified(|known| {
+            let now = document.map(|document| (document.version, document.content.clone()));
+            let newer =
+                now.as_ref().map(|(version, _)| *version) > known.as_ref().map(|(version, _)| *version);
+            if newer {
+                *known = now;
+            }
+            newer
+        });
         let config = shard_config(view);
         self.config.send_if_modified(|known| {
             let newer = config.version > known.version;
@@ -151,7 +167,7 @@ impl Host {
         while let Some((shard, result)) = opened.next().await {
             match result {
                 Ok(handle) => {
-                    self.router.local().insert(handle.clone());
+                    self.router.local().insert(Hosted::start(handle.clone(), self.matching.clone()));
                     self.shards.0.write().insert(shard, handle);
                 }
                 Err(error) => {

@@ -8,6 +8,7 @@ use isthmus_coordinator::{
     SystemClock as MetaClock,
 };
 use isthmus_domain::NodeId;
+use isthmus_matcher::{Matching, Models};
 use isthmus_raft::{
     Options as RaftOptions, RaftNode,
     transport::grpc::{GrpcOptions, GrpcTransport},
@@ -15,7 +16,7 @@ use isthmus_raft::{
 use isthmus_router::{LocalShards, Router, RouterOptions};
 use isthmus_shard::{Keeper, KeeperOptions};
 use isthmus_storage::format::{DataDir, Identity};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -33,6 +34,9 @@ use crate::{
     metrics::Metrics,
     version::VERSION,
 };
+
+/// Comparisons of profiles that run at a time: beside what clients wait for, not instead of it.
+const COMPARING: usize = 2;
 
 /// See [`Node::start`].
 pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Result<Node> {
@@ -93,6 +97,20 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         KeeperOptions { memory_bytes: options.storage.memtables.0, replay_bytes: options.storage.replay.0 };
     let keeper = Keeper::start(storage.keeper.clone(), keeper_options, &tracker, stop_rest.clone());
 
+    let (matching_document, documents) = watch::channel(None);
+    let (loaded, models) = watch::channel(None);
+    tracker.spawn(isthmus_matcher::model::follow(router.clone(), documents, loaded, stop_rest.clone()));
+    let matching = Matching {
+        router: router.clone(),
+        key: identity_key.clone(),
+        currency: isthmus_coordinator::DEFAULT_CURRENCY.to_owned(),
+        models: Models::new(models),
+        comparing: Arc::new(Semaphore::new(COMPARING)),
+        clock: options.clock.clone(),
+        tracker: tracker.clone(),
+        stop: stop_host.clone(),
+    };
+
     let hub = Arc::new(Hub {
         node: options.node_id,
         router: router.clone(),
@@ -101,6 +119,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         identity_key,
         clock: options.clock.clone(),
         registries: Registries::default(),
+        learning: tokio::sync::Mutex::new(()),
         metrics: Arc::new(Metrics::new()),
         deadline: options.grpc.deadline,
         started_micros: options.clock.now_micros(),
@@ -125,6 +144,8 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         topology,
         config,
         shards: shards.clone(),
+        matching_document,
+        matching,
     };
     let host = tracker.spawn(host.run(stop_host.clone()));
     let dir = storage.dir;

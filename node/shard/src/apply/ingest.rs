@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use isthmus_domain::identity::RowKey;
-use isthmus_domain::{EventRecord, FacetId, QuarantineEntry, Reason, RecordView, Slot, Stamp};
+use isthmus_domain::{EventRecord, EventType, FacetId, QuarantineEntry, Reason, RecordView, Slot, Stamp};
 use isthmus_proto::{
     internal::v1::{CommandItem, command_item::Body},
     v1::ItemOutcome,
@@ -170,6 +170,10 @@ fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<
     let outcome = number(ItemOutcome::Accepted);
     let entry = DedupEntry { stamp, attempt, body_hash, outcome };
     state.push_event(facet, key, timestamp, entry, &event.record)?;
+    // Only these have traits.
+    if state.touched.is_on() && RecordView::read(&event.record).map_err(broken)?.kind == EventType::Identify {
+        state.touched.add(facet);
+    }
     Ok(((outcome, None), open))
 }
 

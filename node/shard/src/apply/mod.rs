@@ -7,12 +7,13 @@ mod deliver;
 mod expire_quarantine;
 pub(crate) mod identity;
 mod ingest;
+pub(crate) mod matching;
 mod resolve_quarantine;
 mod set_config;
 mod trim;
 
 use isthmus_domain::{Stamp, identity::RowKey};
-use isthmus_proto::internal::v1::{ShardCommand, VerdictReply, shard_command::Command};
+use isthmus_proto::internal::v1::{MatchingOutcome, ShardCommand, VerdictReply, shard_command::Command};
 use isthmus_raft::Broken;
 
 pub use ingest::{Event, Item, STALE_SHARD_MAP};
@@ -45,6 +46,8 @@ pub enum Decoded {
     ResolveQuarantine(u64, Vec<Verdict>),
     /// Delete quarantine entries.
     ExpireQuarantine(u64, isthmus_proto::internal::v1::ExpireQuarantineCommand),
+    /// Keep, decide and drop pairs of profiles that may be one person.
+    Matching(u64, isthmus_proto::internal::v1::MatchingCommand),
     /// No command that this version knows.
     Unknown,
 }
@@ -70,6 +73,8 @@ pub enum Outcome {
     Resolved(Vec<VerdictReply>),
     /// Of `ExpireQuarantine`: how many entries went.
     Expired(u64),
+    /// Of `Matching`: one for each change.
+    Matching(Vec<MatchingOutcome>),
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -111,6 +116,7 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
             Decoded::ResolveQuarantine(stamp, verdicts)
         }
         Some(Command::ExpireQuarantine(expire)) => Decoded::ExpireQuarantine(stamp, expire),
+        Some(Command::Matching(matching)) => Decoded::Matching(stamp, matching),
         None => Decoded::Unknown,
     })
 }
@@ -125,6 +131,7 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
         Decoded::Deliver(_, deliver) => deliver::needs(deliver, needs),
         Decoded::ResolveQuarantine(_, verdicts) => needs.rows.extend(verdicts.iter().map(Verdict::key)),
         Decoded::ExpireQuarantine(_, expire) => expire_quarantine::needs(expire, needs),
+        Decoded::Matching(_, matching) => matching::needs(matching, needs),
         Decoded::SetConfig(..)
         | Decoded::Trim(..)
         | Decoded::Sweep(..)
@@ -150,6 +157,7 @@ pub fn apply(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::Retract(stamp, retract) => identity::retract(state, stamp, &retract),
         Decoded::ResolveQuarantine(stamp, verdicts) => resolve_quarantine::apply(state, stamp, verdicts),
         Decoded::ExpireQuarantine(stamp, expire) => expire_quarantine::apply(state, stamp, &expire),
+        Decoded::Matching(stamp, matching) => matching::apply(state, stamp, matching),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     StateHash, error::broken, hash::Kind, keys::table, machine::Shared, state::table_rows, tables::DEDUP,
 };
 
-const TABLES: [u8; 14] = [
+const TABLES: [u8; 16] = [
     table::LINK_ROW,
     table::HALF_ROW,
     table::RECORD,
@@ -21,6 +21,8 @@ const TABLES: [u8; 14] = [
     table::PART,
     table::QUARANTINE,
     table::QUARANTINE_PART,
+    table::PAIR,
+    table::MODEL_PART,
     table::OUTBOX,
     table::OUTBOX_LAST,
     table::INBOX,

@@ -5,10 +5,12 @@
 //! read barrier before.
 
 mod cache;
+mod control_rows;
 mod count;
 mod events;
 mod facets;
 mod identity;
+mod matching;
 mod quality;
 mod quarantine;
 
@@ -17,6 +19,7 @@ pub(crate) use count::count_hash;
 pub use events::{EventPosition, EventsPage, events};
 pub use facets::{FacetsPage, facet, facets, is_resident, scan};
 pub use identity::{history, is_retracted, is_source_settled, is_unsettled, members, record, root};
+pub use matching::{PairQuery, PairsPage, model_parts, pairs};
 pub use quality::{QualityPart, quality};
 pub use quarantine::{
     Expired, QuarantineCounted, QuarantinePage, QuarantineQuery, count, entry, expired, page,

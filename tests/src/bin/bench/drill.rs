@@ -1,12 +1,12 @@
 //! The drills in full, on real processes. The tests run the same ones small.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use isthmus_tests::{
     cli::Cli,
     cluster::{Cluster, ClusterOptions},
-    drills,
+    drills::{self, matching::People},
     load::{self, IngestLoad},
 };
 
@@ -25,6 +25,10 @@ pub enum Drill {
     Linearizable,
     /// The gap in writes when a leader is killed, fifty times.
     Failover,
+    /// People who share no identifier are found: in full, and as they come.
+    Matching,
+    /// A customer of a thousand identifiers and `--events` events comes together while others are served.
+    Giant,
 }
 
 /// Which drills, and how large.
@@ -46,7 +50,8 @@ pub struct Options {
 
 /// Runs drills, each on a cluster of its own.
 pub async fn run(options: Options) {
-    let all = [Drill::Kills, Drill::Restart, Drill::Members, Drill::Linearizable, Drill::Failover];
+    let all =
+        [Drill::Kills, Drill::Restart, Drill::Members, Drill::Linearizable, Drill::Failover, Drill::Matching];
     let drills = if options.drills.is_empty() { all.to_vec() } else { options.drills.clone() };
     let cli = Cli(this_program("cli"));
     for drill in drills {
@@ -103,7 +108,37 @@ pub async fn run(options: Options) {
                     gaps.percentile(1.0)
                 );
             }
+            Drill::Matching => matching(&cluster, &cli, &data).await,
+            Drill::Giant => {
+                let report = drills::a_giant_comes_together(&cluster, 1_000, options.events).await;
+                let memory: Vec<u64> = (0..3).map(|index| cluster.memory(index).0 >> 20).collect();
+                println!("giant: {report:?}; memory of the nodes at most {memory:?} MiB");
+            }
         }
     }
     let _emptied = std::fs::remove_dir_all(&options.data);
+}
+
+/// The sets of FEBRL: the second one first in part, with the rest coming live, then in full.
+async fn matching(cluster: &Cluster, cli: &Cli, data: &Path) {
+    let (first, second) = (People::of("febrl4a.csv"), People::of("febrl4b.csv"));
+    let both = first.and(&second);
+    drills::matching::send(cluster, cli, data, &first);
+    let half = drills::matching::full_pass(cluster, cli, data, &both, &[]);
+    println!("matching: febrl4a alone: {} links, {:.2?}", half.links.len(), half.took);
+    let live = drills::matching::live(cluster, cli, &second).await;
+    println!(
+        "matching: febrl4b live after it: {}, the longest took {:.1} ms",
+        both.accuracy(&live.links),
+        live.longest_ms
+    );
+    for left_out in [&[][..], &["soc_sec_id"]] {
+        let pass = drills::matching::full_pass(cluster, cli, data, &both, left_out);
+        println!("matching: febrl4 without {left_out:?}: {}, {:.2?}", both.accuracy(&pass.links), pass.took);
+        if left_out.is_empty() {
+            let (only_live, only_full) =
+                (live.links.difference(&pass.links).count(), pass.links.difference(&live.links).count());
+            println!("matching: links found only live {only_live}, only in full {only_full}");
+        }
+    }
 }

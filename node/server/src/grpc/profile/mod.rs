@@ -14,7 +14,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use isthmus_domain::{FacetId, FacetSummary, Identifier, Profile, Stamp};
+use isthmus_domain::{FacetId, Profile, Stamp};
 use isthmus_proto::v1::{
     self, BatchGetEntry, BatchGetRequest, BatchGetResponse, ExplainRequest, ExplainResponse, GetRequest,
     GetResponse, ProfileServiceListRequest, ProfileServiceListResponse, SplitRequest, SplitResponse,
@@ -50,22 +50,9 @@ impl Profiles {
 
     /// The profile of a customer's parts; `None` when nothing is known of them.
     fn fold(&self, parts: Option<&ProfileParts>, stamp: Stamp) -> Result<Option<Profile>, Status> {
-        let mut members = Vec::new();
-        for (_, (namespace, value), summary) in parts.iter().flat_map(|parts| &parts.members) {
-            let summary = match summary {
-                Some(bytes) => FacetSummary::from_bytes(bytes).map_err(|_| damaged("a facet's summary"))?,
-                None => FacetSummary::default(),
-            };
-            let identifier = match namespace.is_empty() {
-                true if summary.is_empty() => continue,
-                true => summary.identifier(),
-                false => Identifier::from_stored(namespace, value),
-            };
-            members.push((identifier.map_err(|_| damaged("a facet's identifier"))?, summary));
-        }
-        let currency = isthmus_coordinator::DEFAULT_CURRENCY;
-        let members = members.iter().map(|(identifier, summary)| (identifier.clone(), summary));
-        Ok(Profile::fold(&self.hub.identity_key, members, currency, stamp))
+        let Some(parts) = parts else { return Ok(None) };
+        let folded = parts.fold(&self.hub.identity_key, isthmus_coordinator::DEFAULT_CURRENCY, stamp);
+        folded.map_err(|_| damaged("a facet's summary"))
     }
 
     fn shown(

@@ -1,0 +1,146 @@
+//! `Matching`: pairs of profiles that may be one person are kept, decided about and dropped, and so are the models that
+//! they are found by. Each change stands for itself, and repeating it changes nothing.
+//!
+//! What was decided about a pair outlives whatever is found anew: a refused pair is not proposed again, and what was
+//! accepted stays a pair though the two are one profile by then.
+
+use isthmus_domain::{FacetId, Slot, Stamp};
+use isthmus_proto::internal::v1::{
+    DecidePair, DropPair, MatchingChange, MatchingCommand, MatchingOutcome, ModelPart, PairKey, PairRow,
+    PairState, matching_change::Change,
+};
+use isthmus_raft::Broken;
+use prost::Message as _;
+
+use super::Outcome;
+use crate::{
+    error::broken,
+    keys,
+    state::{Needs, State},
+};
+
+/// The slot and the row that a change is about; `None` of one that makes no sense.
+fn place(change: &MatchingChange) -> Option<(Slot, Vec<u8>)> {
+    let pair = |key: Option<&PairKey>| {
+        let key = key?;
+        let (a, b) = (FacetId::from_slice(&key.a)?, FacetId::from_slice(&key.b)?);
+        (a < b).then(|| (a.slot(), keys::pair(&a, &b)))
+    };
+    let part = |part: &ModelPart| {
+        let slot = Slot::new(u16::try_from(part.slot).ok()?)?;
+        Some((slot, keys::model_part(slot, part.model, part.part)))
+    };
+    match change.change.as_ref()? {
+        Change::Put(row) => pair(row.key.as_ref()),
+        Change::Drop(DropPair { key, .. }) | Change::Decide(DecidePair { key, .. }) => pair(key.as_ref()),
+        Change::Linked(key) => pair(Some(key)),
+        Change::PutPart(it) | Change::DropPart(it) => part(it),
+    }
+}
+
+/// Whether every change makes sense.
+pub(crate) fn is_sound(command: &MatchingCommand) -> bool {
+    command.changes.iter().all(|change| place(change).is_some())
+}
+
+/// Which rows the changes are about.
+pub(super) fn needs(command: &MatchingCommand, needs: &mut Needs) {
+    needs.rows.extend(command.changes.iter().filter_map(place).map(|(_, key)| key));
+}
+
+/// Makes the changes.
+pub(super) fn apply(state: &mut State, stamp: u64, command: MatchingCommand) -> Result<Outcome, Broken> {
+    let stamp = state.next_stamp(stamp, Stamp::ZERO);
+    let outcomes = command.changes.into_iter().map(|change| one(state, stamp, change));
+    outcomes.collect::<Result<_, _>>().map(Outcome::Matching)
+}
+
+fn one(state: &mut State, stamp: Stamp, change: MatchingChange) -> Result<MatchingOutcome, Broken> {
+    let Some((slot, key)) = place(&change) else { return Ok(MatchingOutcome::default()) };
+    if !state.meta.owned.contains(slot) {
+        return Ok(MatchingOutcome { not_owned: true, ..MatchingOutcome::default() });
+    }
+    let before = state.row(&key);
+    let row = |before: Option<bytes::Bytes>| before.map(PairRow::decode).transpose().map_err(broken);
+    let after = match change.change {
+        None => return Ok(MatchingOutcome::default()),
+        Some(Change::PutPart(part)) => {
+            let changed = before.as_ref() != Some(&part.content);
+            if changed {
+                // A copy: a slice would keep the whole command in memory.
+                let content = bytes::Bytes::copy_from_slice(&part.content);
+                state.put_row(key, before.as_deref(), content);
+            }
+            return Ok(MatchingOutcome { changed, ..MatchingOutcome::default() });
+        }
+        Some(Change::DropPart(_)) => {
+            if let Some(before) = &before {
+                state.delete_row(key, before);
+            }
+            return Ok(MatchingOutcome { changed: before.is_some(), ..MatchingOutcome::default() });
+        }
+        Some(Change::Put(found)) => Some(put(row(before.clone())?, found, stamp)),
+        Some(Change::Drop(drop)) => row(before.clone())?.filter(|known| {
+            let newer = drop.before_model > 0 && known.model_version >= drop.before_model;
+            newer || known.state() != PairState::Unspecified
+        }),
+        Some(Change::Decide(decision)) => row(before.clone())?.map(|known| decide(known, decision, stamp)),
+        Some(Change::Linked(_)) => row(before.clone())?.map(|mut known| {
+            known.linked = known.state() == PairState::Accepted;
+            known
+        }),
+    };
+    let bytes = after.as_ref().map(|row| bytes::Bytes::from(row.encode_to_vec()));
+    let changed = bytes != before;
+    match (bytes, before) {
+        (Some(after), before) if changed => state.put_row(key, before.as_deref(), after),
+        (None, Some(before)) => state.delete_row(key, &before),
+        _ => {}
+    }
+    Ok(MatchingOutcome { not_owned: false, changed, row: after })
+}
+
+/// A pair that was found, with what was known of it.
+fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
+    let Some(known) = known else {
+        return PairRow {
+            state: PairState::Unspecified.into(),
+            by: String::new(),
+            note: String::new(),
+            found_at: stamp.0,
+            decided_at: 0,
+            linked: false,
+            ..found
+        };
+    };
+    // The identifiers of an accepted pair are those that were one side's when it was decided: they tell what was joined.
+    let (a_identifiers, b_identifiers) = match known.state() {
+        PairState::Accepted => (known.a_identifiers, known.b_identifiers),
+        _ => (found.a_identifiers, found.b_identifiers),
+    };
+    PairRow {
+        a_identifiers,
+        b_identifiers,
+        probability: found.probability,
+        bits: found.bits,
+        weights: found.weights,
+        model_version: found.model_version.max(known.model_version),
+        ..known
+    }
+}
+
+/// A pair after a decision. What was accepted is undone by taking its link fact back, not here.
+fn decide(known: PairRow, decision: DecidePair, stamp: Stamp) -> PairRow {
+    let again = known.state == decision.state;
+    if again || known.state() == PairState::Accepted || decision.state() == PairState::Unspecified {
+        return known;
+    }
+    PairRow {
+        state: decision.state,
+        by: decision.by,
+        note: decision.note,
+        decided_at: stamp.0,
+        linked: false,
+        ..known
+    }
+}
