@@ -6,6 +6,7 @@
 mod admin;
 mod identity;
 mod quarantine;
+mod rules;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 pub use admin::{Node, Replica, Source, Status, role_name, state_name};
 pub use identity::{Explanation, Split};
 pub use quarantine::{QuarantineEntry, QuarantineResult, resolution_name};
+pub use rules::RulesStatus;
 pub use schema::{Schema, SchemaCheck, SchemaText};
 
 use crate::{

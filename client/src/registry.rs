@@ -100,4 +100,15 @@ impl Client {
         let answer = self.call(Kind::RepeatableWrite, self.deadline(), &request, send).await?;
         Ok((answer.rules.ok_or(Error::BadAnswer("no rules"))?, answer.changed))
     }
+
+    /// How far identity rules have come in each shard.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn identity_rules_status(&self) -> Result<proto::GetIdentityRulesStatusResponse, Error> {
+        let request = proto::GetIdentityRulesStatusRequest {};
+        let send =
+            |channel, request| async move { Rules::new(channel).get_identity_rules_status(request).await };
+        self.call(Kind::Read, self.deadline(), &request, send).await
+    }
 }

@@ -16,6 +16,7 @@ mod output;
 mod profile;
 mod quality;
 mod quarantine;
+mod rules;
 mod schema;
 mod source;
 mod split;

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::cli::{
     document,
     failure::{Done, Failure},
-    identity::RulesVerb,
     output::{Output, complain},
+    rules::RulesVerb,
 };
 
 pub const EXAMPLES: &str = "\

@@ -1,5 +1,7 @@
 //! What is called compatible is: cases by hand, and random schemas with random values.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
+
 use std::cell::Cell;
 
 use isthmus_quality::{Compatibility, Schema, compat::compare};

@@ -1,5 +1,7 @@
 //! Schemas: what is taken, what is refused and why, and what becomes of events.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
+
 use std::sync::Arc;
 
 use isthmus_domain::{

@@ -1,5 +1,7 @@
 //! Whole documents of rules over traits: standardising twice is standardising once, and nothing is lost.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
+
 use isthmus_domain::{Value, record::TraitChange, value::json};
 use isthmus_quality::{Policy, RULES_BYTES_MAX, TraitRules, note, read_document};
 use proptest::prelude::*;

@@ -26,6 +26,7 @@
 //! | `ingest` | split, send, put back in order |
 //! | `read`, `pages` | facets, events; facets and quarantine over all shards |
 //! | `profiles` | which identifiers are one customer, why, and taking that back |
+//! | `rules` | how far changed identity rules have come, shard by shard |
 //! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
 //! | `matching` | pairs of profiles that may be one person, and the models that they are found by |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
@@ -50,6 +51,7 @@ mod quality;
 mod quarantine;
 mod read;
 mod router;
+mod rules;
 mod topology;
 mod walk;
 

@@ -3,6 +3,7 @@
 mod matching;
 mod quality;
 mod quarantine;
+mod rules;
 
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ impl ShardHandle {
             Call::ReadMembers(call) => self.read_members(call, deadline).await.map(Reply::ReadMembers),
             Call::Retract(call) => self.retract(call, deadline).await.map(Reply::Retract),
             Call::ReadRoot(call) => self.read_root(call, deadline).await.map(Reply::ReadRoot),
+            Call::ReadRules(_) => self.read_rules(deadline).await.map(Reply::ReadRules),
         };
         reply.map_err(CallError::from)
     }

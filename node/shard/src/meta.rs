@@ -125,6 +125,24 @@ impl ShardMeta {
         self.map = Arc::new(map);
     }
 
+    /// Whether all identifiers know of all changes. A shard that has not begun its first sweep has not brought anything
+    /// to anyone.
+    pub fn is_swept(&self) -> bool {
+        self.sweep.wanted > 0 && self.sweep.is_done()
+    }
+
+    /// How many of the owned slots the sweep under way has passed; all when none is.
+    pub fn swept_slots(&self) -> u16 {
+        if self.is_swept() {
+            return self.owned.len();
+        }
+        // The slot of the facet that was looked at last may hold more.
+        let passed = isthmus_domain::FacetId::from_slice(&self.sweep.after);
+        let passed = passed.map_or(0, |facet| facet.slot().number());
+        let ranges = self.owned.as_slice().iter();
+        ranges.map(|range| passed.min(range.end_exclusive()).saturating_sub(range.start().number())).sum()
+    }
+
     /// As stored.
     pub fn encode(&self) -> Bytes {
         Stored {

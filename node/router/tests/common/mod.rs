@@ -256,7 +256,13 @@ impl World {
             }
             shard_call::Body::ResolveQuarantine(_)
             | shard_call::Body::CountQuarantine(_)
-            | shard_call::Body::Quality(_) => {
+            | shard_call::Body::Quality(_)
+            | shard_call::Body::Matching(_)
+            | shard_call::Body::ReadPairs(_)
+            | shard_call::Body::Compare(_)
+            | shard_call::Body::Touch(_)
+            | shard_call::Body::MatchingStatus(_)
+            | shard_call::Body::ReadModel(_) => {
                 panic!("no test asks for it")
             }
             shard_call::Body::Transfer(_) | shard_call::Body::ChangeMembers(_) => {
@@ -264,7 +270,8 @@ impl World {
             }
             shard_call::Body::ReadMembers(_)
             | shard_call::Body::Retract(_)
-            | shard_call::Body::ReadRoot(_) => {
+            | shard_call::Body::ReadRoot(_)
+            | shard_call::Body::ReadRules(_) => {
                 panic!("nobody asks for links here")
             }
             shard_call::Body::Deliver(call) => {

@@ -6,8 +6,8 @@ use isthmus_domain::identity::IdentityRules;
 use isthmus_proto::{
     internal::v1::{DocumentKind, DocumentRecord},
     v1::{
-        GetRulesRequest, GetRulesResponse, PutRulesRequest, PutRulesResponse, Rules,
-        rules_service_server::RulesService,
+        GetIdentityRulesStatusRequest, GetIdentityRulesStatusResponse, GetRulesRequest, GetRulesResponse,
+        PutRulesRequest, PutRulesResponse, Rules, ShardRules, rules_service_server::RulesService,
     },
 };
 use isthmus_quality::{
@@ -114,6 +114,8 @@ impl RuleBooks {
 
     async fn put(&self, book: &Book, text: &str, deadline: Instant) -> Result<PutRulesResponse, Status> {
         let document = read_document(text.as_bytes(), book.bytes_max).map_err(|fault| invalid(&fault))?;
+        // What is wrong is told first, whatever it was made from.
+        (book.store)(&document, 0).map_err(|fault| invalid(&fault))?;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -141,6 +143,35 @@ impl RuleBooks {
                 Err(error) => return Err(status(&error)),
             }
         }
+    }
+
+    /// How far identity rules have come.
+    async fn identity_status(&self, deadline: Instant) -> Result<GetIdentityRulesStatusResponse, Status> {
+        let view = self.hub.coordinator.current_view(deadline).await.map_err(|error| status(&error))?;
+        let version = view.document(IDENTITY.kind, "").map_or(0, |document| document.version);
+        let ask = async || self.hub.router.rules_progress(deadline).await.map_err(|error| status(&error));
+        // Every message that was handled by the first answers was made by the second ones. If no more were made by then,
+        // none was under way in between (F. Mattern, Algorithms for distributed termination detection, 1987: the
+        // four-counter method).
+        let handled: u64 = ask().await?.iter().map(|(_, shard)| shard.messages_handled).sum();
+        let shards = ask().await?;
+        let made: u64 = shards.iter().map(|(_, shard)| shard.messages_made).sum();
+        let shards: Vec<ShardRules> = shards
+            .into_iter()
+            .map(|(shard, told)| ShardRules {
+                shard,
+                version: told.rules_version,
+                slots: told.owned_slots,
+                swept_slots: told.swept_slots,
+                done: told.swept && told.rules_version >= version,
+            })
+            .collect();
+        Ok(GetIdentityRulesStatusResponse {
+            version,
+            done: shards.iter().all(|shard| shard.done),
+            messages_under_way: made.saturating_sub(handled),
+            shards,
+        })
     }
 }
 
@@ -185,5 +216,12 @@ impl RulesService for RuleBooks {
     ) -> Result<Response<PutRulesResponse>, Status> {
         let deadline = self.hub.deadline(request.metadata());
         Ok(Response::new(self.put(&IDENTITY, &request.get_ref().rules_json, deadline).await?))
+    }
+
+    async fn get_identity_rules_status(
+        &self,
+        request: Request<GetIdentityRulesStatusRequest>,
+    ) -> Result<Response<GetIdentityRulesStatusResponse>, Status> {
+        Ok(Response::new(self.identity_status(self.hub.deadline(request.metadata())).await?))
     }
 }

@@ -66,8 +66,9 @@ impl Quarantine {
         deadline: Instant,
     ) -> Result<Vec<QuarantineResult>, Status> {
         let mut stages = Vec::with_capacity(tries.len());
-        // What is tried again has to stand before the rules and schemas in force, as what is sent has to.
-        let view = self.hub.view();
+        // What is tried again has to stand before the rules and schemas in force, as what is sent has to. Most often
+        // they were put just before, through whichever node.
+        let view = self.hub.coordinator.current_view(deadline).await.map_err(|error| status(&error))?;
         let registry = self.hub.registries.of(&view)?;
         for Try { id, entry, change } in tries {
             stages.push((id, self.judge(&view, &registry, &id, entry, change)));

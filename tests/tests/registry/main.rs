@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
 
+mod policies;
+mod refold;
+
 use std::path::Path;
 
 use isthmus_proto::v1::{
@@ -56,16 +59,16 @@ fn order(n: u32, properties: &str) -> String {
     )
 }
 
-async fn start(folder: tempfile::TempDir) -> World {
+async fn start(folder: tempfile::TempDir, nodes: u32) -> World {
     let data: &Path = &folder.path().join("data");
-    let options = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), data, 3);
+    let options = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), data, nodes);
     let cluster = Cluster::start(options).await;
     World { cluster, cli: Cli(vec![env!("CARGO_BIN_EXE_cli-under-test").to_owned()]), folder }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_and_schemas_hold_on_all_nodes_and_over_a_restart() {
-    let mut world = start(tempfile::tempdir().unwrap()).await;
+    let mut world = start(tempfile::tempdir().unwrap(), 3).await;
     a_schema_is_put_checked_and_shown(&world);
     violations_follow_the_policy(&world).await;
     traits_are_standardised_and_what_was_sent_is_kept(&world).await;
@@ -215,7 +218,8 @@ fn bad_documents_get_a_clear_answer(world: &World) {
     let rules = world.file("bad.toml", "[traits]\nphone = [\"fone\"]\n");
     let put = world.run(&["schema", "rules", "put", &rules]);
     assert!(put.code == 1 && put.err.contains("/traits/phone/0"), "{}", put.err);
-    let rules = world.file("bad.json", r#"{"limits":{"user_id":0}}"#);
+    // What is wrong is told before that it is old.
+    let rules = world.file("bad.json", r#"{"version":7,"limits":{"user_id":0}}"#);
     let put = world.run(&["identity", "rules", "put", &rules]);
     assert!(put.code == 1 && put.err.contains("/limits"), "{}", put.err);
 }
