@@ -255,6 +255,11 @@ async fn sure_pairs_link_by_themselves_if_that_is_asked_for_and_changed_people_p
     let left = world.candidates();
     assert_eq!(left.len(), 1, "{left:?}");
 
+    // What a new model doesn't find any more is dropped.
+    let strict = "link_at = 1.0\nreview_at = 1.0\n".to_owned() + &traits;
+    world.well(&["identity", "match", "--full", "--wait", "--config", &config(&strict)]);
+    assert!(world.well(&["identity", "pairs"]).objects().is_empty());
+
     world.well(&[
         "identity",
         "match",
