@@ -1,7 +1,7 @@
 //! The calls about profiles that may be one person though they share no identifier.
 
 use crate::{
-    client::Client,
+    client::{ANSWER_BYTES_MAX, Client},
     error::Error,
     proto::{self, matching_service_client::MatchingServiceClient as Matching},
     retry::Kind,
@@ -38,7 +38,9 @@ impl Client {
     /// # Errors
     /// Refused with INVALID_SCORE, INVALID_CURSOR.
     pub async fn pairs(&self, request: proto::ListPairsRequest) -> Result<proto::ListPairsResponse, Error> {
-        let send = |channel, request| async move { Matching::new(channel).list_pairs(request).await };
+        let send = |channel, request| async move {
+            Matching::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).list_pairs(request).await
+        };
         self.call(Kind::Read, self.deadline(), &request, send).await
     }
 

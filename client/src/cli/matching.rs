@@ -180,6 +180,9 @@ async fn decide(
     if !answer.changed {
         complain("nothing has changed: it was decided so before");
     }
+    if decision == proto::PairDecision::Accepted && !answer.one_profile {
+        complain("the identity rules keep the two apart: `isthmus profile explain` with both shows why");
+    }
     Ok(Done::Well)
 }
 

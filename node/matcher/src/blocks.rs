@@ -26,15 +26,17 @@ struct Index {
     blocks: Blocks<Known>,
 }
 
-/// Records that are compared in one go: some milliseconds.
+/// Pairs of one record that one holder tells, at most: an answer has to fit a message.
+const PAIRS_MAX: usize = 250;
+/// Records that are compared in one go.
 const RECORDS: usize = 32;
 
 /// What is known of a record besides its traits.
 #[derive(Debug)]
 struct Known {
     identifiers: Vec<PairIdentifier>,
-    /// When it was read.
-    stamp: u64,
+    /// When it was brought: the owner's term, and the owner's number in it.
+    order: (u64, u64),
 }
 
 /// The blocks of a shard.
@@ -94,15 +96,16 @@ impl Held {
         let index = index(&mut held, model, term);
         let review_at = model.model.plan().config().review_at;
         let holds = |key: BlockKey| slot_of(key).is_some_and(&holds);
-        for ComparedRecord { id, placed, identifiers, stamp } in records {
+        for ComparedRecord { id, placed, identifiers, term, number } in records {
             let Ok(own) = <[u8; 16]>::try_from(id.as_ref()) else { continue };
             let own = RecordId(u128::from_be_bytes(own));
             let placed = model.model.read_placed(&placed).filter(|placed| placed.id() == own);
             // Somebody who led before may bring late what was read early.
-            if placed.is_some() && index.blocks.get(own).is_some_and(|known| known.stamp > stamp) {
+            let order = (term, number);
+            if index.blocks.get(own).is_some_and(|known| known.order > order) {
                 continue;
             }
-            let known = Known { identifiers, stamp };
+            let known = Known { identifiers, order };
             let gone = match placed {
                 Some(placed) => put(index, model, placed, known, holds, review_at, &mut reply.found),
                 None => index.blocks.remove(own, review_at),
@@ -160,7 +163,12 @@ fn put(
     debug_assert_eq!(index.model.version, model.version);
     let own = placed.id();
     let identifiers = known.identifiers.clone();
-    let change = index.blocks.put(placed, known, holds, review_at);
+    let mut change = index.blocks.put(placed, known, holds, review_at);
+    // Whoever is like so many is like nobody: the surest are told.
+    if change.found.len() > PAIRS_MAX {
+        change.found.sort_by(|a, b| b.pair.bits.total_cmp(&a.pair.bits));
+        change.found.truncate(PAIRS_MAX);
+    }
     rows.extend(change.found.into_iter().map(|found| row(own, &identifiers, found, model.version)));
     change.gone
 }

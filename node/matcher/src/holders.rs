@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use isthmus_proto::internal::v1::MatchingStatusReply;
-use isthmus_router::{Error, Router};
+use isthmus_router::Router;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::Models;
 
@@ -17,10 +18,16 @@ use crate::model::Models;
 const EVERY: Duration = Duration::from_millis(500);
 const EVERY_IN_HASTE: Duration = Duration::from_millis(50);
 /// How long an answer may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// All shards' answers, or the error of one that did not answer.
-pub type Look = Result<Arc<BTreeMap<u64, MatchingStatusReply>>, Error>;
+/// All shards' answers; `None` of one that did not answer.
+pub type Look = Arc<BTreeMap<u64, Option<MatchingStatusReply>>>;
+
+/// A hash of who has which blocks: the same for the same incarnations of all shards.
+pub fn hash(incarnations: impl IntoIterator<Item = (u64, u64)>) -> u64 {
+    let bytes = incarnations.into_iter().flat_map(|(shard, now)| [shard.to_be_bytes(), now.to_be_bytes()]);
+    xxh3_64(bytes.flatten().collect::<Vec<u8>>().as_slice())
+}
 
 /// A look, and how many had begun when it did.
 #[derive(Clone)]
@@ -50,7 +57,7 @@ impl Holders {
         models: Models,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (rounds, shown) = watch::channel(Round { number: 0, look: Ok(Arc::default()) });
+        let (rounds, shown) = watch::channel(Round { number: 0, look: Arc::default() });
         let (begin, begun) = watch::channel(0);
         let haste = Arc::new(Notify::new());
         let work = look(router, models, stop, rounds, begin, haste.clone());
@@ -69,7 +76,7 @@ impl Holders {
         }
     }
 
-    /// The next look; soon, if there is haste.
+    /// The next look that this handle has not shown yet; soon, if there is haste.
     pub async fn next(&mut self, haste: bool) -> Look {
         if haste {
             self.haste.notify_one();
@@ -97,9 +104,9 @@ async fn look(
             let deadline = Instant::now() + TIMEOUT;
             let asked = router.shards().into_iter().map(|shard| {
                 let router = &router;
-                async move { Ok::<_, Error>((shard, router.matching_status(shard, deadline).await?)) }
+                async move { (shard, router.matching_status(shard, deadline).await.ok()) }
             });
-            let look = try_join_all(asked).await.map(|known| Arc::new(known.into_iter().collect()));
+            let look = Arc::new(join_all(asked).await.into_iter().collect());
             rounds.send_replace(Round { number, look });
         }
         let pause = async {
@@ -112,6 +119,36 @@ async fn look(
             () = stop.cancelled() => return,
             () = models.changed() => {}
             () = pause => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_look_is_shown_once_and_a_fresh_one_begins_later() {
+        let (rounds, shown) = watch::channel(Round { number: 0, look: Arc::default() });
+        let (begin, begun) = watch::channel(0);
+        let mut holders = Holders { rounds: shown, begun, haste: Arc::default() };
+        let round = |number| Round { number, look: Arc::default() };
+        assert!(holders.next(false).now_or_never().is_none());
+        begin.send_replace(1);
+        let mut fresh = Box::pin(holders.clone().fresh_owned());
+        rounds.send_replace(round(1));
+        assert!(holders.next(false).now_or_never().is_some());
+        assert!(holders.next(false).now_or_never().is_none(), "the same look a second time");
+        assert!((&mut fresh).now_or_never().is_none(), "that look had begun before");
+        rounds.send_replace(round(2));
+        assert!(fresh.now_or_never().is_some());
+    }
+
+    impl Holders {
+        async fn fresh_owned(self) -> Look {
+            self.fresh().await
         }
     }
 }

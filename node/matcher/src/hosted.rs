@@ -113,6 +113,9 @@ impl Hosted {
             let compared = tokio::task::spawn_blocking(move || {
                 let reply = held.compare(&model, term, |slot| owned.contains(slot), call);
                 drop(room);
+                if !handle.leads() {
+                    held.clear();
+                }
                 reply
             });
             compared.await.map_err(|_| error(CallErrorCode::Unavailable, "comparing was broken off"))

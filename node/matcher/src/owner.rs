@@ -3,17 +3,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
-use isthmus_domain::{FacetId, Profile, Stamp};
+use isthmus_domain::{FacetId, Identifier, Profile, Stamp};
 use isthmus_matching::{Prepared, RecordId};
 use isthmus_proto::internal::v1::{
     CompareCall, CompareReply, ComparedRecord, DecidePair, DropPair, MatchingChange, MatchingStatusReply,
-    PairKey, PairRow, PairState, matching_change::Change,
+    PairIdentifier, PairKey, PairRow, PairState, matching_change::Change,
 };
 use isthmus_router::{Error, ProfileParts, ReadLevel};
 use isthmus_shard::ShardHandle;
@@ -23,15 +26,20 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     blocks::{Held, slot_of},
-    holders::Look,
+    holders::{self, Holders, Look},
     hosted::Matching,
     link,
     model::InForce,
     record,
 };
 
-/// Profiles that are brought at a time.
+/// Profiles that are brought at a time, and records in a call.
 const PAGE: u32 = 500;
+const RECORDS: usize = 64;
+/// Profiles that are folded before others find a processor.
+const FOLDS: usize = 32;
+/// How often holders are looked at while there is no rest.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long one step may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a page may take to be compared: holders take turns.
@@ -76,12 +84,58 @@ struct Owner {
     incarnations: BTreeMap<u64, u64>,
     /// Whether pairs that only older models found are dropped.
     swept: bool,
+    /// How far all shards are.
+    holders: Holders,
+    /// The term in which the replica leads, and how many records it has brought.
+    term: u64,
+    number: u64,
+    /// Whether changes were too many to be noted one by one.
+    lost: bool,
+    /// When holders were looked at last.
+    looked_at: Instant,
+    /// Whether a link may be missing that was decided.
+    links_open: Arc<AtomicBool>,
+}
+
+/// Profiles of a page, each folded once: one of many identifiers comes with each of them.
+#[derive(Default)]
+struct Folded {
+    by_home: BTreeMap<FacetId, Option<Arc<Profile>>>,
+    folds: usize,
+}
+
+impl Folded {
+    /// The profile of a facet's parts.
+    async fn of(
+        &mut self,
+        owner: &Owner,
+        parts: Option<&ProfileParts>,
+        stamp: Stamp,
+    ) -> Option<Arc<Profile>> {
+        let parts = parts?;
+        let among = |known: &&Option<Arc<Profile>>| {
+            known.as_ref().is_some_and(|known| known.identifiers.len() == parts.members.len())
+        };
+        if let Some(known) = self.by_home.get(&parts.home).filter(among) {
+            return known.clone();
+        }
+        self.folds += 1;
+        if self.folds.is_multiple_of(FOLDS) {
+            // Others find a processor in between.
+            tokio::task::yield_now().await;
+        }
+        let profile = owner.fold(parts, stamp).map(Arc::new);
+        if parts.rules_version.is_some() {
+            self.by_home.insert(parts.home, profile.clone());
+        }
+        profile
+    }
 }
 
 /// What became of a profile.
 enum Seen {
     /// It is one of this shard's.
-    Own(Box<Profile>),
+    Own(Arc<Profile>),
     /// Nothing bears this name any more: its facet belongs to another profile, or to none.
     Gone,
 }
@@ -106,6 +160,12 @@ pub(crate) async fn run(handle: ShardHandle, matching: Matching, held: Arc<Held>
                 brought: BTreeMap::new(),
                 incarnations: BTreeMap::new(),
                 swept: false,
+                holders: matching.holders.clone(),
+                term: handle.view().term,
+                number: 0,
+                lost: false,
+                looked_at: Instant::now(),
+                links_open: Arc::new(AtomicBool::new(true)),
             };
             let ended = async {
                 loop {
@@ -162,7 +222,12 @@ impl Owner {
                 Ok(is_whole) => {
                     whole = is_whole;
                     let profiles = self.brought.len() as u64;
-                    self.progress.note(|it| (it.complete, it.profiles) = (is_whole, profiles));
+                    let brought_to =
+                        holders::hash(self.incarnations.iter().map(|(shard, now)| (*shard, *now)));
+                    self.progress.note(|it| {
+                        (it.complete, it.profiles, it.brought_to) = (is_whole, profiles, brought_to);
+                        it.pending = 0;
+                    });
                 }
                 Err(error) => {
                     tracing::debug!(shard = self.handle.shard(), %error, "bringing profiles to be compared");
@@ -176,8 +241,6 @@ impl Owner {
 
     /// Brings all profiles to every holder that has not been brought them.
     async fn all(&mut self) -> Result<bool, Error> {
-        // What changes from here on is looked at again, whatever this sees of it.
-        self.handle.take_touched();
         let before = self.look().await?;
         let lacking: BTreeSet<u64> = before
             .iter()
@@ -192,13 +255,21 @@ impl Owner {
             let page = router.profiles_of(self.handle.shard(), after, PAGE, deadline).await?;
             after = page.profiles.last().map(|(id, _)| *id);
             let mut seen = BTreeMap::new();
+            let mut elsewhere: BTreeMap<u64, BTreeSet<FacetId>> = BTreeMap::new();
+            let mut folded = Folded::default();
             for (id, parts) in &page.profiles {
-                if let Some(profile) = self.fold(parts.as_ref(), page.stamp).filter(|it| it.profile_id == *id)
-                {
+                let Some(profile) = folded.of(self, parts.as_ref(), page.stamp).await else { continue };
+                if profile.profile_id == *id {
                     names.insert(*id);
-                    seen.insert(*id, Seen::Own(Box::new(profile)));
+                    seen.insert(*id, Seen::Own(profile));
+                } else if self.lost
+                    && let Some(owner) = router.owner(profile.profile_id.slot())
+                {
+                    elsewhere.entry(owner).or_default().insert(profile.profile_id);
                 }
             }
+            let told = elsewhere.into_iter().map(|(owner, names)| router.touch(owner, names, deadline));
+            try_join_all(told).await?;
             self.bring(seen, &lacking, Instant::now() + COMPARING).await?;
             if !page.more || after.is_none() {
                 break;
@@ -211,38 +282,51 @@ impl Owner {
         let now = self.look().await?;
         let whole = now == before;
         self.incarnations = before;
-        if whole {
-            self.finish_links().await?;
-        }
+        self.lost &= !whole;
         Ok(whole)
     }
 
     /// The incarnations of all holders, from now on. Drops what only older models found, once all shards have brought
     /// everything.
     async fn look(&mut self) -> Result<BTreeMap<u64, u64>, Error> {
-        let known = self.matching.holders.fresh().await;
+        let known = self.holders.fresh().await;
         self.judge(known).await
     }
 
     /// The incarnations that a look has shown.
     async fn judge(&mut self, known: Look) -> Result<BTreeMap<u64, u64>, Error> {
-        let known = known?;
         let version = self.model.version;
-        let done = known.values().all(|status| status.complete && status.model_version == version);
+        let is_done = |it: &Option<MatchingStatusReply>| {
+            it.is_some_and(|it| it.complete && it.model_version == version)
+        };
+        let done = known.values().all(is_done);
         if done && !self.swept {
             self.sweep().await?;
             self.swept = true;
             self.progress.note(|it| it.swept = true);
         }
-        Ok(known.iter().map(|(shard, status)| (*shard, status.incarnation)).collect())
+        if self.links_open.swap(false, Relaxed)
+            && let Err(error) = self.finish_links().await
+        {
+            self.links_open.store(true, Relaxed);
+            tracing::debug!(shard = self.handle.shard(), %error, "links of pairs are brought again");
+        }
+        // One that doesn't answer is without a leader just now: whoever comes to lead has another incarnation.
+        let known_of = |shard: &u64| self.incarnations.get(shard).copied().unwrap_or_default();
+        let incarnation = |(shard, status): (&u64, &Option<MatchingStatusReply>)| {
+            (*shard, status.map_or_else(|| known_of(shard), |status| status.incarnation))
+        };
+        Ok(known.iter().map(incarnation).collect())
     }
 
     /// Drops the pairs of this shard that nothing was decided about and that this model has not found.
     async fn sweep(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + TIMEOUT;
         let (router, version) = (&self.matching.router, self.model.version);
+        let mut after = None;
         loop {
-            let rows = router.older_pairs(self.handle.shard(), version, deadline).await?;
+            let deadline = Instant::now() + TIMEOUT;
+            let page = router.older_pairs(self.handle.shard(), version, after, deadline).await?;
+            let rows = page.rows;
             let drops: Vec<MatchingChange> = rows
                 .into_iter()
                 .map(|row| {
@@ -250,47 +334,48 @@ impl Owner {
                     MatchingChange { change: Some(Change::Drop(drop)) }
                 })
                 .collect();
-            if drops.is_empty() {
+            router.change_matching(&drops, deadline).await?;
+            after = page.next;
+            if after.is_none() {
                 return Ok(());
             }
-            router.change_matching(&drops, deadline).await?;
         }
     }
 
     /// Waits for changes and brings them; false when everything is to be brought again.
     async fn changed(&mut self, since: &mut Instant) -> Result<bool, Error> {
-        let mut holders = self.matching.holders.clone();
-        let looked = tokio::select! {
-            () = self.handle.until_touched() => None,
-            known = holders.next(!self.swept) => Some(known),
-        };
-        if let Some(known) = looked {
-            *since = Instant::now();
-            return Ok(self.judge(known).await? == self.incarnations);
-        }
         if self.handle.touched() == 0 {
+            let looked = tokio::select! {
+                () = self.handle.until_touched() => None,
+                known = self.holders.next(!self.swept) => Some(known),
+            };
+            // Nothing was noted before this moment that is not looked at now.
             *since = Instant::now();
-            return Ok(true);
+            if let Some(known) = looked {
+                return Ok(self.judge(known).await? == self.incarnations);
+            }
         }
         let begun = Instant::now();
         self.progress.note(|it| it.pending = self.handle.touched() as u64);
-        let Some(touched) = self.handle.take_touched() else { return Ok(false) };
-        let ids: Vec<FacetId> = touched.into_iter().collect();
-        for ids in ids.chunks(PAGE as usize) {
+        let Some(touched) = self.handle.take_touched() else {
+            self.lost = true;
+            return Ok(false);
+        };
+        let all: Vec<FacetId> = touched.into_iter().collect();
+        for ids in all.chunks(PAGE as usize) {
             if let Err(error) = self.again(ids).await {
-                self.handle.touch(ids.iter().copied());
+                self.handle.touch(all.iter().copied());
                 return Err(error);
             }
         }
         // What came while the last ones were brought waited from then on, at most.
         let longest = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
         *since = begun;
-        self.progress.note(|it| {
-            it.pending = 0;
-            it.longest_micros = it.longest_micros.max(longest);
-        });
-        if self.handle.touched() == 0 {
-            *since = Instant::now();
+        self.progress.note(|it| it.longest_micros = it.longest_micros.max(longest));
+        // What keeps changing must not keep holders from being looked at.
+        if self.looked_at + LOOK < begun {
+            self.looked_at = begun;
+            return Ok(self.look().await? == self.incarnations);
         }
         Ok(true)
     }
@@ -302,8 +387,9 @@ impl Owner {
         let (parts, stamp) = router.read_profiles(ids, ReadLevel::Linearizable, deadline).await?;
         let mut seen: BTreeMap<FacetId, Seen> = BTreeMap::new();
         let mut elsewhere: BTreeMap<u64, BTreeSet<FacetId>> = BTreeMap::new();
+        let mut folded = Folded::default();
         for (id, parts) in ids.iter().zip(&parts) {
-            let Some(profile) = self.fold(parts.as_ref(), stamp) else {
+            let Some(profile) = folded.of(self, parts.as_ref(), stamp).await else {
                 seen.insert(*id, Seen::Gone);
                 continue;
             };
@@ -315,7 +401,7 @@ impl Owner {
                 Some(owner) if owner != self.handle.shard() => {
                     elsewhere.entry(owner).or_default().insert(name);
                 }
-                _ => _ = seen.insert(name, Seen::Own(Box::new(profile))),
+                _ => _ = seen.insert(name, Seen::Own(profile)),
             }
         }
         self.bring(seen, &BTreeSet::new(), deadline).await?;
@@ -323,8 +409,8 @@ impl Owner {
         try_join_all(told).await.map(|_| ())
     }
 
-    fn fold(&self, parts: Option<&ProfileParts>, stamp: Stamp) -> Option<Profile> {
-        let folded = parts?.fold(&self.matching.key, &self.matching.currency, stamp);
+    fn fold(&self, parts: &ProfileParts, stamp: Stamp) -> Option<Profile> {
+        let folded = parts.fold(&self.matching.key, &self.matching.currency, stamp);
         folded
             .inspect_err(|error| tracing::error!(%error, "a profile can't be read and is not compared"))
             .ok()
@@ -344,16 +430,19 @@ impl Owner {
         for (id, seen) in seen {
             let before = self.brought.get(&id);
             let old: &[u64] = before.map_or(&[], |before| &before.holders);
-            let record = match &seen {
+            let mut record = match &seen {
                 Seen::Own(profile) => self.record(id, profile)?,
                 Seen::Gone => None,
             };
+            self.number += 1;
             let now: &[u64] = record.as_ref().map_or(&[], |(_, _, holders)| holders);
             for shard in old.iter().filter(|shard| !now.contains(shard)) {
-                let gone = ComparedRecord { id: copied(&id), ..ComparedRecord::default() };
+                let (term, number) = (self.term, self.number);
+                let gone = ComparedRecord { id: copied(&id), term, number, ..ComparedRecord::default() };
                 calls.entry(*shard).or_default().push(gone);
             }
-            if let Some((record, hash, holders)) = &record {
+            if let Some((record, hash, holders)) = &mut record {
+                (record.term, record.number) = (self.term, self.number);
                 let same = before.is_some_and(|before| before.hash == *hash && before.holders == *holders);
                 for shard in holders.iter().filter(|shard| !same || lacking.contains(shard)) {
                     calls.entry(*shard).or_default().push(record.clone());
@@ -363,12 +452,15 @@ impl Owner {
         }
         let model_version = self.model.version;
         let router = &self.matching.router;
-        let asked = calls.into_iter().map(|(shard, records)| async move {
-            let reply = router.compare(shard, CompareCall { model_version, records }, deadline).await?;
-            if reply.model_version != model_version {
-                return Err(Error::Invalid { message: "another model is in force".to_owned() });
-            }
-            Ok((shard, reply))
+        let asked = calls.into_iter().flat_map(|(shard, records)| {
+            let some: Vec<Vec<ComparedRecord>> = records.chunks(RECORDS).map(<[_]>::to_vec).collect();
+            some.into_iter().map(move |records| async move {
+                let reply = router.compare(shard, CompareCall { model_version, records }, deadline).await?;
+                if reply.model_version != model_version {
+                    return Err(Error::Invalid { message: "another model is in force".to_owned() });
+                }
+                Ok((shard, reply))
+            })
         });
         // What some have answered is kept also if others fail: they tell only once which pairs are none any more.
         let (replies, failed): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
@@ -418,11 +510,10 @@ impl Owner {
         }
         let key = &self.matching.key;
         let identifiers = record::identifiers(profile, |identifier| FacetId::of(key, identifier) == id);
-        let mut record =
-            ComparedRecord { id: copied(&id), placed: placed.to_bytes().into(), identifiers, stamp: 0 };
-        // What it says, whenever it was read.
+        let placed = placed.to_bytes().into();
+        let record = ComparedRecord { id: copied(&id), placed, identifiers, ..ComparedRecord::default() };
+        // Of what it says, whenever it is brought.
         let hash = xxh3_64(&prost::Message::encode_to_vec(&record));
-        record.stamp = profile.version.0;
         Ok(Some((record, hash, holders.into_iter().collect())))
     }
 
@@ -450,49 +541,96 @@ impl Owner {
         }
         let router = &self.matching.router;
         let outcomes = router.change_matching(&changes, deadline).await?;
-        let config = self.model.model.plan().config();
-        if !config.links {
-            return Ok(());
-        }
-        let sure = outcomes
+        let open: Vec<PairRow> = outcomes
             .into_iter()
             .filter_map(|outcome| outcome.row)
-            .filter(|row| row.state() == PairState::Unspecified && row.probability >= config.link_at);
-        let decisions: Vec<MatchingChange> = sure
-            .map(|row| {
-                let decide = DecidePair {
-                    key: row.key,
-                    state: PairState::Accepted.into(),
-                    by: link::SOURCE.to_owned(),
-                    note: String::new(),
-                    apart: false,
-                };
+            .filter(|row| row.state() == PairState::Unspecified)
+            .collect();
+        let refused = self.refused_before(&open, deadline).await?;
+        let config = self.model.model.plan().config();
+        let sure = |row: &PairRow| config.links && row.probability >= config.link_at;
+        let decisions = open.into_iter().zip(refused).filter_map(|(row, refused)| match refused {
+            Some(before) => Some((row.key, PairState::Refused, before.by, before.note)),
+            None if sure(&row) => {
+                Some((row.key, PairState::Accepted, link::SOURCE.to_owned(), String::new()))
+            }
+            None => None,
+        });
+        let decisions: Vec<MatchingChange> = decisions
+            .map(|(key, state, by, note)| {
+                let decide = DecidePair { key, state: state.into(), by, note, ..DecidePair::default() };
                 MatchingChange { change: Some(Change::Decide(decide)) }
             })
             .collect();
-        if decisions.is_empty() {
+        let decided = router.change_matching(&decisions, deadline).await?;
+        let rows: Vec<PairRow> = decided
+            .into_iter()
+            .filter_map(|outcome| outcome.row)
+            .filter(|row| row.state() == PairState::Accepted && !row.linked)
+            .collect();
+        if rows.is_empty() {
             return Ok(());
         }
-        let decided = router.change_matching(&decisions, deadline).await?;
-        let rows = decided.into_iter().filter(|outcome| outcome.changed).filter_map(|outcome| outcome.row);
-        let rows: Vec<PairRow> = rows.collect();
         // Beside: a link is in force only when both sides have gone to one home, and the next profile need not wait.
-        let (router, key) = (router.clone(), self.matching.key.clone());
+        let (router, key, open) = (router.clone(), self.matching.key.clone(), self.links_open.clone());
         self.matching.tracker.spawn(async move {
             if let Err(error) = link::bring(&router, &key, &rows, Instant::now() + TIMEOUT).await {
-                tracing::debug!(%error, "a link is brought again by whoever leads the pair's shard next");
+                tracing::debug!(%error, "a pair's link is brought again");
+                open.store(true, Relaxed);
             }
         });
         Ok(())
     }
 
+    /// Of each pair, whether two of its identifiers were refused under the names that their profiles had then.
+    async fn refused_before(
+        &self,
+        rows: &[PairRow],
+        deadline: Instant,
+    ) -> Result<Vec<Option<PairRow>>, Error> {
+        let facet = |it: &PairIdentifier| {
+            let identifier = Identifier::from_stored(&it.namespace, &it.value).ok()?;
+            Some(FacetId::of(&self.matching.key, &identifier))
+        };
+        let (mut asked, mut of) = (Vec::new(), Vec::new());
+        for (nth, row) in rows.iter().enumerate() {
+            // Under the present names it was found just now.
+            if row.a_identifiers.len() + row.b_identifiers.len() <= 2 {
+                continue;
+            }
+            let others: Vec<FacetId> = row.b_identifiers.iter().filter_map(facet).collect();
+            for one in row.a_identifiers.iter().filter_map(facet) {
+                for other in others.iter().filter(|other| **other != one) {
+                    let key = PairKey { a: copied(&one.min(*other)), b: copied(&one.max(*other)) };
+                    // A decision that decides nothing: it only tells what is kept.
+                    let ask = DecidePair { key: Some(key), ..DecidePair::default() };
+                    asked.push(MatchingChange { change: Some(Change::Decide(ask)) });
+                    of.push(nth);
+                }
+            }
+        }
+        let outcomes = self.matching.router.change_matching(&asked, deadline).await?;
+        let mut refused = vec![None; rows.len()];
+        for (nth, outcome) in of.into_iter().zip(outcomes) {
+            if let Some(row) = outcome.row.filter(|row| row.state() == PairState::Refused)
+                && let Some(refused) = refused.get_mut(nth)
+            {
+                *refused = Some(row);
+            }
+        }
+        Ok(refused)
+    }
+
     /// Brings what a decision left without its link: whoever decided may have failed in between.
     async fn finish_links(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + TIMEOUT;
         let router = &self.matching.router;
+        let mut after = None;
         loop {
-            let rows = router.unlinked_pairs(self.handle.shard(), deadline).await?;
-            if rows.is_empty() || link::bring(router, &self.matching.key, &rows, deadline).await? == 0 {
+            let deadline = Instant::now() + TIMEOUT;
+            let page = router.unlinked_pairs(self.handle.shard(), after, deadline).await?;
+            link::bring(router, &self.matching.key, &page.rows, deadline).await?;
+            after = page.next;
+            if after.is_none() {
                 return Ok(());
             }
         }

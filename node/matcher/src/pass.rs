@@ -116,8 +116,15 @@ pub async fn learn(
         })
         .flatten_unordered(SHARDS)
         .boxed();
+    let compared = |name: &str| match &config {
+        Some(config) => config.traits.iter().any(|it| it.name == name),
+        None => TraitConfig::guess(name).is_some(),
+    };
     while let Some(page) = pages.try_next().await? {
-        page.into_iter().for_each(|(id, texts)| sample.add(id, texts));
+        for (id, mut texts) in page {
+            texts.retain(|(name, _)| compared(name));
+            sample.add(id, texts);
+        }
     }
     drop(pages);
     let learned = tokio::task::spawn_blocking(move || from_sample(sample, config, threads));

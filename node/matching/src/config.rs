@@ -20,7 +20,7 @@
 //! kind = "date"
 //!
 //! [[blocking]]
-//! parts = [{ trait = "lastName", take = "sound" }, { trait = "birthday", take = "year" }]
+//! parts = [{ trait = "lastName", take = "sound" }, { trait = "birthday", take = "start" }]
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub struct Config {
     pub links: bool,
     /// A pair is taken for one person from this probability.
     pub link_at: f64,
-    /// A pair is shown to a person from this probability, up to `link_at`.
+    /// A pair is shown to a person from this probability, up to `link_at`. At least 0.01.
     pub review_at: f64,
     /// A key that more records than this share says too little to be worth its pairs; it is left out. 2 to 10,000.
     pub block_members_max: u32,

@@ -3,6 +3,9 @@
 use crate::config::{Config, ConfigError, PARTS_MAX, Part, RULES_MAX, Rule, TRAITS_MAX, Take, TraitConfig};
 use crate::kind::Kind;
 
+/// Names are kept with every pair.
+const NAME_BYTES_MAX: usize = 256;
+
 /// What to compare and how, checked. Made by [`Config::plan`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -87,7 +90,7 @@ fn ranges(config: &Config) -> Result<(), ConfigError> {
     // NaN is in no range.
     let share = |x: f64| (0.0..=1.0).contains(&x);
     check(config.link_at > 0.0 && share(config.link_at), "link_at", "above 0, up to 1")?;
-    check((0.0..=config.link_at).contains(&config.review_at), "review_at", "0 to link_at")?;
+    check((0.01..=config.link_at).contains(&config.review_at), "review_at", "0.01 to link_at")?;
     check((2..=10_000).contains(&config.block_members_max), "block_members_max", "2 to 10,000")?;
     check((2..=1_000).contains(&config.window), "window", "2 to 1,000")?;
     check((1_000..=10_000_000).contains(&config.random_pairs), "random_pairs", "1,000 to 10,000,000")?;
@@ -112,6 +115,9 @@ fn names(config: &Config) -> Result<(), ConfigError> {
     for (at, t) in config.traits.iter().enumerate() {
         if t.name.is_empty() {
             return Err(ConfigError::Nameless);
+        }
+        if t.name.len() > NAME_BYTES_MAX {
+            return Err(ConfigError::Range { field: "a trait's name", range: "of 256 bytes at most" });
         }
         if config.traits[..at].iter().any(|earlier| earlier.name == t.name) {
             return Err(ConfigError::Twice { name: t.name.clone() });

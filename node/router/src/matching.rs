@@ -20,6 +20,8 @@ use crate::walk::Piece;
 /// Changes that one command brings, and their bytes: it has to fit a log entry.
 const CHANGES: usize = 500;
 const CHANGES_BYTES: usize = 512 << 10;
+/// Pairs of a page of one shard.
+const SHARD_PAGE: u32 = 500;
 
 /// Which pairs are asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -153,22 +155,23 @@ impl Router {
         Ok(PairsPage { rows, next: next.map(FacetId::from_bytes) })
     }
 
-    /// All pairs of one shard that were accepted and whose link is not known to be in force: about as many as a page has.
+    /// A page of those pairs of one shard that were accepted and whose link is not known to be in force.
     ///
     /// # Errors
     /// When the shard doesn't answer by the deadline.
-    pub async fn unlinked_pairs(&self, shard: u64, deadline: Instant) -> Result<Vec<PairRow>, Error> {
-        let call = ReadPairsCall {
-            limit: 1_000,
-            state: PairState::Accepted as u32 + 1,
-            unlinked: true,
-            ..ReadPairsCall::default()
-        };
-        self.some_pairs(shard, call, deadline).await
+    pub async fn unlinked_pairs(
+        &self,
+        shard: u64,
+        after: Option<FacetId>,
+        deadline: Instant,
+    ) -> Result<PairsPage, Error> {
+        let state = PairState::Accepted as u32 + 1;
+        let call = ReadPairsCall { state, unlinked: true, ..ReadPairsCall::default() };
+        self.pairs_of(shard, after, call, deadline).await
     }
 
-    /// Pairs of one shard that nothing was decided about and that only models older than this one have found: about as
-    /// many as a page has.
+    /// A page of those pairs of one shard that nothing was decided about and that only models older than this one have
+    /// found.
     ///
     /// # Errors
     /// When the shard doesn't answer by the deadline.
@@ -176,26 +179,28 @@ impl Router {
         &self,
         shard: u64,
         before_model: u64,
+        after: Option<FacetId>,
         deadline: Instant,
-    ) -> Result<Vec<PairRow>, Error> {
-        let call = ReadPairsCall {
-            limit: 1_000,
-            state: PairState::Unspecified as u32 + 1,
-            before_model,
-            ..ReadPairsCall::default()
-        };
-        self.some_pairs(shard, call, deadline).await
+    ) -> Result<PairsPage, Error> {
+        let state = PairState::Unspecified as u32 + 1;
+        let call = ReadPairsCall { state, before_model, ..ReadPairsCall::default() };
+        self.pairs_of(shard, after, call, deadline).await
     }
 
-    async fn some_pairs(
+    async fn pairs_of(
         &self,
         shard: u64,
+        after: Option<FacetId>,
         call: ReadPairsCall,
         deadline: Instant,
-    ) -> Result<Vec<PairRow>, Error> {
-        let body = shard_call::Body::ReadPairs(call);
+    ) -> Result<PairsPage, Error> {
+        let after = after.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default();
+        let body = shard_call::Body::ReadPairs(ReadPairsCall { after, limit: SHARD_PAGE, ..call });
         match self.reach(shard, &mut self.pursuit(Want::Leader), &body, deadline).await? {
-            shard_reply::Body::ReadPairs(reply) => Ok(reply.rows),
+            shard_reply::Body::ReadPairs(reply) => {
+                let next = reply.more.then(|| FacetId::from_slice(&reply.next)).flatten();
+                Ok(PairsPage { rows: reply.rows, next })
+            }
             _ => Err(Error::BadReply { shard, what: "not a page of pairs" }),
         }
     }

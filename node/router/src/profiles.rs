@@ -9,6 +9,7 @@
 //! cut.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,11 +112,29 @@ impl Router {
         level: ReadLevel,
         deadline: Instant,
     ) -> Result<(Vec<Option<ProfileParts>>, Stamp), Error> {
-        let linked = ids.iter().filter_map(|id| Some((*id, known.get(id)?.home?)));
-        let asked = linked.map(|(id, home)| async move {
-            Ok::<_, Error>((id, self.members_of(id, home, false, level, deadline).await?))
+        // Those of one home and epoch have one list.
+        let mut homes: BTreeMap<(FacetId, u64), Vec<FacetId>> = BTreeMap::new();
+        for id in ids {
+            if let Some(home) = known.get(id).and_then(|facet| facet.home) {
+                homes.entry(home).or_default().push(*id);
+            }
+        }
+        let asked = homes.into_iter().map(|(home, ids)| async move {
+            let mut found: Vec<(FacetId, Arc<Membership>)> = Vec::with_capacity(ids.len());
+            for id in ids {
+                let has = |(_, known): &&(FacetId, Arc<Membership>)| {
+                    known.members.iter().any(|member| member.facet == id.as_bytes().as_slice())
+                };
+                let membership = match found.last().filter(has) {
+                    Some((_, membership)) => membership.clone(),
+                    None => Arc::new(self.members_of(id, home, false, level, deadline).await?),
+                };
+                found.push((id, membership));
+            }
+            Ok::<_, Error>(found)
         });
-        let memberships: BTreeMap<FacetId, Membership> = try_join_all(asked).await?.into_iter().collect();
+        let memberships: BTreeMap<FacetId, Arc<Membership>> =
+            try_join_all(asked).await?.into_iter().flatten().collect();
         let others: BTreeSet<FacetId> = memberships
             .values()
             .flat_map(|membership| &membership.members)

@@ -1,11 +1,11 @@
 //! `MatchingService`: profiles that may be one person, and what was decided about them.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use isthmus_domain::{FacetId, Stamp};
-use isthmus_matcher::{PassError, link, pass};
+use isthmus_matcher::{PassError, holders, link, pass};
 use isthmus_matching::Config;
 use isthmus_proto::{
     internal::v1::{
@@ -89,7 +89,10 @@ impl Pairs {
         put.map_err(|error| status(&error))?;
         // The one before may be on its way to a node still; the one before that is not.
         if let Some(older) = versions.iter().rev().nth(1).and_then(read) {
-            pass::forget(&hub.router, &older).await.map_err(|error| status(&error))?;
+            // The new one is in force all the same.
+            if let Err(error) = pass::forget(&hub.router, &older).await {
+                tracing::warn!(%error, "parts of an old model for matching stay behind");
+            }
         }
         Ok(())
     }
@@ -103,10 +106,15 @@ impl Pairs {
         let version = document.version;
         let document = MatchingDocument::decode(document.content.clone()).map_err(|_| unreadable())?;
         let router = &self.hub.router;
-        let shards = try_join_all(router.shards().into_iter().map(|it| router.matching_status(it, deadline)));
+        let ids: BTreeSet<u64> = router.shards().into_iter().collect();
+        let shards = try_join_all(ids.iter().map(|it| router.matching_status(*it, deadline)));
         let shards = shards.await.map_err(|error| status(&error))?;
         let profiles = shards.iter().map(|shard| shard.profiles).sum();
-        let complete = shards.iter().all(|it| it.complete && it.swept && it.model_version == version);
+        // Everything has been brought to the very blocks that there are now.
+        let now = holders::hash(ids.into_iter().zip(shards.iter().map(|shard| shard.incarnation)));
+        let complete = shards
+            .iter()
+            .all(|it| it.complete && it.swept && it.model_version == version && it.brought_to == now);
         let longest = shards.iter().map(|shard| shard.longest_micros).max().unwrap_or_default();
         let (many, few) = (2 * profiles > 3 * document.records, 2 * profiles < document.records);
         let found = MatchingStatus {
@@ -221,8 +229,14 @@ impl Pairs {
             .take(NAMES_MAX)
             .map(|pair| {
                 let key = Some(named(pair));
-                let decide =
-                    DecidePair { key, state: state.into(), by: by.clone(), note: note.clone(), apart };
+                let decide = DecidePair {
+                    key,
+                    state: state.into(),
+                    by: by.clone(),
+                    note: note.clone(),
+                    apart,
+                    even_if_none: false,
+                };
                 MatchingChange { change: Some(Change::Decide(decide)) }
             })
             .collect();
@@ -241,11 +255,14 @@ impl Pairs {
         }
         let unlinked: Vec<PairRow> =
             rows.into_iter().filter(|row| row.state() == PairState::Accepted && !row.linked).collect();
+        let mut one_profile = !apart;
         if !unlinked.is_empty() {
             let brought = link::bring(router, &self.hub.identity_key, &unlinked, deadline).await;
             brought.map_err(|error| status(&error))?;
+            let now = (self.names_of(a, "a", deadline).await?, self.names_of(b, "b", deadline).await?);
+            one_profile = now.0.first() == now.1.first();
         }
-        Ok(DecidePairResponse { pair: Some(shown(row)), changed })
+        Ok(DecidePairResponse { pair: Some(shown(row)), changed, one_profile })
     }
 }
 

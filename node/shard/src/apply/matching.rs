@@ -38,9 +38,12 @@ fn place(change: &MatchingChange) -> Option<(Slot, Vec<u8>)> {
     }
 }
 
+/// What is kept of a change, at most: rows are small, and this is what the sum of a pair's parts is bounded to.
+const ROW_BYTES_MAX: usize = 48 << 10;
+
 /// Whether every change makes sense.
 pub(crate) fn is_sound(command: &MatchingCommand) -> bool {
-    command.changes.iter().all(|change| place(change).is_some())
+    command.changes.iter().all(|change| place(change).is_some() && change.encoded_len() <= ROW_BYTES_MAX)
 }
 
 /// Which rows the changes are about.
@@ -84,7 +87,11 @@ fn one(state: &mut State, stamp: Stamp, change: MatchingChange) -> Result<Matchi
             let newer = drop.before_model > 0 && known.model_version >= drop.before_model;
             newer || known.state() != PairState::Unspecified
         }),
-        Some(Change::Decide(decision)) => row(before.clone())?.map(|known| decide(known, decision, stamp)),
+        Some(Change::Decide(decision)) => {
+            let known = row(before.clone())?;
+            let known = known.or_else(|| decision.even_if_none.then(|| unlisted(&decision, stamp)));
+            known.map(|known| decide(known, decision, stamp))
+        }
         Some(Change::Linked(_)) => row(before.clone())?.map(|mut known| {
             known.linked = known.state() == PairState::Accepted;
             known
@@ -113,20 +120,27 @@ fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
             ..found
         };
     };
-    // The identifiers of an accepted pair are those that were one side's when it was decided: they tell what was joined.
-    let (a_identifiers, b_identifiers) = match known.state() {
-        PairState::Accepted => (known.a_identifiers, known.b_identifiers),
-        _ => (found.a_identifiers, found.b_identifiers),
-    };
+    if found.model_version < known.model_version {
+        return known;
+    }
+    // What an accepted pair was when it was decided tells what was joined, and why.
+    if known.state() == PairState::Accepted {
+        return PairRow { model_version: found.model_version, ..known };
+    }
     PairRow {
-        a_identifiers,
-        b_identifiers,
+        a_identifiers: found.a_identifiers,
+        b_identifiers: found.b_identifiers,
         probability: found.probability,
         bits: found.bits,
         weights: found.weights,
-        model_version: found.model_version.max(known.model_version),
+        model_version: found.model_version,
         ..known
     }
+}
+
+/// A pair that nobody has found, and that is decided about all the same.
+fn unlisted(decision: &DecidePair, stamp: Stamp) -> PairRow {
+    PairRow { key: decision.key.clone(), found_at: stamp.0, ..PairRow::default() }
 }
 
 /// A pair after a decision. What was accepted is undone by taking its link fact back, not here; once that is done, the

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use isthmus_domain::identity::{Component, Retraction, RowKey, Scope, Until, WhatIf};
 use isthmus_domain::{EventRecord, FacetId, Identifier, LinkFact, Namespace};
+use isthmus_proto::internal::v1::{DecidePair, MatchingChange, PairKey, PairState, matching_change::Change};
 use isthmus_proto::v1::{
     self, ChangedFact, IdentifierGroup, SplitRequest, SplitResponse, split_scope::Scope as Wire,
 };
@@ -38,7 +40,46 @@ impl Profiles {
         }
         let retracted = self.hub.router.retract(&self.hub.identity_key, &retraction, deadline).await;
         retracted.map_err(|error| status(&error))?;
+        if let Scope::Pair(a, b) = &retraction.scope {
+            self.refuse(a, b, &retraction, deadline).await?;
+        }
         Ok(SplitResponse { id: retraction.id, ..SplitResponse::default() })
+    }
+
+    /// Whoever says that two identifiers are not one customer says so to matching, too: it must not link them again.
+    async fn refuse(
+        &self,
+        a: &Identifier,
+        b: &Identifier,
+        retraction: &Retraction,
+        deadline: Instant,
+    ) -> Result<(), Status> {
+        let key = &self.hub.identity_key;
+        let ids = [FacetId::of(key, a), FacetId::of(key, b)];
+        let read = self.hub.router.read_profiles(&ids, ReadLevel::Linearizable, deadline).await;
+        let (parts, stamp) = read.map_err(|error| status(&error))?;
+        let mut names = Vec::with_capacity(2);
+        for (id, parts) in ids.iter().zip(&parts) {
+            let profile = self.fold(parts.as_ref(), stamp)?;
+            names.push(profile.map_or(*id, |profile| profile.profile_id));
+        }
+        let (Some(x), Some(y)) = (names.first(), names.last()) else { return Ok(()) };
+        if x == y {
+            // Other facts keep them together.
+            return Ok(());
+        }
+        let copied = |id: &FacetId| Bytes::copy_from_slice(id.as_bytes());
+        let decide = DecidePair {
+            key: Some(PairKey { a: copied(x.min(y)), b: copied(x.max(y)) }),
+            state: PairState::Refused.into(),
+            by: retraction.by.clone(),
+            note: retraction.reason.clone(),
+            apart: true,
+            even_if_none: true,
+        };
+        let change = MatchingChange { change: Some(Change::Decide(decide)) };
+        let decided = self.hub.router.change_matching(&[change], deadline).await;
+        decided.map(|_| ()).map_err(|error| status(&error))
     }
 
     fn retraction(&self, request: SplitRequest) -> Result<Retraction, Refusal> {
