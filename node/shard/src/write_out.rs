@@ -37,7 +37,7 @@ const SUMMARY_BYTES: usize = 96;
 /// # Errors
 /// A row that doesn't fit its table: a fault of the program, for people.
 pub fn write_out(frozen: &Memtable, meta: GroupMeta) -> Result<WriteOut, String> {
-    let rows = frozen.rows.iter().map(|(key, value)| ControlWrite { key: key.clone(), value: value.clone() });
+    let rows = frozen.rows.iter().map(|(key, value)| ControlWrite { key: key.clone(), value: value.cloned() });
     let (events, facets) = events_and_facets(frozen)?;
     Ok(WriteOut {
         meta,

@@ -217,9 +217,9 @@ type Rows = Vec<(Vec<u8>, Bytes)>;
 fn rows(shared: &Shared, start: &[u8], table: u8, limit: usize) -> Result<(Rows, Option<Vec<u8>>), Broken> {
     let end = prefix_end(&[table]);
     let first = |memtable: &Memtable| -> Vec<(Vec<u8>, Option<Bytes>)> {
-        let range = memtable.rows.range(start.to_vec()..);
+        let range = memtable.rows.range(start);
         let range = range.take_while(|(key, _)| end.as_ref().is_none_or(|end| *key < end)).take(limit + 1);
-        range.map(|(key, value)| (key.clone(), value.clone())).collect()
+        range.map(|(key, value)| (key.clone(), value.cloned())).collect()
     };
     let view = shared.view(|state| (first(&state.active), state.store));
     let (active, store) = view.active;
