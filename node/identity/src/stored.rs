@@ -181,6 +181,9 @@ pub struct Home {
     /// Whether some member of the list that is served is not in the newest one.
     #[prost(bool, tag = "6")]
     pub parting: bool,
+    /// Rows that are in force once the newest list is served.
+    #[prost(message, repeated, tag = "7")]
+    pub settles: Vec<wire::LinkVersion>,
 }
 
 /// What a home knows of a member: a row of its own, so that a large profile's members come at a small cost each.

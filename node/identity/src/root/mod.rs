@@ -49,6 +49,9 @@ pub struct Root {
     unsure: BTreeSet<FacetId>,
     /// Whether a step that goes on is on its way.
     stepping: bool,
+    /// An identifier of another bundle, smaller than this root, whose bundle this one is to be a part of: as soon as the
+    /// message under way has been dealt with, so it is never stored.
+    gives_up_to: Option<FacetId>,
     unwritten: BTreeSet<Piece>,
 }
 
@@ -119,6 +122,7 @@ impl Root {
             arriving: BTreeMap::new(),
             unsure: BTreeSet::new(),
             stepping: false,
+            gives_up_to: None,
             unwritten: BTreeSet::new(),
         }
     }
@@ -227,10 +231,18 @@ impl<S: Store> Resolver<'_, S> {
                 let known = root.homes.entry(home).or_default();
                 known.1 = known.1.max(active.epoch);
                 root.unwritten.insert(Piece::Home(home));
+                if active.told {
+                    root.forget_told(&home, active.epoch);
+                }
                 self.settle(&mut root)?;
             }
         }
-        self.keep_root(own, root)
+        let gives_up_to = root.gives_up_to.take();
+        self.keep_root(own, root)?;
+        match gives_up_to {
+            Some(with) => self.unite(own, with),
+            None => Ok(()),
+        }
     }
 
     fn root_row(&mut self, own: FacetId, root: &mut Root, row: RootRow) -> Result<(), Error> {
@@ -255,7 +267,8 @@ impl<S: Store> Resolver<'_, S> {
         self.refold(own, root)
     }
 
-    /// Takes a row that is news, and asks its ends to agree.
+    /// Takes a row that is news, and asks its ends to agree. One that is smaller than this root need not be asked: of the
+    /// two roots this is not the smaller one, whatever it answers.
     fn new_row(
         &mut self,
         own: FacetId,
@@ -266,8 +279,12 @@ impl<S: Store> Resolver<'_, S> {
     ) -> Result<(), Error> {
         let has_fact = fact.is_some();
         root.put_row(key, version, fact)?;
-        for end in [key.a, key.b] {
-            if has_fact && !root.members.contains_key(&end) && root.asked.insert(end) {
+        let strangers = [key.a, key.b].into_iter().filter(|end| has_fact && !root.members.contains_key(end));
+        let strangers: Vec<FacetId> = strangers.filter(|end| !root.asked.contains(end)).collect();
+        for end in strangers {
+            if end < own {
+                root.gives_up_to = root.gives_up_to.into_iter().chain([end]).min();
+            } else if root.asked.insert(end) {
                 self.send(&end, Body::Unite(isthmus_proto::internal::v1::Unite { with: bytes(&own) }));
             }
         }

@@ -92,6 +92,8 @@ pub(super) struct StoredPending {
     placed: bool,
     #[prost(message, repeated, tag = "7")]
     homes: Vec<AtHome>,
+    #[prost(bool, tag = "8")]
+    told: bool,
 }
 
 /// A facet and an epoch or a version of it.
@@ -203,6 +205,7 @@ impl Root {
                 by: entry.by.map(|(by, _)| bytes(&by)).unwrap_or_default(),
                 by_flag_version: entry.by.map_or(0, |(_, version)| version),
                 placed: entry.homes.is_some(),
+                told: entry.told,
                 homes: homes
                     .map(|(home, epoch)| AtHome { facet: bytes(home), number: *epoch, active: 0 })
                     .collect(),
@@ -256,7 +259,7 @@ impl Root {
             let homes: Result<_, Error> =
                 entry.homes.iter().map(|home| Ok((facet(&home.facet)?, home.number))).collect();
             let homes = if entry.placed { Some(homes?) } else { None };
-            self.pending.push(Pending { what, version: entry.version, by, homes });
+            self.pending.push(Pending { what, version: entry.version, by, homes, told: entry.told });
         }
         for awaited in head.awaited {
             let rows: Result<_, Error> =

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use isthmus_domain::identity::{IdentityRules, RowKey};
 use isthmus_domain::{FacetId, Identifier, IdentityKey, LinkFact, LinkKind};
 use isthmus_identity::{keys, source_and_kind, stored::StoredRow};
-use isthmus_proto::internal::v1::{identity_message::Body, to_root::Body as RootBody};
+use isthmus_proto::internal::v1::{identity_message::Body};
 use prost::Message as _;
 
 use crate::world::{Looks, World};
