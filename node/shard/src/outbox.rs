@@ -27,6 +27,8 @@ pub struct Streams {
     received: BTreeMap<u64, u64>,
     waiting: usize,
     emitted: u64,
+    /// Streams that got numbers in the command under way: the last ones before it.
+    numbered: BTreeMap<u64, u64>,
 }
 
 impl Stream {
@@ -106,14 +108,21 @@ impl Streams {
         hash: &mut StateHash,
     ) {
         let stream = self.out.entry(to_shard).or_default();
-        let previous = stream.last;
+        self.numbered.entry(to_shard).or_insert(stream.last);
         stream.last += 1;
         let value = Bytes::from(message.encode_to_vec());
         put_large(into, hash, keys::outbox(to_shard, stream.last), None, Some(&value));
         stream.waiting.push_back(value);
         self.waiting += 1;
         self.emitted += 1;
-        put_number(into, hash, keys::outbox_last(to_shard), previous, stream.last);
+    }
+
+    /// Notes the last numbers that a command gave out, at its end.
+    pub(crate) fn note_numbers(&mut self, into: &mut Memtable, hash: &mut StateHash) {
+        for (to_shard, before) in std::mem::take(&mut self.numbered) {
+            let last = self.out.get(&to_shard).map_or(before, |stream| stream.last);
+            put_number(into, hash, keys::outbox_last(to_shard), before, last);
+        }
     }
 
     /// Forgets what a receiver has up to and including `through`.
@@ -264,6 +273,7 @@ mod tests {
         for slot in 1..=3 {
             streams.emit(7, &message(slot), &mut table, &mut hash);
         }
+        streams.note_numbers(&mut table, &mut hash);
         streams.trim(7, 1, &mut table, &mut hash);
         streams.set_received(9, 4, &mut table, &mut hash);
         streams.set_received(9, 6, &mut table, &mut hash);

@@ -237,11 +237,9 @@ impl<S: Store> Resolver<'_, S> {
                 self.settle(&mut root)?;
             }
         }
-        let gives_up_to = root.gives_up_to.take();
-        self.keep_root(own, root)?;
-        match gives_up_to {
-            Some(with) => self.unite(own, with),
-            None => Ok(()),
+        match root.gives_up_to.take() {
+            Some(with) => self.give_up(own, root, with),
+            None => self.keep_root(own, root),
         }
     }
 

@@ -166,7 +166,21 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Result<Read, Error> {
     })
 }
 
+/// A piece that was put or is gone.
+pub(super) type Change = (Vec<u8>, Option<Bytes>);
+
 impl Root {
+    /// What has changed since the last call.
+    pub(super) fn take_writes(&mut self) -> Vec<Change> {
+        let of_fold = self.fold.take_writes().into_iter();
+        let of_fold = of_fold.map(|write| ([&[FOLD][..], &write.key].concat(), write.value.map(Bytes::from)));
+        let mut changes: Vec<Change> = of_fold.collect();
+        for piece in std::mem::take(&mut self.unwritten) {
+            changes.push((piece.to_bytes(), self.piece(piece)));
+        }
+        changes
+    }
+
     fn piece(&self, piece: Piece) -> Option<Bytes> {
         let encoded = match piece {
             Piece::Head => self.head().encode_to_vec(),
@@ -343,15 +357,12 @@ impl<S: Store> Resolver<'_, S> {
 
     /// Stores what has changed, and keeps the root for the next command.
     pub(crate) fn keep_root(&mut self, own: FacetId, mut root: Root) -> Result<(), Error> {
-        for write in root.fold.take_writes() {
-            let piece = [&[FOLD][..], &write.key].concat();
-            self.store.put(keys::root(&own, &piece), write.value.map(Bytes::from))?;
-        }
-        for piece in std::mem::take(&mut root.unwritten) {
-            let value = root.piece(piece);
-            self.store.put(keys::root(&own, &piece.to_bytes()), value)?;
-        }
+        self.put_pieces(&own, root.take_writes())?;
         self.roots.keep(own, root);
         Ok(())
+    }
+
+    pub(super) fn put_pieces(&mut self, own: &FacetId, pieces: Vec<Change>) -> Result<(), Error> {
+        pieces.into_iter().try_for_each(|(piece, value)| self.store.put(keys::root(own, &piece), value))
     }
 }

@@ -1,5 +1,7 @@
 //! Two bundles become one: the larger root gives its place up and ships what it knows, part by part.
 
+use std::collections::BTreeMap;
+
 use isthmus_domain::FacetId;
 use isthmus_domain::identity::fold_row;
 use isthmus_proto::internal::v1::{
@@ -17,7 +19,7 @@ const PART_ROWS: usize = 256;
 impl<S: Store> Resolver<'_, S> {
     /// The bundle of `with` and the receiver's are to be one.
     pub(crate) fn unite(&mut self, own: FacetId, with: FacetId) -> Result<(), Error> {
-        let mut record = self.record(&own)?;
+        let record = self.record(&own)?;
         if let Some(parent) = record.parent() {
             self.send(&parent, Body::Unite(Unite { with: bytes(&with) }));
             return Ok(());
@@ -27,13 +29,7 @@ impl<S: Store> Resolver<'_, S> {
         }
         if with < own {
             let root = self.root(own)?;
-            // All of it is stored: the parts are cut from the rows.
-            self.keep_root(own, root)?;
-            self.roots.take(&own);
-            record = self.record(&own)?;
-            record.parent = bytes(&with);
-            self.save(&own, &record)?;
-            self.ship(own)
+            self.give_up(own, root, with)
         } else {
             let root = self.root(own)?;
             self.keep_root(own, root)?;
@@ -56,6 +52,40 @@ impl<S: Store> Resolver<'_, S> {
         root.unwritten.insert(Piece::Head);
         self.refold(own, &mut root)?;
         self.keep_root(own, root)
+    }
+
+    /// Ships what a root knows to one that is smaller, which is its parent from now on.
+    pub(super) fn give_up(&mut self, own: FacetId, mut root: Root, with: FacetId) -> Result<(), Error> {
+        let prefix = keys::root(&own, &[]);
+        let stored = self.store.scan(&prefix, None, PART_ROWS)?;
+        let unwritten = root.take_writes();
+        if stored.len() + unwritten.len() > PART_ROWS {
+            // The parts are cut from the rows, so all of it is stored.
+            self.put_pieces(&own, unwritten)?;
+            let mut record = self.record(&own)?;
+            record.parent = bytes(&with);
+            self.save(&own, &record)?;
+            return self.ship(own);
+        }
+        let mut pieces = BTreeMap::new();
+        for (key, value) in stored {
+            pieces.insert(key[prefix.len()..].to_vec(), value);
+            self.store.put(key, None)?;
+        }
+        for (piece, value) in unwritten {
+            match value {
+                Some(value) => _ = pieces.insert(piece, value),
+                None => _ = pieces.remove(&piece),
+            }
+        }
+        let mut record = self.record(&own)?;
+        record.parent = bytes(&with);
+        record.is_root = false;
+        record.shipped += 1;
+        let pieces = pieces.into_iter().map(|(key, value)| WirePiece { key: key.into(), value });
+        let ship = Ship { from: bytes(&own), pieces: pieces.collect(), parts: record.shipped };
+        self.send(&with, Body::ToRoot(ToRoot { body: Some(RootBody::Ship(ship)) }));
+        self.save(&own, &record)
     }
 
     /// Ships the next part of what a root knew, and forgets it.

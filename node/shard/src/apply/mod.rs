@@ -148,6 +148,12 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
 /// # Errors
 /// A state that contradicts itself: the replica must stop.
 pub fn apply(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
+    let outcome = apply_one(state, command)?;
+    state.streams.note_numbers(&mut state.active, &mut state.meta.hash);
+    Ok(outcome)
+}
+
+fn apply_one(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
     match command {
         Decoded::Ingest { stamp, items } => ingest::apply(state, stamp, items).map(Outcome::Ingested),
         Decoded::SetConfig(stamp, set) => set_config::apply(state, stamp, &set),
