@@ -66,8 +66,8 @@ fn part(key: &[u8]) -> Option<u64> {
 
 /// The first key behind so many rows of a range; `None` when there aren't so many.
 fn enough(rows: &Rows, range: &KeyRange, wanted: usize) -> Option<Vec<u8>> {
-    let rows = rows.range(&range.start).take_while(|(key, _)| range.contains(key));
-    rows.filter(|(_, value)| value.is_some()).nth(wanted.checked_sub(1)?).map(|(key, _)| behind(key))
+    let mut rows = rows.range(range).filter(|(_, value)| value.is_some());
+    rows.nth(wanted.checked_sub(1)?).map(|(key, _)| behind(&key))
 }
 
 /// The next key behind one.
@@ -88,9 +88,12 @@ pub(crate) fn merged(
         range.start = behind(after);
     }
     let in_range = |rows: &Rows, range: &KeyRange| {
-        let rows = rows.range(&range.start).take_while(|(key, _)| range.contains(key));
-        rows.map(|(key, value)| (key.clone(), value.cloned())).collect::<BTreeMap<_, _>>()
+        rows.range(range).map(|(key, value)| (key, value.cloned())).collect::<BTreeMap<_, _>>()
     };
+    if below.is_none() {
+        let rows = active.range(&range).filter_map(|(key, value)| Some((key, value?.clone())));
+        return Ok(rows.take(limit).collect());
+    }
     let mut found = Vec::new();
     while found.len() < limit {
         // A page of the store, and of the memtables what belongs beside it.

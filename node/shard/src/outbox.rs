@@ -280,7 +280,7 @@ mod tests {
         let rows: Vec<(Bytes, Bytes)> = table
             .rows
             .iter()
-            .filter_map(|(key, value)| Some((Bytes::copy_from_slice(key), value?.clone())))
+            .filter_map(|(key, value)| Some((Bytes::from(key), value?.clone())))
             .collect();
         let mut counted = StateHash::default();
         for (key, value) in &rows {

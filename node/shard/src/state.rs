@@ -251,9 +251,8 @@ impl State {
     /// Takes the active memtable away, to be written out.
     pub(crate) fn freeze(&mut self) -> Memtable {
         let frozen = std::mem::take(&mut self.active);
-        let records = frozen.rows.range(&[keys::table::RECORD]);
-        for (key, _) in records.take_while(|(key, _)| key.first() == Some(&keys::table::RECORD)) {
-            self.linked.insert(key);
+        for facet in frozen.rows.facets_in(keys::table::RECORD) {
+            self.linked.insert(&isthmus_identity::keys::record(&facet));
         }
         frozen
     }

@@ -185,7 +185,7 @@ fn rows(replica: &Replica, table: u8) -> Vec<(Vec<u8>, Bytes)> {
     let mut all: std::collections::BTreeMap<Vec<u8>, Option<Bytes>> =
         replica.stored_rows(table).into_iter().map(|(key, value)| (key, Some(value))).collect();
     let active = state.active.rows.iter().filter(|(key, _)| key[0] == table);
-    all.extend(active.map(|(key, value)| (key.clone(), value.cloned())));
+    all.extend(active.map(|(key, value)| (key, value.cloned())));
     all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 

@@ -195,7 +195,7 @@ fn link_rows(replica: &Replica) -> Vec<isthmus_domain::identity::RowKey> {
     let stored = replica.stored_rows(keys::table::LINK_ROW).into_iter().map(|(key, _)| key);
     let shared = replica.shared();
     let state = shared.state.read();
-    let active = state.active.rows.iter().map(|(key, _)| key.clone());
+    let active = state.active.rows.iter().map(|(key, _)| key);
     let active = active.filter(|key| key[0] == keys::table::LINK_ROW);
     let all: BTreeSet<Vec<u8>> = stored.chain(active).collect();
     all.iter().map(|key| isthmus_identity::keys::link_row_key(key).unwrap()).collect()
