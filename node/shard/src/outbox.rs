@@ -214,6 +214,13 @@ pub(crate) fn put_large(
     before: Option<&Bytes>,
     after: Option<&Bytes>,
 ) {
+    let small = |value: Option<&Bytes>| value.is_none_or(large::is_one_row);
+    if small(before) && small(after) {
+        if before != after {
+            put(into, hash, key, before.map(Bytes::as_ref), after.cloned());
+        }
+        return;
+    }
     let rows = |value: Option<&Bytes>| value.map(|value| large::split(&key, value)).unwrap_or_default();
     let mut old: BTreeMap<Vec<u8>, Bytes> = rows(before).into_iter().collect();
     for (key, value) in rows(after) {

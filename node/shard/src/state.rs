@@ -231,7 +231,7 @@ impl State {
 
     /// Which of these rows may lie below the active memtable. Sorted, each once.
     pub(crate) fn identities_below(&self, mut keys: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-        keys.retain(|key| self.active.rows.get(key).is_none() && self.may_lie_below(key));
+        keys.retain(|key| self.may_lie_below(key) && self.active.rows.get(key).is_none());
         keys.sort_unstable();
         keys.dedup();
         keys

@@ -8,7 +8,7 @@ mod pend;
 mod pieces;
 mod unite;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use isthmus_domain::identity::{Fold, IdentityRules, RowKey};
@@ -58,38 +58,39 @@ pub struct Root {
 /// The roots of a shard that are in use. What is in here is stored too, so it may be emptied between commands.
 #[derive(Default)]
 pub struct Roots {
-    known: BTreeMap<FacetId, (u64, Root)>,
+    known: HashMap<FacetId, (u64, Box<Root>)>,
     uses: u64,
-    /// Facts in all of them.
-    facts: usize,
+    /// What all of them weigh.
+    weight: usize,
 }
 
-/// Facts of folds that are kept in memory. A fact takes about 600 bytes there.
-const FACTS_KEPT: usize = 20_000;
+/// What may be kept in memory, in facts, of about 600 bytes each: a few hundred bundles that are being put together, or
+/// a large one.
+const WEIGHT_KEPT: usize = 6_000;
 
 impl Roots {
-    fn take(&mut self, own: &FacetId) -> Option<Root> {
+    fn take(&mut self, own: &FacetId) -> Option<Box<Root>> {
         let (_, root) = self.known.remove(own)?;
-        self.facts -= root.weight();
+        self.weight -= root.weight();
         Some(root)
     }
 
-    fn keep(&mut self, own: FacetId, root: Root) {
+    fn keep(&mut self, own: FacetId, root: Box<Root>) {
         self.uses += 1;
-        self.facts += root.weight();
+        self.weight += root.weight();
         self.known.insert(own, (self.uses, root));
-        if self.facts > FACTS_KEPT {
+        if self.weight > WEIGHT_KEPT {
             self.forget_half();
         }
     }
 
-    /// Forgets those that were used longest ago. Half of them at once: finding them costs a look at all.
+    /// Forgets those that were used longest ago, in whatever order. Half of them at once: finding them costs a look at all.
     fn forget_half(&mut self) {
         let mut uses: Vec<u64> = self.known.values().map(|(used, _)| *used).collect();
         uses.sort_unstable();
         let Some(middle) = uses.get(uses.len() / 2).copied() else { return };
         self.known.retain(|_, (used, _)| *used > middle);
-        self.facts = self.known.values().map(|(_, root)| root.weight()).sum();
+        self.weight = self.known.values().map(|(_, root)| root.weight()).sum();
     }
 
     /// Forgets all: other rows were put in place.
@@ -132,9 +133,9 @@ impl Root {
         &self.fold
     }
 
-    /// What it takes, in facts.
+    /// What it takes, in facts: even the smallest as much as some of them.
     fn weight(&self) -> usize {
-        4 + self.fold.progress().facts as usize + self.waiting.len() + self.members.len() / 4
+        8 + self.fold.progress().facts as usize + self.waiting.len() + self.members.len() / 4
     }
 
     fn set_member(&mut self, member: FacetId, home: FacetId, since: u64) {

@@ -322,7 +322,7 @@ impl Root {
 impl<S: Store> Resolver<'_, S> {
     /// The root that an identifier is: from memory, from its rows, or a new one. To be given back by
     /// [`Self::keep_root`].
-    pub(crate) fn root(&mut self, own: FacetId) -> Result<Root, Error> {
+    pub(crate) fn root(&mut self, own: FacetId) -> Result<Box<Root>, Error> {
         if let Some(mut root) = self.roots.take(&own) {
             if root.fold.rules().version() != self.rules.version() {
                 root.fold.set_rules(self.rules.clone());
@@ -330,12 +330,12 @@ impl<S: Store> Resolver<'_, S> {
             return Ok(root);
         }
         match self.stored_root(&own)? {
-            Some(root) => Ok(root),
+            Some(root) => Ok(Box::new(root)),
             None => {
                 let mut record = self.record(&own)?;
                 record.is_root = true;
                 self.save(&own, &record)?;
-                Ok(Root::new(own, self.rules.clone()))
+                Ok(Box::new(Root::new(own, self.rules.clone())))
             }
         }
     }
@@ -356,7 +356,7 @@ impl<S: Store> Resolver<'_, S> {
     }
 
     /// Stores what has changed, and keeps the root for the next command.
-    pub(crate) fn keep_root(&mut self, own: FacetId, mut root: Root) -> Result<(), Error> {
+    pub(crate) fn keep_root(&mut self, own: FacetId, mut root: Box<Root>) -> Result<(), Error> {
         self.put_pieces(&own, root.take_writes())?;
         self.roots.keep(own, root);
         Ok(())

@@ -55,7 +55,7 @@ impl<S: Store> Resolver<'_, S> {
     }
 
     /// Ships what a root knows to one that is smaller, which is its parent from now on.
-    pub(super) fn give_up(&mut self, own: FacetId, mut root: Root, with: FacetId) -> Result<(), Error> {
+    pub(super) fn give_up(&mut self, own: FacetId, mut root: Box<Root>, with: FacetId) -> Result<(), Error> {
         let prefix = keys::root(&own, &[]);
         let stored = self.store.scan(&prefix, None, PART_ROWS)?;
         let unwritten = root.take_writes();
