@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use isthmus_domain::FacetId;
 use isthmus_proto::internal::v1::{
-    Active, Assign, Joined, Member, Members, Settled, ToRoot, identity_message::Body, to_root::Body as RootBody,
+    Active, Assign, Joined, Member, Members, Settled, ToRoot, identity_message::Body,
+    to_root::Body as RootBody,
 };
 use prost::Message as _;
 

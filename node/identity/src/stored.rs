@@ -206,6 +206,14 @@ pub struct HomeMember {
     pub come: Option<u64>,
 }
 
+/// All that a root knows, while it is little.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SmallRoot {
+    /// The pieces, by rising keys.
+    #[prost(message, repeated, tag = "1")]
+    pub pieces: Vec<wire::Piece>,
+}
+
 /// An epoch of a profile's history.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Epoch {

@@ -11,9 +11,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use isthmus_proto::internal::v1::{
-    CallError, CourierMessage, DeliverCommand, DeliverReply,
-};
+use isthmus_proto::internal::v1::{CallError, CourierMessage, DeliverCommand, DeliverReply};
 use isthmus_raft::{GroupHandle, Role};
 use prost::Message as _;
 use tokio::time::Instant;

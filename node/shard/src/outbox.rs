@@ -75,7 +75,10 @@ impl Streams {
                     let stream = streams.out.entry(receiver).or_default();
                     // Rows come by rising numbers, without a gap: what is forgotten is so from the first on.
                     if !stream.waiting.is_empty() && sequence != stream.last + 1 {
-                        return Err(format!("message {sequence} to shard {receiver} follows {}", stream.last));
+                        return Err(format!(
+                            "message {sequence} to shard {receiver} follows {}",
+                            stream.last
+                        ));
                     }
                     stream.waiting.push_back(value);
                     stream.last = sequence;
@@ -85,7 +88,10 @@ impl Streams {
                     let receiver = keys::numbered_part(&key).ok_or("an outbox key is damaged")?;
                     let (last, stream) = (number()?, streams.out.entry(receiver).or_default());
                     if !stream.waiting.is_empty() && stream.last != last {
-                        return Err(format!("messages {} to {last} to shard {receiver} are missing", stream.last + 1));
+                        return Err(format!(
+                            "messages {} to {last} to shard {receiver} are missing",
+                            stream.last + 1
+                        ));
                     }
                     stream.last = last;
                 }
@@ -266,11 +272,7 @@ mod tests {
         );
         streams.trim(7, 99, &mut table, &mut hash);
         streams.emit(7, &message(6), &mut table, &mut hash);
-        assert_eq!(
-            streams.parcels(1, 1, |_| Some(0))[0].first_sequence,
-            6,
-            "numbers go on after a trim"
-        );
+        assert_eq!(streams.parcels(1, 1, |_| Some(0))[0].first_sequence, 6, "numbers go on after a trim");
     }
 
     #[test]
@@ -284,21 +286,15 @@ mod tests {
         streams.trim(7, 1, &mut table, &mut hash);
         streams.set_received(9, 4, &mut table, &mut hash);
         streams.set_received(9, 6, &mut table, &mut hash);
-        let rows: Vec<(Bytes, Bytes)> = table
-            .rows
-            .iter()
-            .filter_map(|(key, value)| Some((Bytes::from(key), value?.clone())))
-            .collect();
+        let rows: Vec<(Bytes, Bytes)> =
+            table.rows.iter().filter_map(|(key, value)| Some((Bytes::from(key), value?.clone()))).collect();
         let mut counted = StateHash::default();
         for (key, value) in &rows {
             counted.add(Kind::Row, key, value);
         }
         assert_eq!(counted, hash);
         let loaded = Streams::load(rows).unwrap();
-        assert_eq!(
-            loaded.parcels(10, 1 << 20, |_| Some(0)),
-            streams.parcels(10, 1 << 20, |_| Some(0))
-        );
+        assert_eq!(loaded.parcels(10, 1 << 20, |_| Some(0)), streams.parcels(10, 1 << 20, |_| Some(0)));
         assert_eq!((loaded.received(9), loaded.received(7)), (6, 0));
     }
 }

@@ -220,7 +220,8 @@ impl Rows {
         let facet = |key: &[u8]| split(key.get(..HEAD_BYTES)?).map(|(facet, ..)| facet);
         let first = facet(&range.start);
         let end = range.end.as_deref().filter(|end| end.first() == Some(&table)).and_then(facet);
-        let groups = (first.map_or(Bound::Unbounded, Bound::Included), end.map_or(Bound::Unbounded, Bound::Included));
+        let groups =
+            (first.map_or(Bound::Unbounded, Bound::Included), end.map_or(Bound::Unbounded, Bound::Included));
         let rows = self.identifiers.range(groups).flat_map(move |(facet, group)| {
             let rest = if first == Some(*facet) { &range.start[HEAD_BYTES..] } else { &[] };
             let of_table = group.from(table, rest).take_while(move |(tail, _)| tail[0] == table);
@@ -290,13 +291,17 @@ mod tests {
     /// Keys of several tables, of few facets with few or many rows each, and some that look like an identifier's but
     /// lie in another slot.
     fn key() -> impl Strategy<Value = Vec<u8>> {
-        let tables = [table::LINK_ROW, table::RECORD, table::ROOT, table::QUARANTINE, table::PART, table::OUTBOX];
-        let tail = prop_oneof![4 => Just(vec![]), 4 => any::<u8>().prop_map(|n| vec![n]), 1 => Just(vec![0xff; 33])];
+        let tables =
+            [table::LINK_ROW, table::RECORD, table::ROOT, table::QUARANTINE, table::PART, table::OUTBOX];
+        let tail =
+            prop_oneof![4 => Just(vec![]), 4 => any::<u8>().prop_map(|n| vec![n]), 1 => Just(vec![0xff; 33])];
         (prop::sample::select(tables.to_vec()), 0..6_u8, any::<bool>(), tail).prop_map(
             |(table, facet, elsewhere, tail)| {
                 let facet = FacetId::from_slice(&[[0, 1, 0x7f, 0xff][usize::from(facet % 4)]; 16]).unwrap();
                 let mut key = vec![table];
-                key.extend((facet.slot().number() ^ u16::from(elsewhere && table == table::ROOT)).to_be_bytes());
+                key.extend(
+                    (facet.slot().number() ^ u16::from(elsewhere && table == table::ROOT)).to_be_bytes(),
+                );
                 key.extend(facet.as_bytes());
                 key.extend(tail);
                 key

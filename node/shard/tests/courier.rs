@@ -111,8 +111,7 @@ impl Cluster {
     }
 
     fn ship(&mut self, from: usize) {
-        let parcels =
-            self.shards[from].shared().state.read().streams.parcels(4, 1 << 20, |_| Some(0));
+        let parcels = self.shards[from].shared().state.read().streams.parcels(4, 1 << 20, |_| Some(0));
         for parcel in parcels {
             let messages =
                 parcel.messages.into_iter().map(|bytes| CourierMessage::decode(bytes).unwrap()).collect();

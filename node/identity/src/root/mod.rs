@@ -20,7 +20,7 @@ use isthmus_proto::internal::v1::{
 use crate::resolver::{bytes, facet, row_key};
 use crate::{Error, Resolver, Store};
 use pend::Pending;
-use pieces::Piece;
+use pieces::{Piece, Pieces};
 
 /// What a root knows.
 pub struct Root {
@@ -52,6 +52,8 @@ pub struct Root {
     /// An identifier of another bundle, smaller than this root, whose bundle this one is to be a part of: as soon as the
     /// message under way has been dealt with, so it is never stored.
     gives_up_to: Option<FacetId>,
+    /// What is stored, while it is stored as one row.
+    small: Option<Pieces>,
     unwritten: BTreeSet<Piece>,
 }
 
@@ -102,7 +104,7 @@ impl Roots {
 impl Root {
     /// Of a bundle of one.
     fn new(own: FacetId, rules: Arc<IdentityRules>) -> Self {
-        let mut root = Self::empty(Fold::new(rules));
+        let mut root = Self { small: Some(Pieces::new()), ..Self::empty(Fold::new(rules)) };
         root.set_member(own, own, 0);
         root.unwritten.insert(Piece::Head);
         root
@@ -124,6 +126,7 @@ impl Root {
             unsure: BTreeSet::new(),
             stepping: false,
             gives_up_to: None,
+            small: None,
             unwritten: BTreeSet::new(),
         }
     }

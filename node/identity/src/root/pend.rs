@@ -135,15 +135,14 @@ fn serves(homes: &BTreeMap<FacetId, (u64, u64)>, home: &FacetId, epoch: u64) -> 
 impl<S: Store> Resolver<'_, S> {
     /// Answers what is in force.
     pub(super) fn settle(&mut self, root: &mut Root) -> Result<(), Error> {
-        let settled: Vec<Pending> = root
-            .pending
-            .extract_if(.., |entry| {
-                entry
-                    .homes
-                    .as_ref()
-                    .is_some_and(|waits| waits.iter().all(|(home, epoch)| serves(&root.homes, home, *epoch)))
-            })
-            .collect();
+        let settled: Vec<Pending> =
+            root.pending
+                .extract_if(.., |entry| {
+                    entry.homes.as_ref().is_some_and(|waits| {
+                        waits.iter().all(|(home, epoch)| serves(&root.homes, home, *epoch))
+                    })
+                })
+                .collect();
         if settled.is_empty() {
             return Ok(());
         }

@@ -1,14 +1,12 @@
 //! Two bundles become one: the larger root gives its place up and ships what it knows, part by part.
 
-use std::collections::BTreeMap;
-
 use isthmus_domain::FacetId;
 use isthmus_domain::identity::fold_row;
 use isthmus_proto::internal::v1::{
     Continue, Piece as WirePiece, Ship, ToRoot, Unite, identity_message::Body, to_root::Body as RootBody,
 };
 
-use super::pieces::{FOLD, Read, read};
+use super::pieces::{FOLD, Pieces, Read, add_row, change, read};
 use super::{Piece, Root};
 use crate::resolver::{bytes, facet};
 use crate::{Error, Resolver, Store, keys};
@@ -57,27 +55,21 @@ impl<S: Store> Resolver<'_, S> {
     /// Ships what a root knows to one that is smaller, which is its parent from now on.
     pub(super) fn give_up(&mut self, own: FacetId, mut root: Box<Root>, with: FacetId) -> Result<(), Error> {
         let prefix = keys::root(&own, &[]);
-        let stored = self.store.scan(&prefix, None, PART_ROWS)?;
-        let unwritten = root.take_writes();
-        if stored.len() + unwritten.len() > PART_ROWS {
+        let stored = self.store.scan(&prefix, None, PART_ROWS + 1)?;
+        if stored.len() > PART_ROWS {
             // The parts are cut from the rows, so all of it is stored.
-            self.put_pieces(&own, unwritten)?;
+            self.store_root(&own, &mut root)?;
             let mut record = self.record(&own)?;
             record.parent = bytes(&with);
             self.save(&own, &record)?;
             return self.ship(own);
         }
-        let mut pieces = BTreeMap::new();
+        let mut pieces = Pieces::new();
         for (key, value) in stored {
-            pieces.insert(key[prefix.len()..].to_vec(), value);
+            add_row(&mut pieces, &key[prefix.len()..], value)?;
             self.store.put(key, None)?;
         }
-        for (piece, value) in unwritten {
-            match value {
-                Some(value) => _ = pieces.insert(piece, value),
-                None => _ = pieces.remove(&piece),
-            }
-        }
+        change(&mut pieces, root.take_writes());
         let mut record = self.record(&own)?;
         record.parent = bytes(&with);
         record.is_root = false;
@@ -97,11 +89,12 @@ impl<S: Store> Resolver<'_, S> {
         let more = rows.len() > PART_ROWS;
         rows.truncate(PART_ROWS);
         record.shipped += 1;
-        let mut pieces = Vec::with_capacity(rows.len());
+        let mut pieces = Pieces::new();
         for (key, value) in rows {
-            pieces.push(WirePiece { key: key[prefix.len()..].to_vec().into(), value });
+            add_row(&mut pieces, &key[prefix.len()..], value)?;
             self.store.put(key, None)?;
         }
+        let pieces = pieces.into_iter().map(|(key, value)| WirePiece { key: key.into(), value }).collect();
         record.is_root = more;
         let parts = if more { 0 } else { record.shipped };
         let ship = Ship { from: bytes(&own), pieces, parts };
