@@ -17,6 +17,17 @@ use crate::keys::table;
 const OVERHEAD_BYTES: usize = 120;
 /// Bytes of a key up to the end of the facet: table, slot, facet.
 const HEAD_BYTES: usize = 19;
+/// The tables of identifiers' rows.
+const OF_IDENTIFIERS: [u8; 8] = [
+    table::LINK_ROW,
+    table::HALF_ROW,
+    table::RECORD,
+    table::HOME,
+    table::ROOT,
+    table::RETRACTION,
+    table::HISTORY,
+    table::SEARCH,
+];
 /// Rows of one identifier that are kept in a vector; more are kept in a tree.
 const FEW: usize = 64;
 
@@ -52,11 +63,7 @@ enum Group {
 
 /// A key of an identifier's row: its facet, its table, what stands behind the facet.
 fn split(key: &[u8]) -> Option<(u128, u8, &[u8])> {
-    let of_identifiers = match *key.first()? {
-        table::LINK_ROW | table::HALF_ROW | table::RECORD | table::HOME | table::ROOT => true,
-        table::RETRACTION | table::HISTORY | table::SEARCH => true,
-        _ => false,
-    };
+    let of_identifiers = OF_IDENTIFIERS.contains(key.first()?);
     let facet = FacetId::from_slice(key.get(3..HEAD_BYTES).filter(|_| of_identifiers)?)?;
     // Others would not lie where the order of facets has them.
     let in_order = facet.slot().number().to_be_bytes() == key[1..3];

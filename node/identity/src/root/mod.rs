@@ -8,7 +8,7 @@ mod pend;
 mod pieces;
 mod unite;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use isthmus_domain::identity::{Fold, IdentityRules, RowKey};
@@ -60,7 +60,7 @@ pub struct Root {
 /// The roots of a shard that are in use. What is in here is stored too, so it may be emptied between commands.
 #[derive(Default)]
 pub struct Roots {
-    known: HashMap<FacetId, (u64, Box<Root>)>,
+    known: BTreeMap<FacetId, (u64, Box<Root>)>,
     uses: u64,
     /// What all of them weigh.
     weight: usize,
@@ -86,7 +86,7 @@ impl Roots {
         }
     }
 
-    /// Forgets those that were used longest ago, in whatever order. Half of them at once: finding them costs a look at all.
+    /// Forgets those that were used longest ago. Half of them at once: finding them costs a look at all.
     fn forget_half(&mut self) {
         let mut uses: Vec<u64> = self.known.values().map(|(used, _)| *used).collect();
         uses.sort_unstable();
