@@ -34,14 +34,16 @@ impl<S: Store> Resolver<'_, S> {
         }
         let before = fact(row.fact.as_ref())?;
         (row.fact, row.news) = (new.as_ref().map(|_| version.fact.clone()), version.version);
-        self.put(keys::half_row(&key), &row)?;
         self.count_half(&own, &mut record, &key, before.as_ref(), new.as_ref())?;
-        self.reflag(own, &mut record)?;
-        // The flag may have sent all rows up: this one with them.
-        let mut row = self.half(&key)?;
-        if row.forwarded || (new.is_some() && !news.held && !record.shared) {
-            row.forwarded = true;
+        if self.is_flagged_otherwise(&record) {
             self.put(keys::half_row(&key), &row)?;
+            self.reflag(own, &mut record)?;
+            // The flag may have sent all rows up: this one with them.
+            row = self.half(&key)?;
+        }
+        row.forwarded |= new.is_some() && !news.held && !record.shared;
+        self.put(keys::half_row(&key), &row)?;
+        if row.forwarded {
             self.row_up(&own, &record, &key, version.version, version.fact);
         } else if record.flag_settled >= record.flag_version {
             self.send(&key.a, Body::LinkHeld(LinkHeld { row: Some(named(&key, version.version)) }));

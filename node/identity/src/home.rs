@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use isthmus_domain::FacetId;
 use isthmus_proto::internal::v1::{
-    Active, Assign, Joined, Member, Members, ToRoot, identity_message::Body, to_root::Body as RootBody,
+    Active, Assign, Joined, Member, Members, Settled, ToRoot, identity_message::Body,
+    to_root::Body as RootBody,
 };
 use prost::Message as _;
 
-use crate::resolver::{bytes, facet};
+use crate::resolver::{bytes, facet, row_key};
 use crate::stored::{Epoch, Home, HomeMember};
 use crate::{Error, Resolver, Store, keys};
 
@@ -73,7 +74,17 @@ impl<S: Store> Resolver<'_, S> {
         }
         let mut home = self.home(&own)?;
         if list.epoch <= home.epoch {
+            // Whoever sent it may wait for a list that was never served, because this one overtook it.
+            if home.active >= list.epoch {
+                let active = Active { home: bytes(&own), epoch: home.active, told: false };
+                let up = ToRoot { body: Some(RootBody::Active(active)) };
+                self.send(&facet(&list.root)?, Body::ToRoot(up));
+            }
             return Ok(());
+        }
+        if list.members.is_empty() && home.epoch == 0 {
+            // Never a home, and none now: nobody waits for it to say so.
+            home.active = list.epoch;
         }
         let mut known = self.home_members(&own)?;
         let here = self.record(&own)?;
@@ -115,7 +126,7 @@ impl<S: Store> Resolver<'_, S> {
         }
         home.parting = (home.parting && home.active < home.epoch) || parts;
         (home.epoch, home.root, home.rules_version) = (list.epoch, list.root, list.rules_version);
-        home.waiting = waiting;
+        (home.waiting, home.settles) = (waiting, list.settles);
         // A home that was never one, and is told so, has no history.
         if !came.is_empty() || !left.is_empty() {
             let epoch = Epoch { stamp: self.stamp, rules_version: home.rules_version, came, left };
@@ -148,7 +159,12 @@ impl<S: Store> Resolver<'_, S> {
         if home.active < home.epoch && home.waiting == 0 {
             home.active = home.epoch;
             home.parting = false;
-            let active = Active { home: bytes(&own), epoch: home.epoch };
+            let settles = std::mem::take(&mut home.settles);
+            let active = Active { home: bytes(&own), epoch: home.epoch, told: !settles.is_empty() };
+            for row in settles {
+                let primary = row_key(row.key.as_ref())?.a;
+                self.send(&primary, Body::Settled(Settled { row: Some(row), flag_version: 0 }));
+            }
             let up = ToRoot { body: Some(RootBody::Active(active)) };
             self.send(&facet(&home.root)?, Body::ToRoot(up));
         }

@@ -23,8 +23,9 @@
 //!   decrease, so there is neither lock nor cycle.
 //! - The **home** of a profile keeps the list of its members, in epochs. A member hears of a new home from the home
 //!   that it leaves, tells the new one that it has come, and the new list is served when all have (`home`).
-//! - The root answers `Settled` when the homes that a row touched serve their epochs. That is what the acknowledgement
-//!   of an event waits for, so a read that begins later sees one profile.
+//! - The root answers `Settled` when the homes that a row touched serve their epochs; where it is one home, as most of
+//!   the time, that home does by itself. That is what the acknowledgement of an event waits for, so a read that begins
+//!   later sees one profile.
 //! - **Retractions** stand at the identifiers that they name and at their counterparts; a row that loses its fact has
 //!   the next one searched among the events (`retract`). Those of a source, and changed rules, are brought to every
 //!   identifier by a sweep in bounded steps (`review`).

@@ -92,19 +92,23 @@ impl<S: Store> Resolver<'_, S> {
         Ok(())
     }
 
-    /// Raises or lowers the flag, if the count says so.
-    pub(crate) fn reflag(&mut self, own: FacetId, record: &mut Record) -> Result<(), Error> {
+    /// Whether the count says otherwise than the flag.
+    pub(crate) fn is_flagged_otherwise(&self, record: &Record) -> bool {
         let above = u64::from(self.rules.shared_above());
-        let limited = |known: &&Counterparts| {
+        let limited = |known: &Counterparts| {
             Namespace::parse(&known.namespace).is_ok_and(|namespace| self.rules.limit(&namespace) == 1)
         };
-        let shared = record.counterparts.iter().filter(limited).any(|known| known.distinct > above);
-        if shared == record.shared {
+        record.counterparts.iter().filter(|known| known.distinct > above).any(limited) != record.shared
+    }
+
+    /// Raises or lowers the flag, if the count says so.
+    pub(crate) fn reflag(&mut self, own: FacetId, record: &mut Record) -> Result<(), Error> {
+        if !self.is_flagged_otherwise(record) {
             return Ok(());
         }
-        record.shared = shared;
+        record.shared = !record.shared;
         record.flag_version += 1;
-        let mut awaited = Vec::new();
+        let (shared, mut awaited) = (record.shared, Vec::new());
         if !shared {
             // It was held back, so its rows may be unknown to the root: it sends all of them up itself.
             for (key, value) in self.store.scan(&keys::link_rows(&own, None), None, ALL)? {

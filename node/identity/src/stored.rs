@@ -181,6 +181,9 @@ pub struct Home {
     /// Whether some member of the list that is served is not in the newest one.
     #[prost(bool, tag = "6")]
     pub parting: bool,
+    /// Rows that are in force once the newest list is served.
+    #[prost(message, repeated, tag = "7")]
+    pub settles: Vec<wire::LinkVersion>,
 }
 
 /// What a home knows of a member: a row of its own, so that a large profile's members come at a small cost each.
@@ -201,6 +204,14 @@ pub struct HomeMember {
     /// The epoch since which it has come, the last that it told.
     #[prost(uint64, optional, tag = "5")]
     pub come: Option<u64>,
+}
+
+/// All that a root knows, while it is little.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SmallRoot {
+    /// The pieces, by rising keys.
+    #[prost(message, repeated, tag = "1")]
+    pub pieces: Vec<wire::Piece>,
 }
 
 /// An epoch of a profile's history.

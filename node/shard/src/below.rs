@@ -17,7 +17,7 @@ use isthmus_storage::{
     keeper::Keeper as Storage,
 };
 
-use crate::{error::broken, state::Lower};
+use crate::{error::broken, rows::Rows, state::Lower};
 
 /// The rows below the active memtable.
 #[derive(Clone)]
@@ -37,13 +37,13 @@ impl Below {
     /// A row. May wait for a disk.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Broken> {
         match self.lower.frozen.as_ref().and_then(|frozen| frozen.rows.get(key)) {
-            Some(row) => Ok(row.clone()),
+            Some(row) => Ok(row.cloned()),
             None => self.storage.get(self.store, key).map_err(broken),
         }
     }
 }
 
-/// A part of the facets that have a record: 64 bits of each, so one in many billions is taken for another, which costs
+/// A part of the facets whose record lies below: 64 bits of each, so one in many billions is taken for another, which costs
 /// a look.
 #[derive(Debug, Default)]
 pub(crate) struct Linked(HashSet<u64>);
@@ -54,7 +54,7 @@ impl Linked {
         self.0.extend(part(key));
     }
 
-    /// Whether the identifier of a key of any of its rows has a record, or almost certainly not.
+    /// Whether the identifier of a key of any of its rows has a record there, or almost certainly not.
     pub fn contains(&self, key: &[u8]) -> bool {
         part(key).is_none_or(|part| self.0.contains(&part))
     }
@@ -65,9 +65,9 @@ fn part(key: &[u8]) -> Option<u64> {
 }
 
 /// The first key behind so many rows of a range; `None` when there aren't so many.
-fn enough(rows: &BTreeMap<Vec<u8>, Option<Bytes>>, range: &KeyRange, wanted: usize) -> Option<Vec<u8>> {
-    let rows = rows.range(range.start.clone()..).take_while(|(key, _)| range.contains(key));
-    rows.filter(|(_, value)| value.is_some()).nth(wanted.checked_sub(1)?).map(|(key, _)| behind(key))
+fn enough(rows: &Rows, range: &KeyRange, wanted: usize) -> Option<Vec<u8>> {
+    let mut rows = rows.range(range).filter(|(_, value)| value.is_some());
+    rows.nth(wanted.checked_sub(1)?).map(|(key, _)| behind(&key))
 }
 
 /// The next key behind one.
@@ -77,7 +77,7 @@ fn behind(key: &[u8]) -> Vec<u8> {
 
 /// The rows of the active memtable and of what lies below with keys of a prefix above `after`, rising, at most `limit`.
 pub(crate) fn merged(
-    active: &BTreeMap<Vec<u8>, Option<Bytes>>,
+    active: &Rows,
     below: Option<&Below>,
     prefix: &[u8],
     after: Option<&[u8]>,
@@ -87,10 +87,13 @@ pub(crate) fn merged(
     if let Some(after) = after.filter(|after| *after >= range.start.as_slice()) {
         range.start = behind(after);
     }
-    let in_range = |rows: &BTreeMap<Vec<u8>, Option<Bytes>>, range: &KeyRange| {
-        let rows = rows.range(range.start.clone()..).take_while(|(key, _)| range.contains(key));
-        rows.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+    let in_range = |rows: &Rows, range: &KeyRange| {
+        rows.range(range).map(|(key, value)| (key, value.cloned())).collect::<BTreeMap<_, _>>()
     };
+    if below.is_none() {
+        let rows = active.range(&range).filter_map(|(key, value)| Some((key, value?.clone())));
+        return Ok(rows.take(limit).collect());
+    }
     let mut found = Vec::new();
     while found.len() < limit {
         // A page of the store, and of the memtables what belongs beside it.

@@ -242,12 +242,7 @@ impl ShardHandle {
 
     async fn deliver(&self, call: DeliverCommand, deadline: Instant) -> Result<DeliverReply, Error> {
         self.must_lead()?;
-        match self.propose(Command::Deliver(call), deadline).await? {
-            Outcome::Delivered(through_sequence, stamp) => {
-                Ok(DeliverReply { through_sequence, stamp: stamp.0 })
-            }
-            _ => Err(Error::Invalid("the log answered a delivery with something else")),
-        }
+        self.inbox.propose(call, deadline).await
     }
 
     async fn transfer(&self, to_peer: u64, deadline: Instant) -> Result<DoneReply, Error> {

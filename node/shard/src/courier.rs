@@ -1,8 +1,8 @@
 //! The courier: ships the outbox of a shard that leads here, until it is known to be received.
 //!
 //! It promises nothing itself: it may send twice or not at all, and the inbox makes exactly once of it. Messages of a
-//! stream go in order, one parcel at a time; streams go side by side. What a receiver has is forgotten by a `Trim`
-//! command. A receiver that can't be reached is tried again, more and more seldom, up to once a second.
+//! stream go in order, one parcel at a time; streams go side by side. What a receiver has is forgotten by and by
+//! (`inbox_queue`), and until then skipped. A receiver that can't be reached is tried again, more and more seldom, up to once a second.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,18 +10,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use isthmus_proto::internal::v1::{
-    CallError, CourierMessage, DeliverCommand, DeliverReply, ShardCommand, TrimCommand,
-    shard_command::Command,
-};
+use isthmus_proto::internal::v1::{CallError, CourierMessage, DeliverCommand, DeliverReply};
 use isthmus_raft::{GroupHandle, Role};
 use prost::Message as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, apply::Outcome, machine::Shared, outbox::Parcel};
+use crate::{apply::Outcome, inbox_queue::InboxQueue, machine::Shared, outbox::Parcel};
 
 /// Messages in one parcel.
 const PARCEL_MESSAGES: usize = 1_024;
@@ -50,30 +46,35 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     group: GroupHandle<Outcome>,
     way: Arc<dyn Deliver>,
-    clock: Arc<dyn Clock>,
+    inbox: InboxQueue,
     stop: CancellationToken,
 ) {
     let mut view = group.watch();
     // One parcel of each stream is under way at a time; one that failed rests before the next.
-    let mut under_way: FuturesUnordered<BoxFuture<'_, (u64, bool)>> = FuturesUnordered::new();
+    let mut under_way: FuturesUnordered<BoxFuture<'_, (u64, Option<Shipped>)>> = FuturesUnordered::new();
+    // How far each stream is known to be received.
+    let mut received: BTreeMap<u64, u64> = BTreeMap::new();
     let mut busy = BTreeSet::new();
     let mut pauses: BTreeMap<u64, Duration> = BTreeMap::new();
     loop {
         let leads = view.borrow_and_update().role == Role::Leader;
         let parcels = match leads {
-            true => shared.state.read().streams.parcels(PARCEL_MESSAGES, PARCEL_BYTES, &busy),
+            true => {
+                let next = |to: u64| (!busy.contains(&to)).then(|| received.get(&to).copied().unwrap_or(0));
+                shared.state.read().streams.parcels(PARCEL_MESSAGES, PARCEL_BYTES, next)
+            }
             false => Vec::new(),
         };
         for parcel in parcels {
             let to = parcel.to_shard;
             busy.insert(to);
             let pause = pauses.get(&to).copied();
-            let (shared, group, way, clock) = (&shared, &group, &*way, &*clock);
+            let (shared, way, inbox) = (&shared, &*way, &inbox);
             under_way.push(Box::pin(async move {
                 if let Some(pause) = pause {
                     tokio::time::sleep(pause).await;
                 }
-                (to, ship(shared, group, way, clock, parcel).await)
+                (to, ship(shared, way, inbox, parcel).await)
             }));
         }
         tokio::select! {
@@ -81,7 +82,10 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             Some((to, done)) = under_way.next(), if !under_way.is_empty() => {
                 busy.remove(&to);
-                if done {
+                if let Some(shipped) = &done {
+                    received.insert(to, shipped.through);
+                }
+                if done.is_some_and(|shipped| shipped.taken) {
                     pauses.remove(&to);
                 } else {
                     let pause = pauses.get(&to).map_or(PAUSE, |pause| (*pause * 2).min(PAUSE_MAX));
@@ -94,14 +98,16 @@ pub(crate) async fn run(
     }
 }
 
-/// Ships one parcel and has it forgotten; whether both went well.
-async fn ship(
-    shared: &Shared,
-    group: &GroupHandle<Outcome>,
-    way: &dyn Deliver,
-    clock: &dyn Clock,
-    parcel: Parcel,
-) -> bool {
+/// What a receiver has answered.
+struct Shipped {
+    /// How far it has received the stream.
+    through: u64,
+    /// Whether it took any of the parcel, or had it.
+    taken: bool,
+}
+
+/// Ships one parcel and has forgotten what is received; `None` when there was no answer.
+async fn ship(shared: &Shared, way: &dyn Deliver, inbox: &InboxQueue, parcel: Parcel) -> Option<Shipped> {
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     let mut messages = Vec::with_capacity(parcel.messages.len());
     for bytes in parcel.messages {
@@ -109,7 +115,7 @@ async fn ship(
             Ok(message) => messages.push(message),
             Err(error) => {
                 tracing::error!(shard = shared.shard, %error, "a message in the outbox can't be read");
-                return false;
+                return None;
             }
         }
     }
@@ -124,12 +130,10 @@ async fn ship(
                 error = error.message,
                 "not delivered"
             );
-            return false;
+            return None;
         }
     };
-    let trim = TrimCommand { to_shard: parcel.to_shard, through_sequence: reply.through_sequence };
-    let stamp = clock.now_micros().max(0).cast_unsigned().max(reply.stamp);
-    let command = ShardCommand { stamp, command: Some(Command::Trim(trim)) };
-    let trimmed = group.propose(Bytes::from(command.encode_to_vec()), deadline).await;
-    trimmed.is_ok() && reply.through_sequence >= parcel.first_sequence
+    let through = reply.through_sequence;
+    inbox.forget(parcel.to_shard, reply);
+    Some(Shipped { through, taken: through >= parcel.first_sequence })
 }

@@ -20,6 +20,7 @@ use crate::{
     Clock, Deliver, Error, Keeper, Machine,
     apply::Outcome,
     courier,
+    inbox_queue::InboxQueue,
     ingest_queue::IngestQueue,
     machine::{Shared, blocking},
     retention, tend,
@@ -96,6 +97,7 @@ pub struct ShardHandle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) group: GroupHandle<Outcome>,
     pub(crate) queue: IngestQueue,
+    pub(crate) inbox: InboxQueue,
     pub(crate) keeper: Keeper,
     pub(crate) clock: Arc<dyn Clock>,
     /// Quarantine entries that this replica deleted at the end of their retention, while it led.
@@ -125,11 +127,13 @@ pub async fn open(raft: &RaftNode, open: Open) -> Result<ShardHandle, Error> {
     };
     let group = raft.open_group(OpenGroup { group: shard, peer: PeerId(peer), start, machine }).await?;
     let queue = IngestQueue::start(group.clone(), open.clock.clone(), &tracker, stop.clone());
-    tracker.spawn(courier::run(shared.clone(), group.clone(), open.way, open.clock.clone(), stop.clone()));
+    let inbox = InboxQueue::start(group.clone(), open.clock.clone(), &tracker, stop.clone());
+    tracker.spawn(courier::run(shared.clone(), group.clone(), open.way, inbox.clone(), stop.clone()));
     let handle = ShardHandle {
         shared,
         group,
         queue,
+        inbox,
         keeper: open.keeper,
         clock: open.clock,
         expired: Arc::default(),

@@ -10,9 +10,14 @@ use crate::keys;
 /// Bytes of a part: below the store's limit of 64 KiB.
 const PART_BYTES: usize = 48 << 10;
 
+/// Whether a value is kept as it is.
+pub(crate) fn is_one_row(value: &Bytes) -> bool {
+    value.len() <= PART_BYTES
+}
+
 /// The rows that a value is kept in: itself, or how many parts there are, and those.
 pub(crate) fn split(key: &[u8], value: &Bytes) -> Vec<(Vec<u8>, Bytes)> {
-    if value.len() <= PART_BYTES {
+    if is_one_row(value) {
         return vec![(key.to_vec(), value.clone())];
     }
     let parts = value.len().div_ceil(PART_BYTES);

@@ -49,8 +49,10 @@ pub struct Shared {
     pub lower: RwLock<Lower>,
     /// Facets as they lie in runs.
     pub cache: BaseCache,
-    /// Rung when messages wait in the outbox.
+    /// Rung when messages come into the outbox.
     pub outbox: Notify,
+    /// [`Streams::emitted`](crate::outbox::Streams::emitted) after the last batch.
+    emitted: AtomicU64,
     /// Rung when a sweep is under way, or facts are to be searched.
     pub(crate) tend: Notify,
     /// Rung when facets were noted that matching is to look at again.
@@ -109,6 +111,7 @@ impl Machine {
             lower: RwLock::new(Lower { frozen: None, runs, generation: 0 }),
             cache: BaseCache::new(cache_bytes),
             outbox: Notify::new(),
+            emitted: AtomicU64::new(0),
             tend: Notify::new(),
             touched: Notify::new(),
             waits: Waits::default(),
@@ -159,21 +162,21 @@ impl Shared {
     }
 
     fn publish_load(&self) {
-        let (active, waiting, tend, settled) = {
+        let (active, emitted, tend, settled) = {
             let state = self.state.read();
             let sweeps = !state.meta.sweep.is_done() || state.meta.sweep.wanted == 0;
             let tend = sweeps || !state.searches.is_empty();
             if state.touched.len() > 0 {
                 self.touched.notify_one();
             }
-            (state.active.bytes(), state.streams.waiting(), tend, state.settled)
+            (state.active.bytes(), state.streams.emitted(), tend, state.settled)
         };
         if tend {
             self.tend.notify_one();
         }
         self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
         self.load.active_bytes.store(active, Relaxed);
-        if waiting > 0 {
+        if self.emitted.swap(emitted, Relaxed) != emitted {
             self.outbox.notify_one();
         }
         self.keeper.look();
@@ -411,7 +414,7 @@ impl Freezer {
         if state.applied == shared.durable.load(Relaxed) {
             return None;
         }
-        let frozen = Arc::new(std::mem::take(&mut state.active));
+        let frozen = Arc::new(state.freeze());
         let mut lower = shared.lower.write();
         lower.frozen = Some(frozen.clone());
         shared.load.active_bytes.store(0, Relaxed);

@@ -12,11 +12,11 @@
 //! with what lies below) is folded when somebody asks, which for most facets means one or two events; a facet with
 //! more than [`FOLDED_MAX`] keeps a summary that each further event is added to.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use hashbrown::{HashTable, hash_table::Entry};
 use isthmus_domain::{Error, FacetId, FacetSummary, RecordView, Stamp, Summary};
+
+use crate::rows::Rows;
 
 /// Key of a deduplication entry: the record's, moved into its facet's slot ([`keys::in_slot`](crate::keys::in_slot)).
 pub type DedupKey = [u8; 16];
@@ -129,10 +129,9 @@ pub struct Memtable {
     /// Numbers of events, by deduplication key.
     dedup: HashTable<u32>,
     records: Records,
-    /// Control rows that were put (`Some`) or deleted (`None`).
-    pub rows: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// Control rows.
+    pub rows: Rows,
     kept_bytes: usize,
-    row_bytes: usize,
 }
 
 /// No event.
@@ -141,8 +140,6 @@ const NONE: u32 = u32::MAX;
 pub const FOLDED_MAX: u32 = 16;
 /// Bytes of the first chunk and of the largest: each is twice the one before.
 const CHUNK_BYTES: [usize; 2] = [16 << 10, 256 << 10];
-/// What the map costs for a control row besides its content: measured roughly.
-const ROW_OVERHEAD_BYTES: usize = 120;
 
 /// Keys and facet ids are keyed hashes: all but their slot is uniform, and nobody can choose it.
 fn spread(id: &[u8; 16]) -> u64 {
@@ -225,17 +222,11 @@ impl Memtable {
         Ok(())
     }
 
-    /// Puts or deletes a control row.
-    pub fn set_row(&mut self, key: Vec<u8>, value: Option<Bytes>) {
-        self.row_bytes += key.len() + value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES;
-        self.rows.insert(key, value);
-    }
-
     /// Bytes of memory it takes: of all but the control rows what was allocated.
     pub fn bytes(&self) -> u64 {
         let tables = self.facets.allocation_size() + self.dedup.allocation_size();
         let events = self.events.capacity() * size_of::<EventRow>();
-        (tables + events + self.records.bytes + self.kept_bytes + self.row_bytes) as u64
+        (tables + events + self.records.bytes + self.kept_bytes + self.rows.bytes()) as u64
     }
 
     /// Whether it holds nothing.

@@ -104,7 +104,7 @@ pub struct State {
     pub roots: Roots,
     /// What identifiers of this shard have told each other within the command under way.
     pub local: VecDeque<IdentityMessage>,
-    /// Who has a record.
+    /// Whose record lies below the active memtable.
     pub(crate) linked: Linked,
     /// Identifiers among whose events facts are searched, with the search's number.
     pub searches: BTreeMap<FacetId, u64>,
@@ -161,7 +161,7 @@ impl State {
     /// A control row that the batch named beforehand.
     pub(crate) fn row(&self, key: &[u8]) -> Option<Bytes> {
         match self.active.rows.get(key) {
-            Some(row) => row.clone(),
+            Some(row) => row.cloned(),
             None => self.fetched.rows.get(key).cloned(),
         }
     }
@@ -187,7 +187,7 @@ impl State {
 
     fn plain_row(&self, key: &[u8], below: Option<&Below>) -> Result<Option<Bytes>, Broken> {
         if let Some(row) = self.active.rows.get(key) {
-            return Ok(row.clone());
+            return Ok(row.cloned());
         }
         if let Some(row) = self.fetched.identities.get(key) {
             return Ok(row.clone());
@@ -235,7 +235,7 @@ impl State {
 
     /// Which of these rows may lie below the active memtable. Sorted, each once.
     pub(crate) fn identities_below(&self, mut keys: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-        keys.retain(|key| !self.active.rows.contains_key(key) && self.may_lie_below(key));
+        keys.retain(|key| self.may_lie_below(key) && self.active.rows.get(key).is_none());
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -252,6 +252,15 @@ impl State {
         }
     }
 
+    /// Takes the active memtable away, to be written out.
+    pub(crate) fn freeze(&mut self) -> Memtable {
+        let frozen = std::mem::take(&mut self.active);
+        for facet in frozen.rows.facets_in(keys::table::RECORD) {
+            self.linked.insert(&isthmus_identity::keys::record(&facet));
+        }
+        frozen
+    }
+
     /// Takes note of a change of a row that others look at from outside.
     pub(crate) fn note(&mut self, key: &[u8], value: Option<&Bytes>) {
         if self.touched.is_on()
@@ -261,7 +270,6 @@ impl State {
             self.touched.add(facet);
         }
         match key.first() {
-            Some(&keys::table::RECORD) => self.linked.insert(key),
             Some(&keys::table::LINK_ROW) => {
                 let row = value.and_then(|value| StoredRow::read(value).ok());
                 if row.is_some_and(|row| row.is_settled()) {
@@ -396,7 +404,7 @@ pub(crate) fn read_rows(
     let mut rows = BTreeMap::new();
     for key in keys {
         let row = match lower.frozen.as_ref().and_then(|frozen| frozen.rows.get(&key)) {
-            Some(row) => row.clone(),
+            Some(row) => row.cloned(),
             None => storage.get(store, &key).map_err(broken)?,
         };
         if let Some(row) = row {

@@ -37,11 +37,13 @@ const SUMMARY_BYTES: usize = 96;
 /// # Errors
 /// A row that doesn't fit its table: a fault of the program, for people.
 pub fn write_out(frozen: &Memtable, meta: GroupMeta) -> Result<WriteOut, String> {
-    let rows = frozen.rows.iter().map(|(key, value)| ControlWrite { key: key.clone(), value: value.clone() });
+    let rows = frozen.rows.iter().map(|(key, value)| ControlWrite { key, value: value.cloned() });
+    let mut rows: Vec<ControlWrite> = rows.collect();
+    rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let (events, facets) = events_and_facets(frozen)?;
     Ok(WriteOut {
         meta,
-        rows: rows.collect(),
+        rows,
         tables: vec![
             TableRows { table: EVENTS, rows: Rows::Columnar(events) },
             TableRows { table: FACETS, rows: Rows::Columnar(facets) },

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use common::{Replica, item, map};
 use isthmus_domain::{ShardMap, SlotRange};
-use isthmus_proto::internal::v1::{CourierMessage, DeliverCommand, TrimCommand, shard_command::Command};
+use isthmus_proto::internal::v1::{
+    CourierMessage, DeliverCommand, ExchangeCommand, TrimCommand, shard_command::Command,
+};
 use isthmus_shard::{apply::Outcome, keys};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -109,8 +111,7 @@ impl Cluster {
     }
 
     fn ship(&mut self, from: usize) {
-        let parcels =
-            self.shards[from].shared().state.read().streams.parcels(4, 1 << 20, &Default::default());
+        let parcels = self.shards[from].shared().state.read().streams.parcels(4, 1 << 20, |_| Some(0));
         for parcel in parcels {
             let messages =
                 parcel.messages.into_iter().map(|bytes| CourierMessage::decode(bytes).unwrap()).collect();
@@ -133,11 +134,13 @@ impl Cluster {
             self.network.remove(n);
         }
         let from = command.from_shard;
-        let outcome = self.shards[to].propose(Command::Deliver(command)).await;
-        let Outcome::Delivered(through_sequence, _) = outcome else { panic!("{outcome:?}") };
+        let exchange = ExchangeCommand { parcels: vec![command], trims: vec![] };
+        let outcome = self.shards[to].propose(Command::Exchange(exchange)).await;
+        let Outcome::Exchanged(received, _) = outcome else { panic!("{outcome:?}") };
         if !lost {
-            let trim = TrimCommand { to_shard: to as u64 + 1, through_sequence };
-            self.shards[from as usize - 1].propose(Command::Trim(trim)).await;
+            let trim = TrimCommand { to_shard: to as u64 + 1, through_sequence: received[0] };
+            let exchange = ExchangeCommand { parcels: vec![], trims: vec![trim] };
+            self.shards[from as usize - 1].propose(Command::Exchange(exchange)).await;
         }
     }
 
@@ -181,7 +184,7 @@ fn rows(replica: &Replica, table: u8) -> Vec<(Vec<u8>, Bytes)> {
     let mut all: std::collections::BTreeMap<Vec<u8>, Option<Bytes>> =
         replica.stored_rows(table).into_iter().map(|(key, value)| (key, Some(value))).collect();
     let active = state.active.rows.iter().filter(|(key, _)| key[0] == table);
-    all.extend(active.map(|(key, value)| (key.clone(), value.clone())));
+    all.extend(active.map(|(key, value)| (key, value.cloned())));
     all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 

@@ -96,7 +96,7 @@ impl Cluster {
     /// Ships the next parcel that a shard has for each, and has it forgotten; whether there was any.
     async fn ship(&mut self, from: usize, faults: Faults<'_>) -> bool {
         let shared = self.shards[from].shared();
-        let parcels = shared.state.read().streams.parcels(self.parcel, 256 << 10, &BTreeSet::new());
+        let parcels = shared.state.read().streams.parcels(self.parcel, 256 << 10, |_| Some(0));
         drop(shared);
         let any = !parcels.is_empty();
         for parcel in parcels {
@@ -195,7 +195,8 @@ fn link_rows(replica: &Replica) -> Vec<isthmus_domain::identity::RowKey> {
     let stored = replica.stored_rows(keys::table::LINK_ROW).into_iter().map(|(key, _)| key);
     let shared = replica.shared();
     let state = shared.state.read();
-    let active = state.active.rows.keys().filter(|key| key[0] == keys::table::LINK_ROW).cloned();
+    let active = state.active.rows.iter().map(|(key, _)| key);
+    let active = active.filter(|key| key[0] == keys::table::LINK_ROW);
     let all: BTreeSet<Vec<u8>> = stored.chain(active).collect();
     all.iter().map(|key| isthmus_identity::keys::link_row_key(key).unwrap()).collect()
 }

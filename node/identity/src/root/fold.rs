@@ -1,6 +1,6 @@
 //! Folding, and what follows from a fold: new lists for homes, and who moves where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use isthmus_domain::FacetId;
 use isthmus_proto::internal::v1::{Continue, Leave, Member, Members, identity_message::Body};
@@ -15,7 +15,7 @@ const STEP_FACTS: usize = 2_000;
 impl<S: Store> Resolver<'_, S> {
     /// Folds what there is to fold, a step of it at least, and tells homes what has changed.
     pub(super) fn refold(&mut self, own: FacetId, root: &mut Root) -> Result<(), Error> {
-        if !root.arriving.is_empty() {
+        if !root.arriving.is_empty() || root.gives_up_to.is_some() {
             return Ok(());
         }
         root.put_agreed()?;
@@ -29,8 +29,12 @@ impl<S: Store> Resolver<'_, S> {
             }
             return Ok(());
         }
-        let touched = self.tell_homes(own, root);
-        root.place(&touched);
+        let mut lists = root.new_lists(own);
+        root.place(&lists);
+        root.tell_who_settles(&mut lists);
+        for (home, list) in lists {
+            self.send(&home, Body::Members(list.members));
+        }
         self.settle(root)
     }
 
@@ -39,44 +43,57 @@ impl<S: Store> Resolver<'_, S> {
         root.fold.set_rules(self.rules.clone());
         self.refold(own, root)
     }
+}
 
-    /// Tells the homes whose lists have changed; gives them back with the epoch of it.
-    fn tell_homes(&mut self, own: FacetId, root: &mut Root) -> BTreeMap<FacetId, u64> {
-        let epoch = root.epoch + 1;
-        let mut homes = BTreeSet::new();
-        let mut leaves: BTreeMap<FacetId, Vec<Leave>> = BTreeMap::new();
-        for (member, home) in root.homes_that_may_be_new() {
-            let (old, since) = root.members.get(&member).copied().unwrap_or((member, 0));
-            if old != home {
-                let leave = Leave { facet: bytes(&member), since, home: bytes(&home), epoch };
-                leaves.entry(old).or_default().push(leave);
-                root.set_member(member, home, epoch);
-                homes.extend([old, home]);
-            }
-        }
-        if homes.is_empty() {
-            return BTreeMap::new();
-        }
-        root.epoch = epoch;
-        root.unwritten.insert(Piece::Head);
-        for home in &homes {
-            root.homes.entry(*home).or_default().0 = epoch;
-            root.unwritten.insert(Piece::Home(*home));
-            let members = root.list(home);
-            let list = Members {
-                epoch,
-                members,
-                leaves: leaves.remove(home).unwrap_or_default(),
-                root: bytes(&own),
-                rules_version: root.fold.rules().version(),
-            };
-            self.send(home, Body::Members(list));
-        }
-        homes.into_iter().map(|home| (home, epoch)).collect()
-    }
+/// A list that a home is to be sent.
+pub(super) struct List {
+    pub(super) members: Members,
+    /// Whether somebody is on it who was not before.
+    pub(super) somebody_comes: bool,
 }
 
 impl Root {
+    /// The lists of the homes where they have changed.
+    fn new_lists(&mut self, own: FacetId) -> BTreeMap<FacetId, List> {
+        let epoch = self.epoch + 1;
+        let mut comes: BTreeMap<FacetId, bool> = BTreeMap::new();
+        let mut leaves: BTreeMap<FacetId, Vec<Leave>> = BTreeMap::new();
+        for (member, home) in self.homes_that_may_be_new() {
+            let (old, since) = self.members.get(&member).copied().unwrap_or((member, 0));
+            if old != home {
+                let leave = Leave { facet: bytes(&member), since, home: bytes(&home), epoch };
+                leaves.entry(old).or_default().push(leave);
+                self.set_member(member, home, epoch);
+                comes.entry(old).or_default();
+                comes.insert(home, true);
+            }
+        }
+        if comes.is_empty() {
+            return BTreeMap::new();
+        }
+        self.epoch = epoch;
+        self.unwritten.insert(Piece::Head);
+        let mut lists = BTreeMap::new();
+        for (home, somebody_comes) in comes {
+            let members = self.list(&home);
+            // One that was never told that it is a home, and is none, never says that it serves anything.
+            if !members.is_empty() || self.homes.contains_key(&home) {
+                self.homes.entry(home).or_default().0 = epoch;
+                self.unwritten.insert(Piece::Home(home));
+            }
+            let members = Members {
+                epoch,
+                members,
+                leaves: leaves.remove(&home).unwrap_or_default(),
+                root: bytes(&own),
+                rules_version: self.fold.rules().version(),
+                settles: vec![],
+            };
+            lists.insert(home, List { members, somebody_comes });
+        }
+        lists
+    }
+
     /// Members with their homes: of all components that may have changed, and of members that another root had.
     fn homes_that_may_be_new(&mut self) -> BTreeMap<FacetId, FacetId> {
         let mut components = self.fold.take_changed().unwrap_or_default();

@@ -20,7 +20,7 @@ use isthmus_proto::internal::v1::{
 use crate::resolver::{bytes, facet, row_key};
 use crate::{Error, Resolver, Store};
 use pend::Pending;
-use pieces::Piece;
+use pieces::{Piece, Pieces};
 
 /// What a root knows.
 pub struct Root {
@@ -49,33 +49,39 @@ pub struct Root {
     unsure: BTreeSet<FacetId>,
     /// Whether a step that goes on is on its way.
     stepping: bool,
+    /// An identifier of another bundle, smaller than this root, whose bundle this one is to be a part of: as soon as the
+    /// message under way has been dealt with, so it is never stored.
+    gives_up_to: Option<FacetId>,
+    /// What is stored, while it is stored as one row.
+    small: Option<Pieces>,
     unwritten: BTreeSet<Piece>,
 }
 
 /// The roots of a shard that are in use. What is in here is stored too, so it may be emptied between commands.
 #[derive(Default)]
 pub struct Roots {
-    known: BTreeMap<FacetId, (u64, Root)>,
+    known: BTreeMap<FacetId, (u64, Box<Root>)>,
     uses: u64,
-    /// Facts in all of them.
-    facts: usize,
+    /// What all of them weigh.
+    weight: usize,
 }
 
-/// Facts of folds that are kept in memory. A fact takes about 600 bytes there.
-const FACTS_KEPT: usize = 20_000;
+/// What may be kept in memory, in facts, of about 600 bytes each: a few hundred bundles that are being put together, or
+/// a large one.
+const WEIGHT_KEPT: usize = 6_000;
 
 impl Roots {
-    fn take(&mut self, own: &FacetId) -> Option<Root> {
+    fn take(&mut self, own: &FacetId) -> Option<Box<Root>> {
         let (_, root) = self.known.remove(own)?;
-        self.facts -= root.weight();
+        self.weight -= root.weight();
         Some(root)
     }
 
-    fn keep(&mut self, own: FacetId, root: Root) {
+    fn keep(&mut self, own: FacetId, root: Box<Root>) {
         self.uses += 1;
-        self.facts += root.weight();
+        self.weight += root.weight();
         self.known.insert(own, (self.uses, root));
-        if self.facts > FACTS_KEPT {
+        if self.weight > WEIGHT_KEPT {
             self.forget_half();
         }
     }
@@ -86,7 +92,7 @@ impl Roots {
         uses.sort_unstable();
         let Some(middle) = uses.get(uses.len() / 2).copied() else { return };
         self.known.retain(|_, (used, _)| *used > middle);
-        self.facts = self.known.values().map(|(_, root)| root.weight()).sum();
+        self.weight = self.known.values().map(|(_, root)| root.weight()).sum();
     }
 
     /// Forgets all: other rows were put in place.
@@ -98,7 +104,7 @@ impl Roots {
 impl Root {
     /// Of a bundle of one.
     fn new(own: FacetId, rules: Arc<IdentityRules>) -> Self {
-        let mut root = Self::empty(Fold::new(rules));
+        let mut root = Self { small: Some(Pieces::new()), ..Self::empty(Fold::new(rules)) };
         root.set_member(own, own, 0);
         root.unwritten.insert(Piece::Head);
         root
@@ -119,6 +125,8 @@ impl Root {
             arriving: BTreeMap::new(),
             unsure: BTreeSet::new(),
             stepping: false,
+            gives_up_to: None,
+            small: None,
             unwritten: BTreeSet::new(),
         }
     }
@@ -128,9 +136,9 @@ impl Root {
         &self.fold
     }
 
-    /// What it takes, in facts.
+    /// What it takes, in facts: even the smallest as much as some of them.
     fn weight(&self) -> usize {
-        4 + self.fold.progress().facts as usize + self.waiting.len() + self.members.len() / 4
+        8 + self.fold.progress().facts as usize + self.waiting.len() + self.members.len() / 4
     }
 
     fn set_member(&mut self, member: FacetId, home: FacetId, since: u64) {
@@ -227,10 +235,16 @@ impl<S: Store> Resolver<'_, S> {
                 let known = root.homes.entry(home).or_default();
                 known.1 = known.1.max(active.epoch);
                 root.unwritten.insert(Piece::Home(home));
+                if active.told {
+                    root.forget_told(&home, active.epoch);
+                }
                 self.settle(&mut root)?;
             }
         }
-        self.keep_root(own, root)
+        match root.gives_up_to.take() {
+            Some(with) => self.give_up(own, root, with),
+            None => self.keep_root(own, root),
+        }
     }
 
     fn root_row(&mut self, own: FacetId, root: &mut Root, row: RootRow) -> Result<(), Error> {
@@ -255,7 +269,8 @@ impl<S: Store> Resolver<'_, S> {
         self.refold(own, root)
     }
 
-    /// Takes a row that is news, and asks its ends to agree.
+    /// Takes a row that is news, and asks its ends to agree. One that is smaller than this root need not be asked: of the
+    /// two roots this is not the smaller one, whatever it answers.
     fn new_row(
         &mut self,
         own: FacetId,
@@ -266,8 +281,12 @@ impl<S: Store> Resolver<'_, S> {
     ) -> Result<(), Error> {
         let has_fact = fact.is_some();
         root.put_row(key, version, fact)?;
-        for end in [key.a, key.b] {
-            if has_fact && !root.members.contains_key(&end) && root.asked.insert(end) {
+        let strangers = [key.a, key.b].into_iter().filter(|end| has_fact && !root.members.contains_key(end));
+        let strangers: Vec<FacetId> = strangers.filter(|end| !root.asked.contains(end)).collect();
+        for end in strangers {
+            if end < own {
+                root.gives_up_to = root.gives_up_to.into_iter().chain([end]).min();
+            } else if root.asked.insert(end) {
                 self.send(&end, Body::Unite(isthmus_proto::internal::v1::Unite { with: bytes(&own) }));
             }
         }

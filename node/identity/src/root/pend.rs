@@ -6,6 +6,7 @@ use isthmus_domain::FacetId;
 use isthmus_domain::identity::RowKey;
 use isthmus_proto::internal::v1::{Settled, identity_message::Body};
 
+use super::fold::List;
 use super::{Piece, Root};
 use crate::resolver::named;
 use crate::{Error, Resolver, Store};
@@ -19,6 +20,8 @@ pub(super) struct Pending {
     pub(super) by: Option<(FacetId, u64)>,
     /// The homes to wait for, with their epochs; `None` until the fold has seen it.
     pub(super) homes: Option<BTreeMap<FacetId, u64>>,
+    /// Whether the one home that it waits for was asked to answer by itself.
+    pub(super) told: bool,
 }
 
 /// What is to be answered.
@@ -32,11 +35,11 @@ pub(super) enum What {
 
 impl Pending {
     pub(super) fn row(key: RowKey, version: u64, by: FacetId, flag_version: u64) -> Self {
-        Self { what: What::Row(key), version, by: Some((by, flag_version)), homes: None }
+        Self { what: What::Row(key), version, by: Some((by, flag_version)), homes: None, told: false }
     }
 
     pub(super) fn flag(facet: FacetId, version: u64) -> Self {
-        Self { what: What::Flag(facet), version, by: None, homes: None }
+        Self { what: What::Flag(facet), version, by: None, homes: None, told: false }
     }
 
     pub(super) fn is_of(&self, other: &Self) -> bool {
@@ -48,13 +51,20 @@ impl Root {
     /// Finds out which homes each pending row or flag has to wait for, now that all is folded. Those that are not in
     /// the fold yet stay as they are.
     ///
-    /// One that waits for a home whose list has changed since waits for what that led to as well: a list may come to be
-    /// served because a member has been sent on that never arrived.
-    pub(super) fn place(&mut self, touched: &BTreeMap<FacetId, u64>) {
+    /// That are the homes that somebody comes to, for whoever has come there was let go by the home before; and those of
+    /// a row's ends. One that waits for a home whose list has changed since waits for what that led to as well: a list
+    /// may come to be served because a member has been sent on that never arrived.
+    pub(super) fn place(&mut self, lists: &BTreeMap<FacetId, List>) {
+        let arrivals = lists.iter().filter(|(_, list)| list.somebody_comes);
+        let arrivals: BTreeMap<FacetId, u64> =
+            arrivals.map(|(home, list)| (*home, list.members.epoch)).collect();
         let mut pending = std::mem::take(&mut self.pending);
-        for homes in pending.iter_mut().filter_map(|entry| entry.homes.as_mut()) {
-            if homes.keys().any(|home| touched.contains_key(home)) {
-                homes.extend(touched);
+        for entry in &mut pending {
+            if let Some(homes) = &mut entry.homes
+                && homes.keys().any(|home| lists.contains_key(home))
+            {
+                homes.extend(&arrivals);
+                entry.told = false;
             }
         }
         for entry in pending.iter_mut().filter(|entry| entry.homes.is_none()) {
@@ -79,7 +89,7 @@ impl Root {
                     vec![facet]
                 }
             };
-            let mut homes = touched.clone();
+            let mut homes = arrivals.clone();
             for (home, _) in ends.iter().filter_map(|end| self.members.get(end)) {
                 homes.insert(*home, self.homes.get(home).map_or(0, |(epoch, _)| *epoch));
             }
@@ -88,21 +98,51 @@ impl Root {
         self.pending = pending;
         self.unwritten.insert(Piece::Head);
     }
+
+    /// Has a home answer rows by itself that wait for nothing but the list that it is about to be sent.
+    pub(super) fn tell_who_settles(&mut self, lists: &mut BTreeMap<FacetId, List>) {
+        for entry in self.pending.iter_mut().filter(|entry| !entry.told) {
+            let (What::Row(key), Some(homes)) = (entry.what, &entry.homes) else { continue };
+            let mut open = homes.iter().filter(|(home, epoch)| !serves(&self.homes, home, **epoch));
+            if let (Some((home, epoch)), None) = (open.next(), open.next())
+                && let Some(list) = lists.get_mut(home).filter(|list| list.members.epoch == *epoch)
+            {
+                list.members.settles.push(named(&key, entry.version));
+                entry.told = true;
+            }
+        }
+    }
+
+    /// Forgets what a home has answered by itself, now that it serves the list of an epoch.
+    pub(super) fn forget_told(&mut self, home: &FacetId, epoch: u64) {
+        let homes = &self.homes;
+        self.pending.retain(|entry| {
+            let waits_for = entry.homes.as_ref().filter(|_| entry.told);
+            !waits_for.is_some_and(|waits_for| {
+                waits_for.get(home) == Some(&epoch)
+                    && waits_for.iter().all(|(home, epoch)| serves(homes, home, *epoch))
+            })
+        });
+        self.unwritten.insert(Piece::Head);
+    }
+}
+
+/// Whether a home is known to serve an epoch.
+fn serves(homes: &BTreeMap<FacetId, (u64, u64)>, home: &FacetId, epoch: u64) -> bool {
+    homes.get(home).map_or(0, |known| known.1) >= epoch
 }
 
 impl<S: Store> Resolver<'_, S> {
     /// Answers what is in force.
     pub(super) fn settle(&mut self, root: &mut Root) -> Result<(), Error> {
-        let serves = |home: &FacetId, epoch: u64| root.homes.get(home).map_or(0, |known| known.1) >= epoch;
-        let settled: Vec<Pending> = root
-            .pending
-            .extract_if(.., |entry| {
-                entry
-                    .homes
-                    .as_ref()
-                    .is_some_and(|homes| homes.iter().all(|(home, epoch)| serves(home, *epoch)))
-            })
-            .collect();
+        let settled: Vec<Pending> =
+            root.pending
+                .extract_if(.., |entry| {
+                    entry.homes.as_ref().is_some_and(|waits| {
+                        waits.iter().all(|(home, epoch)| serves(&root.homes, home, *epoch))
+                    })
+                })
+                .collect();
         if settled.is_empty() {
             return Ok(());
         }

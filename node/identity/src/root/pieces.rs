@@ -8,18 +8,24 @@
 //! | `3`, facet | a home: its list's epoch, and the one that it serves |
 //! | `4`, row | a row of which an end has not agreed: its version, its fact |
 //! | `5`, facet | a flag: its version, whether it is raised |
+//! | `6` | all of a small root: its pieces, by key |
+//!
+//! Most bundles are of two or three identifiers, and stay so. Such a root is one row, until it has too many pieces or is
+//! too large for that; from then on, and if an earlier version has stored it, each piece is a row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use isthmus_domain::FacetId;
 use isthmus_domain::identity::{Fold, IdentityRules, RowKey};
-use isthmus_proto::internal::v1::LinkVersion;
+use isthmus_proto::internal::v1::{LinkVersion, Piece as WirePiece};
 use prost::Message;
 
 use super::Root;
 use super::pend::{Pending, What};
 use crate::resolver::{bytes, facet, link_key, named, row_key};
+use crate::stored::SmallRoot;
 use crate::{Error, Resolver, Store, keys};
 
 /// Names a piece that is the root's own.
@@ -34,6 +40,14 @@ pub(super) enum Piece {
 
 /// The first byte of the pieces of the fold.
 pub(super) const FOLD: u8 = 1;
+/// The key of all pieces of a small root.
+const SMALL: &[u8] = &[6];
+/// The most pieces of a small root, and their bytes.
+const SMALL_PIECES: usize = 24;
+const SMALL_BYTES: usize = 4 << 10;
+
+/// The pieces of a root, by key.
+pub(super) type Pieces = BTreeMap<Vec<u8>, Bytes>;
 
 impl Piece {
     pub(super) fn to_bytes(self) -> Vec<u8> {
@@ -92,6 +106,8 @@ pub(super) struct StoredPending {
     placed: bool,
     #[prost(message, repeated, tag = "7")]
     homes: Vec<AtHome>,
+    #[prost(bool, tag = "8")]
+    told: bool,
 }
 
 /// A facet and an epoch or a version of it.
@@ -164,7 +180,42 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Result<Read, Error> {
     })
 }
 
+/// A piece that was put or is gone.
+type Change = (Vec<u8>, Option<Bytes>);
+
+/// Applies changes.
+pub(super) fn change(pieces: &mut Pieces, changes: Vec<Change>) {
+    for (piece, value) in changes {
+        match value {
+            Some(value) => _ = pieces.insert(piece, value),
+            None => _ = pieces.remove(&piece),
+        }
+    }
+}
+
+/// Adds what a row holds: a piece, or all of them.
+pub(super) fn add_row(pieces: &mut Pieces, key: &[u8], value: Bytes) -> Result<(), Error> {
+    if key != SMALL {
+        pieces.insert(key.to_vec(), value);
+        return Ok(());
+    }
+    let small = SmallRoot::decode(value).map_err(|_| Error::Damaged("a small root"))?;
+    pieces.extend(small.pieces.into_iter().map(|piece| (piece.key.to_vec(), piece.value)));
+    Ok(())
+}
+
 impl Root {
+    /// What has changed since the last call.
+    pub(super) fn take_writes(&mut self) -> Vec<Change> {
+        let of_fold = self.fold.take_writes().into_iter();
+        let of_fold = of_fold.map(|write| ([&[FOLD][..], &write.key].concat(), write.value.map(Bytes::from)));
+        let mut changes: Vec<Change> = of_fold.collect();
+        for piece in std::mem::take(&mut self.unwritten) {
+            changes.push((piece.to_bytes(), self.piece(piece)));
+        }
+        changes
+    }
+
     fn piece(&self, piece: Piece) -> Option<Bytes> {
         let encoded = match piece {
             Piece::Head => self.head().encode_to_vec(),
@@ -203,6 +254,7 @@ impl Root {
                 by: entry.by.map(|(by, _)| bytes(&by)).unwrap_or_default(),
                 by_flag_version: entry.by.map_or(0, |(_, version)| version),
                 placed: entry.homes.is_some(),
+                told: entry.told,
                 homes: homes
                     .map(|(home, epoch)| AtHome { facet: bytes(home), number: *epoch, active: 0 })
                     .collect(),
@@ -256,7 +308,7 @@ impl Root {
             let homes: Result<_, Error> =
                 entry.homes.iter().map(|home| Ok((facet(&home.facet)?, home.number))).collect();
             let homes = if entry.placed { Some(homes?) } else { None };
-            self.pending.push(Pending { what, version: entry.version, by, homes });
+            self.pending.push(Pending { what, version: entry.version, by, homes, told: entry.told });
         }
         for awaited in head.awaited {
             let rows: Result<_, Error> =
@@ -281,7 +333,7 @@ impl Root {
     }
 
     /// From its stored pieces.
-    fn restore(rules: Arc<IdentityRules>, rows: &[(Vec<u8>, Bytes)]) -> Result<Self, Error> {
+    fn restore(rules: Arc<IdentityRules>, rows: &Pieces) -> Result<Self, Error> {
         let of_fold = rows.iter().filter(|(key, _)| key.first() == Some(&FOLD));
         let fold = of_fold.map(|(key, value)| (&key[1..], value.as_ref()));
         let mut root = Self::empty(Fold::restore(rules, fold)?);
@@ -305,7 +357,7 @@ impl Root {
 impl<S: Store> Resolver<'_, S> {
     /// The root that an identifier is: from memory, from its rows, or a new one. To be given back by
     /// [`Self::keep_root`].
-    pub(crate) fn root(&mut self, own: FacetId) -> Result<Root, Error> {
+    pub(crate) fn root(&mut self, own: FacetId) -> Result<Box<Root>, Error> {
         if let Some(mut root) = self.roots.take(&own) {
             if root.fold.rules().version() != self.rules.version() {
                 root.fold.set_rules(self.rules.clone());
@@ -313,12 +365,12 @@ impl<S: Store> Resolver<'_, S> {
             return Ok(root);
         }
         match self.stored_root(&own)? {
-            Some(root) => Ok(root),
+            Some(root) => Ok(Box::new(root)),
             None => {
                 let mut record = self.record(&own)?;
                 record.is_root = true;
                 self.save(&own, &record)?;
-                Ok(Root::new(own, self.rules.clone()))
+                Ok(Box::new(Root::new(own, self.rules.clone())))
             }
         }
     }
@@ -333,22 +385,42 @@ impl<S: Store> Resolver<'_, S> {
         }
         let prefix = keys::root(own, &[]);
         let rows = self.store.scan(&prefix, None, usize::MAX)?;
-        let rows: Vec<_> =
-            rows.into_iter().map(|(key, value)| (key[prefix.len()..].to_vec(), value)).collect();
-        Root::restore(self.rules.clone(), &rows).map(Some)
+        let is_small = rows.iter().any(|(key, _)| &key[prefix.len()..] == SMALL);
+        let mut pieces = Pieces::new();
+        for (key, value) in rows {
+            add_row(&mut pieces, &key[prefix.len()..], value)?;
+        }
+        let mut root = Root::restore(self.rules.clone(), &pieces)?;
+        root.small = is_small.then_some(pieces);
+        Ok(Some(root))
     }
 
     /// Stores what has changed, and keeps the root for the next command.
-    pub(crate) fn keep_root(&mut self, own: FacetId, mut root: Root) -> Result<(), Error> {
-        for write in root.fold.take_writes() {
-            let piece = [&[FOLD][..], &write.key].concat();
-            self.store.put(keys::root(&own, &piece), write.value.map(Bytes::from))?;
-        }
-        for piece in std::mem::take(&mut root.unwritten) {
-            let value = root.piece(piece);
-            self.store.put(keys::root(&own, &piece.to_bytes()), value)?;
-        }
+    pub(crate) fn keep_root(&mut self, own: FacetId, mut root: Box<Root>) -> Result<(), Error> {
+        self.store_root(&own, &mut root)?;
         self.roots.keep(own, root);
         Ok(())
+    }
+
+    /// Stores what has changed.
+    pub(super) fn store_root(&mut self, own: &FacetId, root: &mut Root) -> Result<(), Error> {
+        let changes = root.take_writes();
+        let Some(mut small) = root.small.take() else {
+            return changes
+                .into_iter()
+                .try_for_each(|(piece, value)| self.store.put(keys::root(own, &piece), value));
+        };
+        change(&mut small, changes);
+        let bytes: usize = small.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if small.len() <= SMALL_PIECES && bytes <= SMALL_BYTES {
+            let pieces = small.iter();
+            let pieces =
+                pieces.map(|(key, value)| WirePiece { key: key.clone().into(), value: value.clone() });
+            self.put(keys::root(own, SMALL), &SmallRoot { pieces: pieces.collect() })?;
+            root.small = Some(small);
+            return Ok(());
+        }
+        self.store.put(keys::root(own, SMALL), None)?;
+        small.into_iter().try_for_each(|(key, value)| self.store.put(keys::root(own, &key), Some(value)))
     }
 }

@@ -6,7 +6,7 @@ use isthmus_proto::internal::v1::{
     Continue, Piece as WirePiece, Ship, ToRoot, Unite, identity_message::Body, to_root::Body as RootBody,
 };
 
-use super::pieces::{FOLD, Read, read};
+use super::pieces::{FOLD, Pieces, Read, add_row, change, read};
 use super::{Piece, Root};
 use crate::resolver::{bytes, facet};
 use crate::{Error, Resolver, Store, keys};
@@ -17,7 +17,7 @@ const PART_ROWS: usize = 256;
 impl<S: Store> Resolver<'_, S> {
     /// The bundle of `with` and the receiver's are to be one.
     pub(crate) fn unite(&mut self, own: FacetId, with: FacetId) -> Result<(), Error> {
-        let mut record = self.record(&own)?;
+        let record = self.record(&own)?;
         if let Some(parent) = record.parent() {
             self.send(&parent, Body::Unite(Unite { with: bytes(&with) }));
             return Ok(());
@@ -27,13 +27,7 @@ impl<S: Store> Resolver<'_, S> {
         }
         if with < own {
             let root = self.root(own)?;
-            // All of it is stored: the parts are cut from the rows.
-            self.keep_root(own, root)?;
-            self.roots.take(&own);
-            record = self.record(&own)?;
-            record.parent = bytes(&with);
-            self.save(&own, &record)?;
-            self.ship(own)
+            self.give_up(own, root, with)
         } else {
             let root = self.root(own)?;
             self.keep_root(own, root)?;
@@ -58,6 +52,34 @@ impl<S: Store> Resolver<'_, S> {
         self.keep_root(own, root)
     }
 
+    /// Ships what a root knows to one that is smaller, which is its parent from now on.
+    pub(super) fn give_up(&mut self, own: FacetId, mut root: Box<Root>, with: FacetId) -> Result<(), Error> {
+        let prefix = keys::root(&own, &[]);
+        let stored = self.store.scan(&prefix, None, PART_ROWS + 1)?;
+        if stored.len() > PART_ROWS {
+            // The parts are cut from the rows, so all of it is stored.
+            self.store_root(&own, &mut root)?;
+            let mut record = self.record(&own)?;
+            record.parent = bytes(&with);
+            self.save(&own, &record)?;
+            return self.ship(own);
+        }
+        let mut pieces = Pieces::new();
+        for (key, value) in stored {
+            add_row(&mut pieces, &key[prefix.len()..], value)?;
+            self.store.put(key, None)?;
+        }
+        change(&mut pieces, root.take_writes());
+        let mut record = self.record(&own)?;
+        record.parent = bytes(&with);
+        record.is_root = false;
+        record.shipped += 1;
+        let pieces = pieces.into_iter().map(|(key, value)| WirePiece { key: key.into(), value });
+        let ship = Ship { from: bytes(&own), pieces: pieces.collect(), parts: record.shipped };
+        self.send(&with, Body::ToRoot(ToRoot { body: Some(RootBody::Ship(ship)) }));
+        self.save(&own, &record)
+    }
+
     /// Ships the next part of what a root knew, and forgets it.
     fn ship(&mut self, own: FacetId) -> Result<(), Error> {
         let mut record = self.record(&own)?;
@@ -67,11 +89,12 @@ impl<S: Store> Resolver<'_, S> {
         let more = rows.len() > PART_ROWS;
         rows.truncate(PART_ROWS);
         record.shipped += 1;
-        let mut pieces = Vec::with_capacity(rows.len());
+        let mut pieces = Pieces::new();
         for (key, value) in rows {
-            pieces.push(WirePiece { key: key[prefix.len()..].to_vec().into(), value });
+            add_row(&mut pieces, &key[prefix.len()..], value)?;
             self.store.put(key, None)?;
         }
+        let pieces = pieces.into_iter().map(|(key, value)| WirePiece { key: key.into(), value }).collect();
         record.is_root = more;
         let parts = if more { 0 } else { record.shipped };
         let ship = Ship { from: bytes(&own), pieces, parts };

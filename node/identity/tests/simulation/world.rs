@@ -24,16 +24,28 @@ pub struct World {
     pub owner: BTreeMap<FacetId, usize>,
     pub streams: BTreeMap<(usize, usize), VecDeque<IdentityMessage>>,
     pub messages: usize,
+    pub looks: Looks,
     stamp: u64,
+}
+
+/// How often rows were looked at and changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looks {
+    pub gets: usize,
+    pub scans: usize,
+    pub puts: usize,
+    pub deletes: usize,
 }
 
 pub struct View<'a> {
     rows: &'a mut BTreeMap<Vec<u8>, Bytes>,
+    looks: &'a mut Looks,
     out: Vec<(IdentityMessage, bool)>,
 }
 
 impl Store for View<'_> {
     fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.looks.gets += 1;
         Ok(self.rows.get(key).cloned())
     }
 
@@ -43,6 +55,7 @@ impl Store for View<'_> {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
+        self.looks.scans += 1;
         let from = after.unwrap_or(prefix).to_vec();
         let rows =
             self.rows.range(from..).filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after));
@@ -52,8 +65,14 @@ impl Store for View<'_> {
 
     fn put(&mut self, key: Vec<u8>, value: Option<Bytes>) -> Result<(), Error> {
         match value {
-            Some(value) => _ = self.rows.insert(key, value),
-            None => _ = self.rows.remove(&key),
+            Some(value) => {
+                self.looks.puts += 1;
+                self.rows.insert(key, value);
+            }
+            None => {
+                self.looks.deletes += 1;
+                self.rows.remove(&key);
+            }
         }
         Ok(())
     }
@@ -75,6 +94,7 @@ impl World {
             owner: BTreeMap::new(),
             streams: BTreeMap::new(),
             messages: 0,
+            looks: Looks::default(),
             stamp: 0,
         }
     }
@@ -104,7 +124,7 @@ impl World {
     ) -> T {
         self.stamp += 1;
         let at = &mut self.shards[shard];
-        let mut view = View { rows: &mut at.rows, out: Vec::new() };
+        let mut view = View { rows: &mut at.rows, looks: &mut self.looks, out: Vec::new() };
         let mut resolver = Resolver::new(&mut view, &mut at.roots, &at.rules, &at.sources, self.stamp);
         let done = work(&mut resolver).unwrap();
         for (message, later) in view.out {

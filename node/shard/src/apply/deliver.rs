@@ -1,11 +1,11 @@
-//! `Deliver`: messages from another shard, each exactly once and in the order of its stream.
+//! `Exchange` and `Deliver`: messages from other shards, each exactly once and in the order of its stream.
 //!
 //! A message is never refused for its slot: what this shard doesn't own is sent on, in the same apply, to the shard
 //! that owns it by the map in force here. Maps differ for a while when slots move, so a message may travel more than
 //! once; since every shard's map grows newer only, it arrives.
 
 use isthmus_domain::{Slot, Stamp};
-use isthmus_proto::internal::v1::{CourierMessage, DeliverCommand, courier_message::Body};
+use isthmus_proto::internal::v1::{CourierMessage, DeliverCommand, ExchangeCommand, courier_message::Body};
 use isthmus_raft::Broken;
 
 use super::{Outcome, identity};
@@ -20,10 +20,31 @@ pub(super) fn needs(deliver: &DeliverCommand, needs: &mut Needs) {
     }
 }
 
-/// Takes the messages that come next in their stream; those taken before change nothing, those after a gap wait.
+/// Takes one parcel: a command of earlier versions.
 pub(super) fn apply(state: &mut State, stamp: u64, deliver: DeliverCommand) -> Result<Outcome, Broken> {
-    let brought = deliver.messages.iter().map(|message| message.stamp).max().unwrap_or(0);
-    let stamp = state.next_stamp(stamp, Stamp(brought));
+    let stamp = state.next_stamp(stamp, brought([&deliver]));
+    Ok(Outcome::Delivered(receive(state, stamp, deliver)?, stamp))
+}
+
+/// Forgets what others have received, and takes what they have sent, parcel by parcel.
+pub(super) fn exchange(state: &mut State, stamp: u64, exchange: ExchangeCommand) -> Result<Outcome, Broken> {
+    let stamp = state.next_stamp(stamp, brought(&exchange.parcels));
+    for trim in &exchange.trims {
+        state.streams.trim(trim.to_shard, trim.through_sequence, &mut state.active, &mut state.meta.hash);
+    }
+    let received = exchange.parcels.into_iter().map(|parcel| receive(state, stamp, parcel));
+    Ok(Outcome::Exchanged(received.collect::<Result<_, _>>()?, stamp))
+}
+
+/// The largest stamp that messages bring.
+fn brought<'a>(parcels: impl IntoIterator<Item = &'a DeliverCommand>) -> Stamp {
+    let messages = parcels.into_iter().flat_map(|parcel| &parcel.messages);
+    Stamp(messages.map(|message| message.stamp).max().unwrap_or(0))
+}
+
+/// Takes the messages that come next in their stream; those taken before change nothing, those after a gap wait. How
+/// far the stream has been received then.
+fn receive(state: &mut State, stamp: Stamp, deliver: DeliverCommand) -> Result<u64, Broken> {
     let from = deliver.from_shard;
     let mut through = state.streams.received(from);
     let start = through;
@@ -42,7 +63,7 @@ pub(super) fn apply(state: &mut State, stamp: u64, deliver: DeliverCommand) -> R
     if through != start {
         state.streams.set_received(from, through, &mut state.active, &mut state.meta.hash);
     }
-    Ok(Outcome::Delivered(through, stamp))
+    Ok(through)
 }
 
 /// Hands a message to its slot: here if this shard owns it, else by the outbox.

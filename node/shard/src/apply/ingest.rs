@@ -86,7 +86,7 @@ impl Item {
                     for link in view.links() {
                         let source_and_kind = isthmus_identity::source_and_kind(view.source, link.kind);
                         let row = RowKey { a: *facet, b: link.facet, source_and_kind };
-                        needs.rows.push(isthmus_identity::keys::link_row(&row));
+                        needs.identities.push(isthmus_identity::keys::link_row(&row));
                     }
                 }
             }

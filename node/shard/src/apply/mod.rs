@@ -36,6 +36,8 @@ pub enum Decoded {
     Deliver(u64, isthmus_proto::internal::v1::DeliverCommand),
     /// Forget messages.
     Trim(u64, isthmus_proto::internal::v1::TrimCommand),
+    /// Forget and receive messages, of many streams.
+    Exchange(u64, isthmus_proto::internal::v1::ExchangeCommand),
     /// Bring changed rules to some more identifiers.
     Sweep(u64, isthmus_proto::internal::v1::SweepCommand),
     /// Take facts that were searched.
@@ -63,6 +65,8 @@ pub enum Outcome {
     Delivered(u64, Stamp),
     /// Of `Trim`.
     Trimmed,
+    /// Of `Exchange`: how far each parcel's stream has been received, and the stamp.
+    Exchanged(Vec<u64>, Stamp),
     /// Of `Sweep` and `Found`.
     Tended,
     /// Of `Retract`: taken, at this stamp.
@@ -108,6 +112,7 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         Some(Command::SetConfig(set)) => Decoded::SetConfig(stamp, set),
         Some(Command::Deliver(deliver)) => Decoded::Deliver(stamp, deliver),
         Some(Command::Trim(trim)) => Decoded::Trim(stamp, trim),
+        Some(Command::Exchange(exchange)) => Decoded::Exchange(stamp, exchange),
         Some(Command::Sweep(sweep)) => Decoded::Sweep(stamp, sweep),
         Some(Command::Found(found)) => Decoded::Found(stamp, found),
         Some(Command::Retract(retract)) => Decoded::Retract(stamp, retract),
@@ -129,6 +134,9 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
     match command {
         Decoded::Ingest { items, .. } => items.iter().try_for_each(|item| item.needs(needs))?,
         Decoded::Deliver(_, deliver) => deliver::needs(deliver, needs),
+        Decoded::Exchange(_, exchange) => {
+            exchange.parcels.iter().for_each(|parcel| deliver::needs(parcel, needs));
+        }
         Decoded::ResolveQuarantine(_, verdicts) => needs.rows.extend(verdicts.iter().map(Verdict::key)),
         Decoded::ExpireQuarantine(_, expire) => expire_quarantine::needs(expire, needs),
         Decoded::Matching(_, matching) => matching::needs(matching, needs),
@@ -147,11 +155,18 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
 /// # Errors
 /// A state that contradicts itself: the replica must stop.
 pub fn apply(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
+    let outcome = apply_one(state, command)?;
+    state.streams.note_numbers(&mut state.active, &mut state.meta.hash);
+    Ok(outcome)
+}
+
+fn apply_one(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
     match command {
         Decoded::Ingest { stamp, items } => ingest::apply(state, stamp, items).map(Outcome::Ingested),
         Decoded::SetConfig(stamp, set) => set_config::apply(state, stamp, &set),
         Decoded::Deliver(stamp, deliver) => deliver::apply(state, stamp, deliver),
         Decoded::Trim(stamp, trim) => Ok(trim::apply(state, stamp, &trim)),
+        Decoded::Exchange(stamp, exchange) => deliver::exchange(state, stamp, exchange),
         Decoded::Sweep(stamp, sweep) => identity::sweep(state, stamp, &sweep),
         Decoded::Found(stamp, found) => identity::found(state, stamp, found),
         Decoded::Retract(stamp, retract) => identity::retract(state, stamp, &retract),

@@ -22,15 +22,14 @@ pub(super) fn rows(
     limit: usize,
 ) -> Result<(Rows, Option<Vec<u8>>), Broken> {
     let end = prefix_end(&[table]);
+    let range = KeyRange { start: start.to_vec(), end };
     let first = |memtable: &Memtable| -> Vec<(Vec<u8>, Option<Bytes>)> {
-        let range = memtable.rows.range(start.to_vec()..);
-        let range = range.take_while(|(key, _)| end.as_ref().is_none_or(|end| *key < end)).take(limit + 1);
-        range.map(|(key, value)| (key.clone(), value.clone())).collect()
+        let rows = memtable.rows.range(&range).take(limit + 1);
+        rows.map(|(key, value)| (key, value.cloned())).collect()
     };
     let view = shared.view(|state| (first(&state.active), state.store));
     let (active, store) = view.active;
     let frozen = view.lower.frozen.as_ref().map(|frozen| first(frozen)).unwrap_or_default();
-    let range = KeyRange { start: start.to_vec(), end: end.clone() };
     let page = shared.keeper.storage().scan(store, &range, Order::Ascending, limit + 1).map_err(broken)?;
     // Behind the last row of a part that has more, the others are not known to be complete.
     let mut bound = page.rows.last().filter(|_| page.more).map(|(key, _)| key.to_vec());

@@ -48,9 +48,9 @@ pub(crate) fn count_hash(shared: &Shared) -> Result<StateHash, Broken> {
         for event in frozen.dedup_rows() {
             hash.add(Kind::Event, &event.key, &event.entry.to_bytes());
         }
-        rows.extend(frozen.rows.iter().map(|(key, value)| (key.clone(), value.clone())));
+        rows.extend(frozen.rows.iter().map(|(key, value)| (key, value.cloned())));
     }
-    rows.extend(active_rows);
+    rows.extend(active_rows.iter().map(|(key, value)| (key, value.cloned())));
     for (key, value) in &rows {
         if let Some(value) = value {
             hash.add(Kind::Row, key, value);

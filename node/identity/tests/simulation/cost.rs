@@ -1,0 +1,151 @@
+//! What one merge costs: hops between shards, messages, looks at rows. Each hop is a command in a shard's log.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use isthmus_domain::identity::{IdentityRules, RowKey};
+use isthmus_domain::{FacetId, Identifier, IdentityKey, LinkFact, LinkKind};
+use isthmus_identity::{Served, keys, source_and_kind, stored::SmallRoot, stored::StoredRow};
+use isthmus_proto::internal::v1::identity_message::Body;
+use prost::Message as _;
+
+use crate::world::{Looks, World};
+
+const KEY: IdentityKey = IdentityKey::new([5; 32]);
+
+/// The cost of a merge of two identifiers that nobody has heard of.
+#[derive(Debug, Default)]
+struct Cost {
+    /// Deliveries until the link is known to be in force; those that go the same way at the same time are one.
+    hops: usize,
+    /// The same until nothing is under way any more.
+    hops_in_all: usize,
+    messages: Vec<String>,
+    bytes: usize,
+    looks: Looks,
+    rows: usize,
+    row_bytes: usize,
+}
+
+fn merge(number: usize) -> (bool, Cost) {
+    let identifier = |namespace: &str, value: String| Identifier::from_stored(namespace, &value).unwrap();
+    let (a, b) =
+        (identifier("user_id", format!("u{number}")), identifier("anonymous_id", format!("c{number}")));
+    let (u, c) = (FacetId::of(&KEY, &a), FacetId::of(&KEY, &b));
+    let fact = LinkFact {
+        a,
+        b,
+        timestamp: 1_000,
+        source: "web".into(),
+        message_id: "m".into(),
+        position: 0,
+        kind: LinkKind::Plain,
+    };
+    let row = RowKey { a: u, b: c, source_and_kind: source_and_kind("web", fact.kind) };
+    let mut world = World::new(2, &IdentityRules::default().into());
+    world.owner.extend([(u, 0), (c, 1)]);
+    let mut cost = Cost::default();
+    world.at(0, |resolver| resolver.links(u, [(c, fact)]));
+    loop {
+        let settled = world.shards[0].rows.get(&keys::link_row(&row));
+        if cost.hops == 0 && settled.is_some_and(|row| StoredRow::read(row).unwrap().is_settled()) {
+            cost.hops = cost.hops_in_all;
+        }
+        let full: Vec<((usize, usize), usize)> =
+            world.streams.iter().map(|(key, queue)| (*key, queue.len())).filter(|(_, n)| *n > 0).collect();
+        if full.is_empty() {
+            break;
+        }
+        cost.hops_in_all += 1;
+        for (stream, count) in full {
+            for message in world.streams.get(&stream).map(VecDeque::iter).into_iter().flatten() {
+                cost.messages.push(format!(
+                    "{}>{} {}",
+                    stream.0,
+                    stream.1,
+                    name(message.body.as_ref().unwrap())
+                ));
+                cost.bytes += message.encoded_len();
+            }
+            (0..count).for_each(|_| world.deliver(stream));
+        }
+    }
+    cost.looks = world.looks;
+    for (key, value) in world.shards.iter().flat_map(|shard| &shard.rows) {
+        cost.rows += 1;
+        cost.row_bytes += key.len() + value.len();
+    }
+    (c < u, cost)
+}
+
+fn name(body: &Body) -> String {
+    let whole = match body {
+        Body::ToRoot(up) => format!("{:?}", up.body.as_ref().unwrap()),
+        other => format!("{other:?}"),
+    };
+    whole.split('(').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_merge_of_two_identifiers_takes_so_many_hops() {
+    let mut seen = BTreeMap::new();
+    for number in 0..20 {
+        let (counterpart_is_smaller, cost) = merge(number);
+        seen.entry(counterpart_is_smaller).or_insert(cost);
+    }
+    for (counterpart_is_smaller, cost) in &seen {
+        println!("the counterpart is the root: {counterpart_is_smaller}; {cost:#?}");
+        assert_eq!(cost.hops, 4);
+        assert!(cost.hops_in_all <= 5 && cost.messages.len() <= 6 && cost.rows <= 10);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+/// An earlier version stored each piece of a root as a row, however few there were.
+#[test]
+fn a_root_that_was_stored_piece_by_piece_goes_on() {
+    for number in 0..20 {
+        let [u, c, d] = ["user_id", "anonymous_id", "email"]
+            .map(|namespace| Identifier::from_stored(namespace, &format!("x{number}@example.com")).unwrap());
+        let facets = [&u, &c, &d].map(|id| FacetId::of(&KEY, id));
+        let fact = |b: &Identifier, timestamp: i64| LinkFact {
+            a: u.clone(),
+            b: b.clone(),
+            timestamp,
+            source: "web".into(),
+            message_id: format!("m{timestamp}"),
+            position: 0,
+            kind: LinkKind::Plain,
+        };
+        let mut world = World::new(3, &IdentityRules::default().into());
+        world.owner.extend((0..3).map(|n| (facets[n], n)));
+        let settle = |world: &mut World| {
+            while let Some((stream, _)) = world.streams.iter().find(|(_, queue)| !queue.is_empty()) {
+                world.deliver(*stream);
+            }
+        };
+        world.at(0, |resolver| resolver.links(facets[0], [(facets[1], fact(&c, 1_000))]));
+        settle(&mut world);
+        let mut roots = 0;
+        for shard in &mut world.shards {
+            shard.roots.clear();
+            let is_small = |key: &Vec<u8>| key[0] == keys::table::ROOT && key[19..] == [6];
+            let small: Vec<_> = shard.rows.extract_if(.., |key, _| is_small(key)).collect();
+            for (key, value) in small {
+                roots += 1;
+                let facet = keys::facet(&key).unwrap();
+                for piece in SmallRoot::decode(value).unwrap().pieces {
+                    shard.rows.insert(keys::root(&facet, &piece.key), piece.value);
+                }
+            }
+        }
+        assert_eq!(roots, 1);
+        world.at(0, |resolver| resolver.links(facets[0], [(facets[2], fact(&d, 2_000))]));
+        settle(&mut world);
+        for facet in facets {
+            let record = world.record(facet);
+            assert_eq!(record.home(facet), facets[0]);
+            let served = world.at(0, |resolver| resolver.serve(&facets[0], &facet, record.epoch));
+            assert!(matches!(served, Served::Members(members, _) if members.len() == 3));
+        }
+    }
+}
