@@ -76,6 +76,14 @@ impl Holders {
         }
     }
 
+    /// The newest look, if this handle has not shown it yet.
+    pub fn newest(&mut self) -> Option<Look> {
+        match self.rounds.has_changed() {
+            Ok(true) => Some(self.rounds.borrow_and_update().look.clone()),
+            _ => None,
+        }
+    }
+
     /// The next look that this handle has not shown yet; soon, if there is haste.
     pub async fn next(&mut self, haste: bool) -> Look {
         if haste {
@@ -141,9 +149,11 @@ mod tests {
         rounds.send_replace(round(1));
         assert!(holders.next(false).now_or_never().is_some());
         assert!(holders.next(false).now_or_never().is_none(), "the same look a second time");
+        assert!(holders.newest().is_none());
         assert!((&mut fresh).now_or_never().is_none(), "that look had begun before");
         rounds.send_replace(round(2));
         assert!(fresh.now_or_never().is_some());
+        assert!(holders.newest().is_some() && holders.newest().is_none());
     }
 
     impl Holders {

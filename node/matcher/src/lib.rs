@@ -25,11 +25,14 @@
 //! in its present incarnation, has been brought every profile as it is. Bringing a profile twice changes nothing.
 //!
 //! **What it promises.** With a model in force, a pair at or above its threshold is listed when both profiles have been
-//! compared, whatever nodes failed meanwhile; `MatchingStatus` says when that is so. A pair that either side has grown
-//! out of is dropped again, unless it was decided about: at once, or, where the holder was lost in between, with the
-//! next full pass.
+//! compared, whatever nodes failed meanwhile; `MatchingStatus` says when that is so. A pair that was refused, by a decision
+//! or by a split, is not proposed again, under whatever names its two profiles go by then. A pair that either side has
+//! grown out of is dropped, unless it was decided about.
 //!
-//! **What it leaves out.** All records in blocks are held in memory: about a kilobyte for each shard that holds one.
+//! **What it leaves out.** A holder says only once that a pair is none any more: if its answer is lost, or both sides
+//! change at one moment, the pair stays listed until the next full pass. All records in blocks are held in memory, about a
+//! kilobyte for each shard that holds one, without a bound of its own. A full pass reads every profile, within one call.
+//! A holder tells at most 250 pairs of one record.
 
 pub mod blocks;
 pub mod holders;

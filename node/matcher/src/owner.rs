@@ -38,8 +38,6 @@ const PAGE: u32 = 500;
 const RECORDS: usize = 64;
 /// Profiles that are folded before others find a processor.
 const FOLDS: usize = 32;
-/// How often holders are looked at while there is no rest.
-const LOOK: Duration = Duration::from_secs(1);
 /// How long one step may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a page may take to be compared: holders take turns.
@@ -91,8 +89,6 @@ struct Owner {
     number: u64,
     /// Whether changes were too many to be noted one by one.
     lost: bool,
-    /// When holders were looked at last.
-    looked_at: Instant,
     /// Whether a link may be missing that was decided.
     links_open: Arc<AtomicBool>,
 }
@@ -164,7 +160,6 @@ pub(crate) async fn run(handle: ShardHandle, matching: Matching, held: Arc<Held>
                 term: handle.view().term,
                 number: 0,
                 lost: false,
-                looked_at: Instant::now(),
                 links_open: Arc::new(AtomicBool::new(true)),
             };
             let ended = async {
@@ -372,12 +367,11 @@ impl Owner {
         let longest = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
         *since = begun;
         self.progress.note(|it| it.longest_micros = it.longest_micros.max(longest));
-        // What keeps changing must not keep holders from being looked at.
-        if self.looked_at + LOOK < begun {
-            self.looked_at = begun;
-            return Ok(self.look().await? == self.incarnations);
+        // What keeps changing must not keep holders from being looked at, nor be kept waiting by it.
+        match self.holders.newest() {
+            Some(known) => Ok(self.judge(known).await? == self.incarnations),
+            None => Ok(true),
         }
-        Ok(true)
     }
 
     /// Looks at facets that have changed.
