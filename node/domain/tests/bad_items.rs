@@ -220,8 +220,9 @@ fn rows() -> Vec<(&'static str, Reason, Vec<String>)> {
     ]
 }
 
-/// Reasons of those who know more than the item: a shard's state, a schema.
-const DECIDED_ELSEWHERE: [Reason; 2] = [Reason::MessageIdConflict, Reason::SchemaViolation];
+/// Reasons of those who know more than the item: a shard's state, a schema, the rules for events without one.
+const DECIDED_ELSEWHERE: [Reason; 3] =
+    [Reason::MessageIdConflict, Reason::SchemaViolation, Reason::EventUnknown];
 
 #[test]
 fn every_bad_item_is_refused_for_its_reason_both_ways() {
