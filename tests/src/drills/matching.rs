@@ -56,14 +56,14 @@ impl fmt::Display for Accuracy {
 pub struct Pass {
     /// From the command to its end: reading, learning, comparing all.
     pub took: Duration,
-    /// The pairs from [`LINK_AT`] on.
+    /// The pairs from a probability of 0.9 on.
     pub links: BTreeSet<Pair>,
 }
 
 /// What was seen of people who came later.
 #[derive(Debug)]
 pub struct Live {
-    /// The pairs from [`LINK_AT`] on, when all had come.
+    /// The pairs from a probability of 0.9 on, when all had come.
     pub links: BTreeSet<Pair>,
     /// The longest that a new profile waited until its pairs were kept, in milliseconds.
     pub longest_ms: f64,
