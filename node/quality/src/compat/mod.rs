@@ -9,7 +9,7 @@
 //! is the most common change there is. Read strictly it could refuse something, as a sender may have sent a property of
 //! that name that no schema spoke of. So the promise is about values whose properties are all spoken of. A property is
 //! left open only if no part of the schema says anything of it, by name, by pattern, as one of all others, or in a branch
-//! that may not apply ([`named`]). It has to stay optional; a new pattern for names, and closing the schema to others, are
+//! that may not apply (`named`). It has to stay optional; a new pattern for names, and closing the schema to others, are
 //! judged strictly. Looking forward the same holds of a property that the new version speaks of no more.
 //!
 //! **How.** Both schemas have their references put in place. What is known of a value (*facts*) is a list of schemas
