@@ -1,6 +1,6 @@
 //! The blocks that a shard holds: in memory, where its leader is.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use isthmus_domain::Slot;
@@ -24,6 +24,9 @@ struct Index {
     model: Arc<InForce>,
     incarnation: u64,
     blocks: Blocks<Known>,
+    /// By owner: pairs that are none any more and that it is not known to have dropped, the record of its own first,
+    /// with the term and the number of what it brought when that came to be.
+    untold: BTreeMap<u64, BTreeMap<(RecordId, RecordId), (u64, u64)>>,
 }
 
 /// Pairs of one record that one holder tells, at most: an answer has to fit a message.
@@ -37,6 +40,8 @@ struct Known {
     identifiers: Vec<PairIdentifier>,
     /// When it was brought: the owner's term, and the owner's number in it.
     order: (u64, u64),
+    /// The shard that owns it.
+    owner: u64,
 }
 
 /// The blocks of a shard.
@@ -77,9 +82,17 @@ impl Held {
         if call.model_version != model.version {
             return reply;
         }
-        let mut records = call.records.into_iter().peekable();
+        let CompareCall { records, owner, term: owner_term, kept, complete, .. } = call;
+        let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
-            self.some(model, term, &holds, records.by_ref().take(RECORDS), &mut reply);
+            let some = records.by_ref().take(RECORDS);
+            self.some(model, term, &holds, (owner, owner_term, kept), some, &mut reply);
+        }
+        if complete > 0 {
+            let mut held = self.index.lock();
+            let index = index(&mut held, model, term);
+            index.remove_older(owner, (owner_term, complete), &mut reply.gone);
+            self.note(index);
         }
         reply
     }
@@ -89,12 +102,15 @@ impl Held {
         model: &Arc<InForce>,
         term: u64,
         holds: impl Fn(Slot) -> bool,
+        (owner, owner_term, kept): (u64, u64, u64),
         records: impl Iterator<Item = ComparedRecord>,
         reply: &mut CompareReply,
     ) {
         let mut held = self.index.lock();
         let index = index(&mut held, model, term);
-        let review_at = model.model.plan().config().review_at;
+        if let Some(untold) = index.untold.get_mut(&owner) {
+            untold.retain(|_, (term, number)| *term != owner_term || *number > kept);
+        }
         let holds = |key: BlockKey| slot_of(key).is_some_and(&holds);
         for ComparedRecord { id, placed, identifiers, term, number } in records {
             let Ok(own) = <[u8; 16]>::try_from(id.as_ref()) else { continue };
@@ -105,13 +121,17 @@ impl Held {
             if index.blocks.get(own).is_some_and(|known| known.order > order) {
                 continue;
             }
-            let known = Known { identifiers, order };
-            let gone = match placed {
-                Some(placed) => put(index, model, placed, known, holds, review_at, &mut reply.found),
-                None => index.blocks.remove(own, review_at),
-            };
-            reply.gone.extend(gone.into_iter().map(|other| key(own, other)));
+            let known = Known { identifiers, order, owner };
+            match placed {
+                Some(placed) => index.put(placed, known, holds, &mut reply.found),
+                None => index.remove(own, owner, order),
+            }
+            index.tell_gone(own, owner, order, &mut reply.gone);
         }
+        self.note(index);
+    }
+
+    fn note(&self, index: &Index) {
         *self.status.lock() = Status {
             incarnation: index.incarnation,
             records: index.blocks.len(),
@@ -148,29 +168,73 @@ fn index<'a>(held: &'a mut Option<Index>, model: &Arc<InForce>, term: u64) -> &'
         model: model.clone(),
         incarnation,
         blocks: Blocks::new(model.model.clone()),
+        untold: BTreeMap::new(),
     })
 }
 
-fn put(
-    index: &mut Index,
-    model: &Arc<InForce>,
-    placed: Placed,
-    known: Known,
-    holds: impl Fn(BlockKey) -> bool,
-    review_at: f64,
-    rows: &mut Vec<PairRow>,
-) -> Vec<RecordId> {
-    debug_assert_eq!(index.model.version, model.version);
-    let own = placed.id();
-    let identifiers = known.identifiers.clone();
-    let mut change = index.blocks.put(placed, known, holds, review_at);
-    // Whoever is like so many is like nobody: the surest are told.
-    if change.found.len() > PAIRS_MAX {
-        change.found.sort_by(|a, b| b.pair.bits.total_cmp(&a.pair.bits));
-        change.found.truncate(PAIRS_MAX);
+impl Index {
+    /// Puts a record and tells its pairs.
+    fn put(
+        &mut self,
+        placed: Placed,
+        known: Known,
+        holds: impl Fn(BlockKey) -> bool,
+        rows: &mut Vec<PairRow>,
+    ) {
+        let (own, owner, order) = (placed.id(), known.owner, known.order);
+        let (identifiers, version) = (known.identifiers.clone(), self.model.version);
+        let mut change = self.blocks.put(placed, known, holds, self.model.model.plan().config().review_at);
+        for found in &change.found {
+            let Scored { a, b, .. } = found.pair;
+            for untold in self.untold.values_mut() {
+                untold.remove(&(a, b));
+                untold.remove(&(b, a));
+            }
+        }
+        // Whoever is like so many is like nobody: the surest are told.
+        if change.found.len() > PAIRS_MAX {
+            change.found.sort_by(|a, b| b.pair.bits.total_cmp(&a.pair.bits));
+            change.found.truncate(PAIRS_MAX);
+        }
+        rows.extend(change.found.into_iter().map(|found| row(own, &identifiers, found, version)));
+        let gone = change.gone.into_iter().map(|other| ((own, other), order));
+        self.untold.entry(owner).or_default().extend(gone);
     }
-    rows.extend(change.found.into_iter().map(|found| row(own, &identifiers, found, model.version)));
-    change.gone
+
+    /// Takes a record out.
+    fn remove(&mut self, own: RecordId, owner: u64, order: (u64, u64)) {
+        let gone = self.blocks.remove(own, self.model.model.plan().config().review_at);
+        self.untold.entry(owner).or_default().extend(gone.into_iter().map(|other| ((own, other), order)));
+    }
+
+    /// Takes out what an owner has not brought in this term, now that it has brought everything in it.
+    fn remove_older(&mut self, owner: u64, order: (u64, u64), gone: &mut Vec<PairKey>) {
+        let is_older = |known: &Known| known.owner == owner && known.order.0 < order.0;
+        let older: Vec<RecordId> =
+            self.blocks.iter().filter(|(_, known)| is_older(known)).map(|(id, _)| id).collect();
+        for own in older {
+            self.remove(own, owner, order);
+        }
+        // Also those of which it was told in vain: nobody brings them again.
+        let untold = self.untold.get_mut(&owner).into_iter().flatten();
+        let of_nobody = untold.filter(|((own, _), _)| self.blocks.get(*own).is_none());
+        gone.extend(of_nobody.map(|(pair, since)| told(*pair, since, order)));
+    }
+
+    /// Tells the pairs of a record that are none any more.
+    fn tell_gone(&mut self, own: RecordId, owner: u64, order: (u64, u64), gone: &mut Vec<PairKey>) {
+        let all = || (own, RecordId(0))..=(own, RecordId(u128::MAX));
+        let untold = self.untold.get_mut(&owner).into_iter().flat_map(|untold| untold.range_mut(all()));
+        gone.extend(untold.map(|(pair, since)| told(*pair, since, order)));
+    }
+}
+
+/// A pair that is none any more as it is told. Who leads now can say only of its own term what it has kept.
+fn told((own, other): (RecordId, RecordId), since: &mut (u64, u64), now: (u64, u64)) -> PairKey {
+    if since.0 < now.0 {
+        *since = now;
+    }
+    key(own, other)
 }
 
 fn key(x: RecordId, y: RecordId) -> PairKey {
@@ -213,5 +277,97 @@ const fn level(level: Level) -> &'static str {
         Level::Similar => "similar",
         Level::Swapped => "swapped",
         Level::Different => "different",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use isthmus_matching::{Config, Kind, Prepared, TraitConfig, learn};
+    use isthmus_proto::internal::v1::MatchingDocument;
+
+    use super::*;
+
+    /// A shard's blocks, and the model by which records are placed.
+    struct Setting {
+        held: Held,
+        model: Arc<InForce>,
+    }
+
+    fn prepared(plan: &isthmus_matching::Plan, id: u128, name: &str) -> Prepared {
+        Prepared::new(plan, RecordId(id), [("name", name), ("code", name)])
+    }
+
+    fn setting() -> Setting {
+        let traits = vec![TraitConfig::new("name", Kind::Name), TraitConfig::new("code", Kind::Code)];
+        let plan = Config::of(traits).plan().unwrap();
+        let people: Vec<Prepared> =
+            (0..60).map(|id| prepared(&plan, id, &format!("name{:03}", id / 2))).collect();
+        let model = Arc::new(learn(&plan, &people, NonZeroUsize::MIN).unwrap());
+        let document = MatchingDocument::default();
+        Setting { held: Held::default(), model: Arc::new(InForce { version: 1, document, model }) }
+    }
+
+    impl Setting {
+        /// What the holder tells when an owner brings these, each as (id, name); one without a name is gone.
+        fn bring(&self, call: CompareCall, records: &[(u128, &str)]) -> (usize, Vec<(u128, u128)>) {
+            let record = |(number, (id, name)): (u64, &(u128, &str))| {
+                let placed = match name.is_empty() {
+                    true => Vec::new(),
+                    false => self.model.model.place(prepared(self.model.model.plan(), *id, name)).to_bytes(),
+                };
+                let id = Bytes::copy_from_slice(&id.to_be_bytes());
+                let placed = placed.into();
+                ComparedRecord { id, placed, term: call.term, number, ..ComparedRecord::default() }
+            };
+            // Numbers as the test says: all of a call have those after `kept`.
+            let records = (call.kept + 1..).zip(records).map(record).collect();
+            let call = CompareCall { records, model_version: 1, ..call };
+            let reply = self.held.compare(&self.model, 1, |_| true, call);
+            let id = |bytes: &Bytes| u128::from_be_bytes(bytes.as_ref().try_into().unwrap());
+            (reply.found.len(), reply.gone.iter().map(|key| (id(&key.a), id(&key.b))).collect())
+        }
+    }
+
+    fn call(owner: u64, term: u64, kept: u64) -> CompareCall {
+        CompareCall { owner, term, kept, ..CompareCall::default() }
+    }
+
+    #[test]
+    fn that_a_pair_is_none_any_more_is_told_until_it_is_kept() {
+        let setting = setting();
+        assert_eq!(setting.bring(call(7, 1, 0), &[(1, "name001"), (2, "name001")]), (1, vec![]));
+        assert_eq!(setting.bring(call(7, 1, 2), &[(1, "name020")]), (0, vec![(1, 2)]));
+        assert_eq!(setting.bring(call(7, 1, 2), &[(1, "name020")]), (0, vec![(1, 2)]), "it was not kept");
+        assert_eq!(setting.bring(call(7, 2, 0), &[(1, "name020")]), (0, vec![(1, 2)]), "another leader");
+        assert_eq!(setting.bring(call(7, 2, 1), &[(1, "name020")]).1, [], "which has kept it");
+    }
+
+    #[test]
+    fn a_pair_that_is_found_again_is_not_told_to_be_none() {
+        let setting = setting();
+        setting.bring(call(7, 1, 0), &[(1, "name001"), (2, "name001")]);
+        assert_eq!(setting.bring(call(7, 1, 2), &[(1, "name020")]), (0, vec![(1, 2)]));
+        assert_eq!(
+            setting.bring(call(8, 1, 0), &[(2, "name020")]),
+            (1, vec![]),
+            "the other side has followed"
+        );
+        assert_eq!(setting.bring(call(7, 1, 2), &[(1, "name020")]), (1, vec![]));
+    }
+
+    #[test]
+    fn what_only_an_earlier_leader_brought_goes_when_all_was_brought_anew() {
+        let setting = setting();
+        setting.bring(call(7, 1, 0), &[(1, "name001"), (2, "name001"), (3, "name002")]);
+        setting.bring(call(8, 1, 0), &[(4, "name002")]);
+        setting.bring(call(7, 2, 0), &[(1, "name001")]);
+        let all = CompareCall { complete: 2, ..call(7, 2, 1) };
+        let (found, gone) = setting.bring(all.clone(), &[]);
+        assert_eq!((found, gone), (0, vec![(1, 2), (3, 4)]), "two and three were not brought again");
+        assert_eq!(setting.held.status(&setting.model, 1).records, 2, "one, and what another shard owns");
+        assert_eq!(setting.bring(all, &[]).1, [(1, 2), (3, 4)], "until that is kept");
+        assert_eq!(setting.bring(CompareCall { complete: 4, ..call(7, 2, 3) }, &[]).1, []);
     }
 }

@@ -29,8 +29,11 @@
 //! or by a split, is not proposed again, under whatever names its two profiles go by then. A pair that either side has
 //! grown out of is dropped, unless it was decided about.
 //!
-//! **What it leaves out.** A holder says only once that a pair is none any more: if its answer is lost, or both sides
-//! change at one moment, the pair stays listed until the next full pass. All records in blocks are held in memory, about a
+//! A holder tells again that a pair is none any more until its owner has kept that, and drops what only earlier leaders
+//! of an owner's shard have brought once a later one has brought everything.
+//!
+//! **What it leaves out.** If both sides of a pair change at one moment, and two holders are concerned, it may stay listed
+//! until the next full pass. All records in blocks are held in memory, about a
 //! kilobyte for each shard that holds one, without a bound of its own. A full pass reads every profile, within one call.
 //! A holder tells at most 250 pairs of one record.
 

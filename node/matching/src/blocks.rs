@@ -87,6 +87,11 @@ impl<T> Blocks<T> {
         self.records.get(&id).map(|member| &member.with)
     }
 
+    /// All records, rising, each with what it came with.
+    pub fn iter(&self) -> impl Iterator<Item = (RecordId, &T)> {
+        self.records.iter().map(|(id, member)| (*id, &member.with))
+    }
+
     /// Puts a record into those of its blocks that are held here, in the place of one of the same id, and gives its
     /// pairs from a probability on.
     pub fn put(

@@ -5,27 +5,26 @@
 //!
 //! ```text
 //! put, set_shared, set_rules ──▶ rows in the total order of their facts ──step(n)──▶ components ──▶ take_changed
-//!                                     │                    ▲
-//!                                     └─ older than the head: back to the nearest saved state
+//!                                     │                                     ▲
+//!                                     └─ older than the head, gone, or judged differently: its region again
 //! ```
 //!
 //! A fact younger than all that were folded costs one look at two components. One that is older, or that goes away,
-//! takes the fold back to the nearest saved state in front of it; the facts from there are folded again, as many a
-//! step as the caller allows. The state is saved every [`SAVE_EVERY`] facts, and less often when it is large, so that
-//! saving stays a bounded part of the work: after [`SAVE_SHARE`]-th part as many facts as there are joined
-//! identifiers. Going back costs a look at each of those, once for any number of late facts.
+//! concerns few of the bundle's components: only those, and what their facts lead to, are folded again ([`region`]). So
+//! a fact that comes late costs what its customer has, and not what a bundle has that mistakes may have made of
+//! thousands of customers. Under other rules everything is folded again, as many facts a step as the caller allows.
 //!
 //! Invariants:
 //!
-//! 1. Every row's fact is in `facts`, under its place in the total order, and nothing else is.
-//! 2. All facts up to and including `last`, and no others, are folded into `head`, unless `head` is stale; then they
-//!    are folded into the newest saved state, whose `last` it is.
-//! 3. Every saved state is what folding all facts up to its `last` from nothing gives.
-//! 4. A restored fold is as far as the stored one was: replicas that apply the same commands stay alike across
+//! 1. Every row's fact is in `facts`, under its place in the total order, and at both of its ends; nothing else is.
+//! 2. `head` is what folding gives for some set of facts that differs from those up to `last` only in facts of which an
+//!    end is `dirty`, and in flags of such ends.
+//! 3. A restored fold is as far as the stored one was: replicas that apply the same commands stay alike across
 //!    restarts.
 //!
-//! What it gives is a function of rows, flags and rules alone. How often it went back shows only in which states are
-//! saved.
+//! What it gives is a function of rows, flags and rules alone.
+//!
+//! [`region`]: super::region
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -34,17 +33,12 @@ use std::sync::Arc;
 use super::component::{Component, Member};
 use super::members::{Members, Number};
 use super::partition::Partition;
-use super::pieces::{Flag, Head, PieceKey, RowKey, Saved, StoredRow, Write};
+use super::pieces::{Flag, Head, PieceKey, RowKey, StoredRow, Write};
 use super::rules::IdentityRules;
 use super::verdict::Verdict;
 use crate::error::Error;
 use crate::hash::FacetId;
 use crate::link::{LinkFact, LinkRow};
-
-/// After how many facts the state is saved, at the most often.
-pub const SAVE_EVERY: u64 = 1_000;
-/// A state is saved after at least this part of as many facts as there are joined identifiers.
-pub const SAVE_SHARE: u64 = 8;
 
 /// Whether something that came in changed anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,15 +68,19 @@ pub struct Fold {
     pub(super) members: Members,
     pub(super) rows: BTreeMap<RowKey, StoredRow>,
     pub(super) facts: BTreeMap<Arc<LinkFact>, Ends>,
+    /// The facts at each identifier.
+    pub(super) at: Vec<BTreeMap<Arc<LinkFact>, Ends>>,
     pub(super) flags: BTreeMap<FacetId, Flag>,
-    head: Partition,
+    pub(super) head: Partition,
+    /// Identifiers whose facts or flags are not those that the head was folded from.
+    pub(super) dirty: BTreeSet<Number>,
+    /// Whether somebody is dirty; a restored fold knows only that.
     stale: bool,
     last: Option<Arc<LinkFact>>,
+    /// How many facts there are up to `last`.
     folded: u64,
-    saved: BTreeMap<u64, Saved>,
-    save_every: u64,
     /// Identifiers whose component may have changed since someone took the changes.
-    touched: BTreeSet<Number>,
+    pub(super) touched: BTreeSet<Number>,
     unwritten: BTreeSet<PieceKey>,
 }
 
@@ -94,23 +92,16 @@ impl Fold {
             members: Members::default(),
             rows: BTreeMap::new(),
             facts: BTreeMap::new(),
+            at: Vec::new(),
             flags: BTreeMap::new(),
             head: Partition::default(),
+            dirty: BTreeSet::new(),
             stale: false,
             last: None,
             folded: 0,
-            saved: BTreeMap::new(),
-            save_every: SAVE_EVERY,
             touched: BTreeSet::new(),
             unwritten: BTreeSet::from([PieceKey::Head]),
         }
-    }
-
-    /// The same fold, which from now on saves its state after so many facts instead of [`SAVE_EVERY`].
-    #[must_use]
-    pub fn saving_every(mut self, facts: u64) -> Self {
-        self.save_every = facts.max(1);
-        self
     }
 
     /// The rules under which facts are followed.
@@ -135,8 +126,7 @@ impl Fold {
             }
             None => {
                 if let Some(fact) = &before {
-                    self.go_back_before(fact);
-                    self.facts.remove(fact);
+                    self.take_out(fact);
                 }
                 StoredRow { version: row.version(), fact: None, withdrawn: before.or(withdrawn) }
             }
@@ -154,12 +144,14 @@ impl Fold {
                 self.members.check(key.b, &fact.b)?;
                 let ends = (self.take_member(key.a, &fact.a)?, self.take_member(key.b, &fact.b)?);
                 if let Some(before) = &before {
-                    self.go_back_before(before);
-                    self.facts.remove(before);
+                    self.take_out(before);
                 }
                 let fact = Arc::new(fact.clone());
-                self.go_back_before(&fact);
-                self.facts.insert(fact.clone(), ends);
+                self.insert(fact.clone(), ends);
+                if self.is_behind(&fact) {
+                    self.folded += 1;
+                    self.mark(ends);
+                }
                 StoredRow { version: row.version(), fact: Some(fact), withdrawn: None }
             }
         };
@@ -177,11 +169,10 @@ impl Fold {
         self.flags.insert(facet, Flag { version, shared });
         self.unwritten.insert(PieceKey::Flag(facet));
         if let Some(number) = self.members.number(&facet).filter(|_| known.shared != shared) {
-            let first = self.facts.iter().find(|(_, (a, b))| *a == number || *b == number);
-            if let Some(fact) = first.map(|(fact, _)| fact.clone()) {
-                self.go_back_before(&fact);
-            }
             self.members.set_shared(number, shared);
+            if !self.at[number as usize].is_empty() {
+                self.mark((number, number));
+            }
         }
         News::New
     }
@@ -193,17 +184,18 @@ impl Fold {
         }
         self.members.set_rules(&rules);
         self.rules = rules;
-        if let Some((first, _)) = self.facts.first_key_value() {
-            self.go_back_before(&first.clone());
-        }
+        self.touched = (0..self.members.len() as Number).collect();
+        (self.head, self.last, self.folded) = (Partition::default(), None, 0);
+        self.dirty.clear();
+        self.stale = false;
         self.unwritten.insert(PieceKey::Head);
         News::New
     }
 
-    /// Folds up to this many facts. When late facts took the fold back, the step also looks once at each joined
-    /// identifier of the saved state; so does saving a state.
+    /// Folds up to this many facts that are younger than those that are folded. When there are no more of them, the
+    /// regions of what came late are folded, whatever facts these have.
     pub fn step(&mut self, facts_max: usize) -> Progress {
-        self.freshen();
+        self.head.grow(self.members.len());
         let from = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         for (fact, ends) in self.facts.range((from, Bound::Unbounded)).take(facts_max) {
             if self.head.judge(&self.rules, &self.members, *ends, fact) == Verdict::Joined {
@@ -211,12 +203,11 @@ impl Fold {
             }
             self.last = Some(fact.clone());
             self.folded += 1;
-            let since = self.folded - self.saved.last_key_value().map_or(0, |(folded, _)| *folded);
-            if since >= self.save_every.max(self.head.joined() as u64 / SAVE_SHARE) {
-                let saved = Saved { folded: self.folded, last: fact.clone(), groups: self.head.groups() };
-                self.saved.insert(self.folded, saved);
-                self.unwritten.insert(PieceKey::Saved(self.folded));
-            }
+            self.unwritten.insert(PieceKey::Head);
+        }
+        if self.stale && self.folded == self.facts.len() as u64 {
+            self.refold_regions();
+            self.stale = false;
             self.unwritten.insert(PieceKey::Head);
         }
         self.progress()
@@ -232,8 +223,8 @@ impl Fold {
         Progress { folded: self.folded, facts: self.facts.len() as u64 }
     }
 
-    /// Whether all facts are folded, so that components are those of all facts. After the youngest fact has gone, the
-    /// fold is settled only when a step, of no facts, has taken it back.
+    /// Whether all facts are folded, so that components are those of all facts. After a fact has gone, the fold is
+    /// settled only when a step, of no facts, has looked at its region.
     pub fn is_settled(&self) -> bool {
         !self.stale && self.folded == self.facts.len() as u64
     }
@@ -296,7 +287,7 @@ impl Fold {
     /// The fold whose pieces these are, in any order. It is as far as the stored one was. Under rules of another
     /// version it starts from the first fact.
     ///
-    /// Costs a look at each row and saved state, and folding the facts since the newest of those.
+    /// Costs folding as many facts as were folded.
     pub fn restore<'a>(
         rules: Arc<IdentityRules>,
         pieces: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
@@ -311,7 +302,7 @@ impl Fold {
                 PieceKey::Flag(facet) => {
                     fold.flags.insert(facet, Flag::read(value)?);
                 }
-                PieceKey::Saved(_) => states.push(value),
+                key @ PieceKey::Saved(_) => states.push(key),
             }
         }
         let head = head.ok_or(Error::Invalid { what: "fold", why: "its head is missing" })?;
@@ -319,40 +310,29 @@ impl Fold {
             if let Some(fact) = row.fact.as_ref().or(row.withdrawn.as_ref()) {
                 let ends = (fold.take_member(key.a, &fact.a)?, fold.take_member(key.b, &fact.b)?);
                 if let Some(fact) = &row.fact {
-                    fold.facts.insert(fact.clone(), ends);
+                    fold.insert(fact.clone(), ends);
                 }
             }
             fold.rows.insert(key, row);
         }
-        for state in states {
-            let state = Saved::decode(state, &fold.members)?;
-            fold.saved.insert(state.folded, state);
-        }
-        if head.untaken {
+        fold.head.grow(fold.members.len());
+        if head.untaken || head.rules_version != fold.rules.version() {
             fold.touched = (0..fold.members.len() as Number).collect();
         }
+        fold.unwritten.clear();
+        // Earlier versions kept states of the fold: they go with the next write.
+        fold.unwritten.extend(states);
         if head.rules_version != fold.rules.version() {
-            fold.touched = (0..fold.members.len() as Number).collect();
-            fold.drop_saved(|_| true);
-            fold.go_on_from_saved();
             fold.unwritten.insert(PieceKey::Head);
             return Ok(fold);
         }
-        fold.go_on_from_saved();
-        if !head.stale {
-            fold.freshen();
+        fold.last = head.last;
+        fold.stale = head.stale;
+        for (fact, ends) in fold.facts.iter().take_while(|(fact, _)| fold.last.as_ref() >= Some(*fact)) {
+            fold.head.judge(&fold.rules, &fold.members, *ends, fact);
+            fold.folded += 1;
         }
-        let behind = head.folded.checked_sub(fold.folded).and_then(|n| usize::try_from(n).ok());
-        let behind = behind
-            .ok_or(Error::Invalid { what: "head of a fold", why: "a saved state is in front of it" })?;
-        if behind > 0 {
-            // These joins were taken note of before, or are among those that nobody has taken.
-            let touched = fold.touched.clone();
-            fold.step(behind);
-            fold.touched = touched;
-        }
-        fold.unwritten.clear();
-        if fold.folded != head.folded || fold.last.as_deref() != head.last.as_deref() {
+        if fold.folded != head.folded {
             return Err(Error::Invalid { what: "head of a fold", why: "it is not where its rows say" });
         }
         Ok(fold)
@@ -360,43 +340,39 @@ impl Fold {
 
     fn take_member(&mut self, facet: FacetId, identifier: &crate::Identifier) -> Result<Number, Error> {
         let shared = self.flags.get(&facet).is_some_and(|flag| flag.shared);
-        self.members.take(facet, identifier, &self.rules, shared)
+        let number = self.members.take(facet, identifier, &self.rules, shared)?;
+        self.at.resize_with(self.members.len(), BTreeMap::new);
+        Ok(number)
     }
 
-    /// Makes sure that the fact is in front of the fold: it is about to come, go, or be judged differently.
-    fn go_back_before(&mut self, fact: &LinkFact) {
-        if self.last.as_deref().is_none_or(|last| last < fact) {
-            return;
+    /// Whether a fact would have been folded already.
+    fn is_behind(&self, fact: &LinkFact) -> bool {
+        self.last.as_deref().is_some_and(|last| fact <= last)
+    }
+
+    fn insert(&mut self, fact: Arc<LinkFact>, ends: Ends) {
+        for end in [ends.0, ends.1] {
+            self.at[end as usize].insert(fact.clone(), ends);
         }
-        // What was joined may come apart; what will be joined is noted by the steps to come.
-        if !self.stale {
-            self.touched.extend(self.head.not_alone());
+        self.facts.insert(fact, ends);
+    }
+
+    fn take_out(&mut self, fact: &LinkFact) {
+        let Some(ends) = self.facts.remove(fact) else { return };
+        for end in [ends.0, ends.1] {
+            self.at[end as usize].remove(fact);
         }
-        self.drop_saved(|saved| *saved.last >= *fact);
-        self.go_on_from_saved();
-        self.unwritten.insert(PieceKey::Head);
+        if self.is_behind(fact) {
+            self.folded -= 1;
+            self.mark(ends);
+        }
     }
 
-    fn drop_saved(&mut self, which: impl Fn(&Saved) -> bool) {
-        let dropped = self.saved.extract_if(.., |_, saved| which(saved));
-        self.unwritten.extend(dropped.map(|(folded, _)| PieceKey::Saved(folded)));
-    }
-
-    fn go_on_from_saved(&mut self) {
-        let newest = self.saved.last_key_value();
-        (self.folded, self.last) = newest.map_or((0, None), |(n, saved)| (*n, Some(saved.last.clone())));
+    /// Notes that the head is not what these identifiers' facts say.
+    fn mark(&mut self, ends: Ends) {
+        self.dirty.extend([ends.0, ends.1]);
         self.stale = true;
-    }
-
-    /// Brings the head to where [`Self::go_on_from_saved`] says it is; once for any number of calls of it.
-    fn freshen(&mut self) {
-        if self.stale {
-            let groups = self.saved.last_key_value().map_or(&[][..], |(_, saved)| &saved.groups);
-            self.head = Partition::of_groups(groups, &self.members);
-            self.stale = false;
-            self.unwritten.insert(PieceKey::Head);
-        }
-        self.head.grow(self.members.len());
+        self.unwritten.insert(PieceKey::Head);
     }
 
     fn component(&self, number: Number) -> Option<Component> {
@@ -420,12 +396,12 @@ impl Fold {
         match key {
             PieceKey::Head => {
                 let (folded, last) = (self.folded, self.last.clone());
-                let (untaken, stale) = (!self.touched.is_empty(), self.stale);
+                let (untaken, stale) = (!self.touched.is_empty() || self.stale, self.stale);
                 Some(Head { rules_version: self.rules.version(), folded, last, untaken, stale }.encode())
             }
             PieceKey::Row(key) => self.rows.get(&key).map(StoredRow::encode),
             PieceKey::Flag(facet) => self.flags.get(&facet).map(prost::Message::encode_to_vec),
-            PieceKey::Saved(folded) => self.saved.get(&folded).map(|saved| saved.encode(&self.members)),
+            PieceKey::Saved(_) => None,
         }
     }
 }
@@ -435,7 +411,6 @@ impl std::fmt::Debug for Fold {
         f.debug_struct("Fold")
             .field("identifiers", &self.members.len())
             .field("progress", &self.progress())
-            .field("saved", &self.saved.len())
             .finish_non_exhaustive()
     }
 }

@@ -20,9 +20,9 @@
 //! 3. *May the fact be followed at all?* [`IdentityRules::refuses`] looks at blocked values and at the source's trust.
 //!
 //! [`Fold`] is what a bundle's root owns: rows and flags come in, in any order, [`Fold::step`] folds so and so many,
-//! changed components come out, and what is to be stored comes out in small pieces. It saves its state every thousand
-//! facts, so that a late fact or a retraction refolds from the nearest saved state. [`Ledger`] puts all of it together
-//! in one place: facts and retractions in, profiles with names out.
+//! changed components come out, and what is to be stored comes out in small pieces. A late
+//! fact or a retraction refolds what it concerns, and not the bundle. [`Ledger`] puts all of it together in one place:
+//! facts and retractions in, profiles with names out.
 //!
 //! **What it leaves out.** Messages, epochs, acknowledgements, and which root owns a bundle: the shard's business.
 //! Candidates that share no identifier: facts like others, from a source of their own. Taking a retraction back.
@@ -38,6 +38,7 @@ mod members;
 mod partition;
 mod pattern;
 mod pieces;
+mod region;
 mod retraction;
 mod rules;
 mod rules_parts;
@@ -47,7 +48,7 @@ mod verdict;
 
 pub use component::{Component, Member};
 pub use explain::{ChangedFact, Explanation, Judged, Preview, WhatIf};
-pub use fold::{Fold, News, Progress, SAVE_EVERY, SAVE_SHARE};
+pub use fold::{Fold, News, Progress};
 pub use ledger::{Ledger, NamedProfile};
 pub use pattern::Pattern;
 pub use pieces::{RowKey, Write, fold_row};

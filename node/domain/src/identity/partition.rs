@@ -1,4 +1,4 @@
-//! The components so far: disjoint sets of identifiers that can be joined, listed, saved and brought back.
+//! The components so far: disjoint sets of identifiers that can be joined, listed, parted and put back.
 //!
 //! Sets are trees of parent numbers (union by size, paths halved on the way). The members of a set are also a ring, so
 //! that joining two sets is swapping two successors and listing one needs nothing else. Each set counts its members by
@@ -15,12 +15,11 @@ use crate::link::LinkFact;
 #[derive(Clone, Default)]
 pub(super) struct Partition {
     nodes: Vec<Node>,
-    /// How many identifiers are not alone.
-    joined: usize,
 }
 
+/// An identifier in its set.
 #[derive(Clone)]
-struct Node {
+pub(super) struct Node {
     parent: Number,
     /// The next member of the ring.
     next: Number,
@@ -31,21 +30,12 @@ struct Node {
     counts: Vec<(u16, u32)>,
 }
 
-/// A saved set: its members with the times of their oldest followed facts.
-pub(super) type Group = Vec<(Number, i64)>;
-
 impl Partition {
     /// Room for as many identifiers.
     pub(super) fn grow(&mut self, members: usize) {
         for number in self.nodes.len()..members {
-            let number = number as Number;
-            self.nodes.push(Node { parent: number, next: number, size: 1, first: i64::MAX, counts: vec![] });
+            self.nodes.push(Node::alone(number as Number));
         }
-    }
-
-    /// How many identifiers are not alone.
-    pub(super) fn joined(&self) -> usize {
-        self.joined
     }
 
     /// The root of a set; itself for one that stands alone.
@@ -100,18 +90,8 @@ impl Partition {
         (a, b): (Number, Number),
         fact: &LinkFact,
     ) -> Verdict {
-        let (known_a, known_b) = (members.get(a), members.get(b));
-        if a == b {
-            return Verdict::Refused(Refusal::SelfLink);
-        }
-        if known_a.blocked || known_b.blocked {
-            return Verdict::Refused(Refusal::Blocked);
-        }
-        if !rules.trusts(&fact.source, fact.a.namespace(), fact.b.namespace()) {
-            return Verdict::Refused(Refusal::SourceNotTrusted);
-        }
-        if known_a.shared || known_b.shared {
-            return Verdict::Refused(Refusal::Shared);
+        if let Some(refusal) = Self::refused_always(rules, members, (a, b), fact) {
+            return Verdict::Refused(refusal);
         }
         let (root_a, root_b) = (self.root_halving(a), self.root_halving(b));
         if root_a != root_b {
@@ -135,6 +115,38 @@ impl Partition {
         if root_a == root_b { Verdict::Confirmed } else { Verdict::Joined }
     }
 
+    /// Why a fact is refused whatever sets there are; `None` when it depends on them.
+    pub(super) fn refused_always(
+        rules: &IdentityRules,
+        members: &Members,
+        (a, b): (Number, Number),
+        fact: &LinkFact,
+    ) -> Option<Refusal> {
+        let (known_a, known_b) = (members.get(a), members.get(b));
+        if a == b {
+            Some(Refusal::SelfLink)
+        } else if known_a.blocked || known_b.blocked {
+            Some(Refusal::Blocked)
+        } else if !rules.trusts(&fact.source, fact.a.namespace(), fact.b.namespace()) {
+            Some(Refusal::SourceNotTrusted)
+        } else if known_a.shared || known_b.shared {
+            Some(Refusal::Shared)
+        } else {
+            None
+        }
+    }
+
+    /// Lets a member stand alone. Whoever does that does it with all members of its set; what it was is given back, for
+    /// [`Self::put_back`].
+    pub(super) fn set_alone(&mut self, number: Number) -> Node {
+        std::mem::replace(&mut self.nodes[number as usize], Node::alone(number))
+    }
+
+    /// Undoes [`Self::set_alone`], and whatever was joined since; likewise with all members.
+    pub(super) fn put_back(&mut self, number: Number, node: Node) {
+        self.nodes[number as usize] = node;
+    }
+
     fn counts(&self, root: Number, members: &Members) -> Vec<(u16, u32)> {
         let node = &self.nodes[root as usize];
         if node.size == 1 { vec![(members.get(root).space, 1)] } else { node.counts.clone() }
@@ -142,7 +154,6 @@ impl Partition {
 
     fn join(&mut self, a: Number, b: Number, counts: Vec<(u16, u32)>) {
         let [size_a, size_b] = [a, b].map(|root| self.nodes[root as usize].size);
-        self.joined += usize::from(size_a == 1) + usize::from(size_b == 1);
         let (small, large) = if size_a < size_b { (a, b) } else { (b, a) };
         let (next_small, next_large) = (self.nodes[small as usize].next, self.nodes[large as usize].next);
         let node = &mut self.nodes[small as usize];
@@ -154,40 +165,11 @@ impl Partition {
         node.size = size_a + size_b;
         node.counts = counts;
     }
+}
 
-    /// The sets of more than one member, in no particular order.
-    pub(super) fn groups(&self) -> Vec<Group> {
-        let is_root = |number: &Number| self.nodes[*number as usize].parent == *number;
-        let group = |root: Number| self.set(root).map(|n| (n, self.nodes[n as usize].first)).collect();
-        self.not_alone().filter(is_root).map(group).collect()
-    }
-
-    /// The partition of [`Self::groups`], which must be disjoint and name members only.
-    pub(super) fn of_groups(groups: &[Group], members: &Members) -> Self {
-        let mut partition = Self::default();
-        partition.grow(members.len());
-        for group in groups {
-            let Some((&(root, _), size)) = group.first().zip(u32::try_from(group.len()).ok()) else {
-                continue;
-            };
-            partition.joined += group.len();
-            let mut counts: Vec<(u16, u32)> = group.iter().map(|(n, _)| (members.get(*n).space, 1)).collect();
-            counts.sort_unstable();
-            counts.dedup_by(|b, a| {
-                a.0 == b.0 && {
-                    a.1 += b.1;
-                    true
-                }
-            });
-            for (i, &(number, first)) in group.iter().enumerate() {
-                let next = group[(i + 1) % group.len()].0;
-                let node = &mut partition.nodes[number as usize];
-                (node.parent, node.next, node.first) = (root, next, first);
-            }
-            let node = &mut partition.nodes[root as usize];
-            (node.size, node.counts) = (size, counts);
-        }
-        partition
+impl Node {
+    const fn alone(number: Number) -> Self {
+        Self { parent: number, next: number, size: 1, first: i64::MAX, counts: vec![] }
     }
 }
 

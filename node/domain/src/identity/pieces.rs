@@ -5,27 +5,20 @@
 //! | `0` | head: how far the fold is |
 //! | `1`, [`RowKey`] (48 bytes) | a row |
 //! | `2`, facet (16 bytes) | the flag that an identifier is shared |
-//! | `3`, number of facts folded (8 bytes, big endian) | a saved state |
+//! | `3`, number of facts folded (8 bytes, big endian) | a state that earlier versions kept; deleted with the next write |
 //!
 //! Values are protobuf messages. Tags never change their meaning.
 //!
 //! - *head*: `uint64` version of the rules = 1; `uint64` number of facts folded = 2; the last of them = 3, a link fact,
-//!   absent when there is none; `bool` whether there are changes that nobody has taken = 4; `bool` whether the fold
-//!   goes on from the newest saved state = 5.
+//!   absent when there is none; `bool` whether there are changes that nobody has taken = 4; `bool` whether
+//!   something of it came late and is not folded yet = 5.
 //! - *row*: a [`LinkRow`] = 1; of a row without a fact, the last that it had = 2 (so that its ends stay known).
 //! - *flag*: `uint64` version = 1; `bool` shared = 2.
-//! - *saved state*: `uint64` number of facts folded = 1; the last of them = 2; repeated group = 3: `bytes` facets of its
-//!   members, 16 each, sorted = 1; packed repeated `sint64` time of the oldest fact followed about each = 2. Groups are
-//!   sorted by their first facet. Identifiers that stand alone are in none.
-//!
-//! The largest piece is a saved state, of about 24 bytes an identifier. Whoever keeps rows small splits it.
 
 use std::sync::Arc;
 
 use prost::Message;
 
-use super::members::Members;
-use super::partition::Group;
 use crate::error::Error;
 use crate::hash::FacetId;
 use crate::link::{LinkFact, LinkRow};
@@ -180,64 +173,6 @@ impl Flag {
     }
 }
 
-/// The state of a fold after so and so many facts.
-#[derive(Clone)]
-pub(super) struct Saved {
-    pub(super) folded: u64,
-    pub(super) last: Arc<LinkFact>,
-    pub(super) groups: Vec<Group>,
-}
-
-impl Saved {
-    pub(super) fn encode(&self, members: &Members) -> Vec<u8> {
-        let mut groups: Vec<Vec<(FacetId, i64)>> = self
-            .groups
-            .iter()
-            .map(|group| {
-                let mut group: Vec<_> =
-                    group.iter().map(|(n, first)| (members.get(*n).facet, *first)).collect();
-                group.sort_unstable();
-                group
-            })
-            .collect();
-        groups.sort_unstable();
-        let group = |group: Vec<(FacetId, i64)>| wire::Group {
-            facets: group.iter().flat_map(|(facet, _)| *facet.as_bytes()).collect(),
-            first: group.iter().map(|(_, first)| *first).collect(),
-        };
-        wire::Saved {
-            folded: self.folded,
-            last: self.last.encode(),
-            groups: groups.into_iter().map(group).collect(),
-        }
-        .encode_to_vec()
-    }
-
-    /// Reads [`Self::encode`] back; refuses unknown facets, and groups that are not disjoint or of one member.
-    pub(super) fn decode(bytes: &[u8], members: &Members) -> Result<Self, Error> {
-        let bad = |why| Error::Invalid { what: "saved state of a fold", why };
-        let sent = wire::Saved::decode(bytes).map_err(Error::decode("saved state of a fold"))?;
-        let mut taken = vec![false; members.len()];
-        let mut groups = Vec::with_capacity(sent.groups.len());
-        for group in &sent.groups {
-            if group.facets.len() != group.first.len() * 16 || group.first.len() < 2 {
-                return Err(bad("a group has no members, or not as many times"));
-            }
-            let mut numbers = Vec::with_capacity(group.first.len());
-            for (facet, first) in group.facets.chunks_exact(16).zip(&group.first) {
-                let number = FacetId::from_slice(facet).and_then(|facet| members.number(&facet));
-                let number = number.ok_or(bad("it names an identifier that no row does"))?;
-                if std::mem::replace(&mut taken[number as usize], true) {
-                    return Err(bad("an identifier is in it twice"));
-                }
-                numbers.push((number, *first));
-            }
-            groups.push(numbers);
-        }
-        Ok(Self { folded: sent.folded, last: Arc::new(LinkFact::decode(&sent.last)?), groups })
-    }
-}
-
 mod wire {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Head {
@@ -259,23 +194,5 @@ mod wire {
         pub(super) row: Vec<u8>,
         #[prost(bytes = "vec", optional, tag = "2")]
         pub(super) withdrawn: Option<Vec<u8>>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Saved {
-        #[prost(uint64, tag = "1")]
-        pub(super) folded: u64,
-        #[prost(bytes = "vec", tag = "2")]
-        pub(super) last: Vec<u8>,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) groups: Vec<Group>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Group {
-        #[prost(bytes = "vec", tag = "1")]
-        pub(super) facets: Vec<u8>,
-        #[prost(sint64, repeated, tag = "2")]
-        pub(super) first: Vec<i64>,
     }
 }

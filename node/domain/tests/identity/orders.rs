@@ -95,7 +95,6 @@ proptest! {
         prop_assert_eq!(outcome(&mut plain), model::fold(&rules, &facts, &retractions));
 
         let mut other = ledger(&built);
-        *other.fold_mut() = other.fold().clone().saving_every(3);
         for (arrival, step) in shuffled(&all, &places).iter().zip(steps.iter().cycle()) {
             take(&mut other, arrival);
             other.fold_mut().step(*step);

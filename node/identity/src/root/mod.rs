@@ -41,7 +41,7 @@ pub struct Root {
     awaited: BTreeMap<FacetId, Vec<(RowKey, u64)>>,
     /// Rows and flags that somebody waits for.
     pending: Vec<Pending>,
-    /// Who was asked to agree.
+    /// Who was asked to agree, and has not answered.
     asked: BTreeSet<FacetId>,
     /// Roots that are shipping: parts that came, and how many there are, once that is known.
     arriving: BTreeMap<FacetId, (u64, u64)>,
@@ -60,44 +60,69 @@ pub struct Root {
 /// The roots of a shard that are in use. What is in here is stored too, so it may be emptied between commands.
 #[derive(Default)]
 pub struct Roots {
-    known: BTreeMap<FacetId, (u64, Box<Root>)>,
+    /// Those of ordinary bundles.
+    known: Kept,
+    /// Those that alone weigh more than all of the others may: reading one anew costs a look at each of its facts, which
+    /// each of its messages would pay.
+    large: Kept,
     uses: u64,
+}
+
+/// Roots by what they own, each with when it was used.
+#[derive(Default)]
+struct Kept {
+    roots: BTreeMap<FacetId, (u64, Box<Root>)>,
     /// What all of them weigh.
     weight: usize,
 }
 
-/// What may be kept in memory, in facts, of about 600 bytes each: a few hundred bundles that are being put together, or
-/// a large one.
+/// What may be kept in memory of ordinary bundles, in facts, of some hundred bytes each: a few hundred bundles that are
+/// being put together.
 const WEIGHT_KEPT: usize = 6_000;
+/// The same of large ones.
+const WEIGHT_OF_LARGE: usize = 250_000;
 
 impl Roots {
     fn take(&mut self, own: &FacetId) -> Option<Box<Root>> {
-        let (_, root) = self.known.remove(own)?;
-        self.weight -= root.weight();
-        Some(root)
+        self.known.take(own).or_else(|| self.large.take(own))
     }
 
     fn keep(&mut self, own: FacetId, root: Box<Root>) {
         self.uses += 1;
+        match root.weight() > WEIGHT_KEPT {
+            true => self.large.keep(own, self.uses, root, WEIGHT_OF_LARGE),
+            false => self.known.keep(own, self.uses, root, WEIGHT_KEPT),
+        }
+    }
+
+    /// Forgets all: other rows were put in place.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Kept {
+    fn take(&mut self, own: &FacetId) -> Option<Box<Root>> {
+        let (_, root) = self.roots.remove(own)?;
+        self.weight -= root.weight();
+        Some(root)
+    }
+
+    fn keep(&mut self, own: FacetId, used: u64, root: Box<Root>, weight_max: usize) {
         self.weight += root.weight();
-        self.known.insert(own, (self.uses, root));
-        if self.weight > WEIGHT_KEPT {
+        self.roots.insert(own, (used, root));
+        while self.weight > weight_max && !self.roots.is_empty() {
             self.forget_half();
         }
     }
 
     /// Forgets those that were used longest ago. Half of them at once: finding them costs a look at all.
     fn forget_half(&mut self) {
-        let mut uses: Vec<u64> = self.known.values().map(|(used, _)| *used).collect();
+        let mut uses: Vec<u64> = self.roots.values().map(|(used, _)| *used).collect();
         uses.sort_unstable();
         let Some(middle) = uses.get(uses.len() / 2).copied() else { return };
-        self.known.retain(|_, (used, _)| *used > middle);
-        self.weight = self.known.values().map(|(_, root)| root.weight()).sum();
-    }
-
-    /// Forgets all: other rows were put in place.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+        self.roots.retain(|_, (used, _)| *used > middle);
+        self.weight = self.roots.values().map(|(_, root)| root.weight()).sum();
     }
 }
 
@@ -152,6 +177,9 @@ impl Root {
         }
         self.by_home.entry(home).or_default().insert(member);
         self.unwritten.insert(Piece::Member(member));
+        if self.asked.remove(&member) {
+            self.unwritten.insert(Piece::Head);
+        }
     }
 
     fn version_of(&self, key: &RowKey) -> u64 {

@@ -291,7 +291,10 @@ impl Root {
     pub(super) fn absorb_head(&mut self, head: Head) -> Result<(), Error> {
         self.epoch = self.epoch.max(head.epoch);
         for asked in &head.asked {
-            self.asked.insert(facet(asked)?);
+            let asked = facet(asked)?;
+            if !self.members.contains_key(&asked) {
+                self.asked.insert(asked);
+            }
         }
         for unsure in &head.unsure {
             self.unsure.insert(facet(unsure)?);

@@ -50,19 +50,63 @@ impl Owner {
             }
             after.insert(id, record.map(|(_, hash, holders)| Brought { hash, holders }));
         }
+        let calls = calls.into_iter().flat_map(|(shard, records)| {
+            let some: Vec<Vec<ComparedRecord>> = records.chunks(RECORDS).map(<[_]>::to_vec).collect();
+            some.into_iter().map(move |records| (shard, records))
+        });
+        let calls = calls.map(|(shard, records)| (shard, CompareCall { records, ..self.call() })).collect();
+        self.compare_and_keep(calls, deadline).await?;
+        if !self.owes {
+            self.kept = self.number;
+        }
+        for (id, brought) in after {
+            match brought {
+                Some(brought) => _ = self.brought.insert(id, brought),
+                None => _ = self.brought.remove(&id),
+            }
+        }
+        self.progress.note(|it| it.looked_at += looked_at);
+        Ok(())
+    }
+
+    /// Tells all holders that everything was brought, so that they drop what only earlier leaders of this shard knew.
+    pub(super) async fn bring_to_an_end(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.number += 1;
+        let last = CompareCall { complete: self.number, ..self.call() };
+        let calls = self.matching.router.shards().into_iter().map(|shard| (shard, last.clone())).collect();
+        // All was brought again that anybody was ever told about.
+        self.owes = false;
+        self.compare_and_keep(calls, deadline).await?;
+        self.kept = self.number;
+        Ok(())
+    }
+
+    fn call(&self) -> CompareCall {
+        CompareCall {
+            model_version: self.model.version,
+            owner: self.handle.shard(),
+            term: self.term,
+            kept: self.kept,
+            ..CompareCall::default()
+        }
+    }
+
+    /// Has holders compare, and keeps what they tell.
+    async fn compare_and_keep(
+        &mut self,
+        calls: Vec<(u64, CompareCall)>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let model_version = self.model.version;
         let router = &self.matching.router;
-        let asked = calls.into_iter().flat_map(|(shard, records)| {
-            let some: Vec<Vec<ComparedRecord>> = records.chunks(RECORDS).map(<[_]>::to_vec).collect();
-            some.into_iter().map(move |records| async move {
-                let reply = router.compare(shard, CompareCall { model_version, records }, deadline).await?;
-                if reply.model_version != model_version {
-                    return Err(Error::Invalid { message: "another model is in force".to_owned() });
-                }
-                Ok((shard, reply))
-            })
+        let asked = calls.into_iter().map(|(shard, call)| async move {
+            let reply = router.compare(shard, call, deadline).await?;
+            if reply.model_version != model_version {
+                return Err(Error::Invalid { message: "another model is in force".to_owned() });
+            }
+            Ok((shard, reply))
         });
-        // What some have answered is kept also if others fail: they tell only once which pairs are none any more.
+        // What some have answered is kept also if others fail.
         let (replies, failed): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
         let replies: Vec<(u64, CompareReply)> = replies.into_iter().flatten().collect();
         for (shard, reply) in &replies {
@@ -73,18 +117,10 @@ impl Owner {
                 }
             });
         }
-        self.keep(replies.into_iter().map(|(_, reply)| reply).collect(), deadline).await?;
-        if let Some(Err(error)) = failed.into_iter().next() {
-            return Err(error);
-        }
-        for (id, brought) in after {
-            match brought {
-                Some(brought) => _ = self.brought.insert(id, brought),
-                None => _ = self.brought.remove(&id),
-            }
-        }
-        self.progress.note(|it| it.looked_at += looked_at);
-        Ok(())
+        let kept = self.keep(replies.into_iter().map(|(_, reply)| reply).collect(), deadline).await;
+        let done = kept.and_then(|()| failed.into_iter().find_map(Result::err).map_or(Ok(()), Err));
+        self.owes |= done.is_err();
+        done
     }
 
     /// A profile as its holders take it, with a hash of that, and the holders; `None` when it has no block.

@@ -82,6 +82,10 @@ struct Owner {
     /// The term in which the replica leads, and how many records it has brought.
     term: u64,
     number: u64,
+    /// All that holders told about what was brought up to this number is kept.
+    kept: u64,
+    /// Whether something that a holder told is not known to be kept.
+    owes: bool,
     /// Whether changes were too many to be noted one by one.
     lost: bool,
     /// Whether a link may be missing that was decided.
@@ -119,6 +123,8 @@ pub(crate) async fn run(handle: ShardHandle, matching: Matching, held: Arc<Held>
                 holders: matching.holders.clone(),
                 term: handle.view().term,
                 number: 0,
+                kept: 0,
+                owes: false,
                 lost: false,
                 links_open: Arc::new(AtomicBool::new(true)),
             };
@@ -233,6 +239,7 @@ impl Owner {
         let gone: Vec<FacetId> = self.brought.keys().filter(|id| !names.contains(id)).copied().collect();
         self.bring(gone.into_iter().map(|id| (id, Seen::Gone)).collect(), &lacking, Instant::now() + TIMEOUT)
             .await?;
+        self.bring_to_an_end(Instant::now() + COMPARING).await?;
         // Only a holder that had the same blocks all the while has everything.
         let now = self.look().await?;
         let whole = now == before;
