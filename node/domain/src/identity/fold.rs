@@ -9,8 +9,9 @@
 //!                                     └─ older than the head: back to the nearest saved state
 //! ```
 //!
-//! A fact younger than all that were folded costs one look at two components. One that is older, or that goes away,
-//! takes the fold back to the nearest saved state in front of it; the facts from there are folded again, as many a
+//! A fact younger than all that were folded costs one look at two components. So does one that is older, as long as no
+//! fact has met a limit: then each is followed or not whatever the order. Else one that is older, and any that goes
+//! away, takes the fold back to the nearest saved state in front of it; the facts from there are folded again, as many a
 //! step as the caller allows. The state is saved every [`SAVE_EVERY`] facts, and less often when it is large, so that
 //! saving stays a bounded part of the work: after [`SAVE_SHARE`]-th part as many facts as there are joined
 //! identifiers. Going back costs a look at each of those, once for any number of late facts.
@@ -33,10 +34,9 @@ use std::sync::Arc;
 
 use super::component::{Component, Member};
 use super::members::{Members, Number};
-use super::partition::Partition;
+use super::partition::{Partition, Touched};
 use super::pieces::{Flag, Head, PieceKey, RowKey, Saved, StoredRow, Write};
 use super::rules::IdentityRules;
-use super::verdict::Verdict;
 use crate::error::Error;
 use crate::hash::FacetId;
 use crate::link::{LinkFact, LinkRow};
@@ -82,7 +82,7 @@ pub struct Fold {
     saved: BTreeMap<u64, Saved>,
     save_every: u64,
     /// Identifiers whose component may have changed since someone took the changes.
-    touched: BTreeSet<Number>,
+    touched: Touched,
     unwritten: BTreeSet<PieceKey>,
 }
 
@@ -101,7 +101,7 @@ impl Fold {
             folded: 0,
             saved: BTreeMap::new(),
             save_every: SAVE_EVERY,
-            touched: BTreeSet::new(),
+            touched: Touched::default(),
             unwritten: BTreeSet::from([PieceKey::Head]),
         }
     }
@@ -158,7 +158,9 @@ impl Fold {
                     self.facts.remove(before);
                 }
                 let fact = Arc::new(fact.clone());
-                self.go_back_before(&fact);
+                if !self.fold_late(&fact, ends) {
+                    self.go_back_before(&fact);
+                }
                 self.facts.insert(fact.clone(), ends);
                 StoredRow { version: row.version(), fact: Some(fact), withdrawn: None }
             }
@@ -206,14 +208,13 @@ impl Fold {
         self.freshen();
         let from = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         for (fact, ends) in self.facts.range((from, Bound::Unbounded)).take(facts_max) {
-            if self.head.judge(&self.rules, &self.members, *ends, fact) == Verdict::Joined {
-                self.touched.insert(ends.0);
-            }
+            self.head.judge(&self.rules, &self.members, *ends, fact, &mut self.touched);
             self.last = Some(fact.clone());
             self.folded += 1;
             let since = self.folded - self.saved.last_key_value().map_or(0, |(folded, _)| *folded);
             if since >= self.save_every.max(self.head.joined() as u64 / SAVE_SHARE) {
-                let saved = Saved { folded: self.folded, last: fact.clone(), groups: self.head.groups() };
+                let (groups, is_contested) = (self.head.groups(), self.head.is_contested());
+                let saved = Saved { folded: self.folded, last: fact.clone(), groups, is_contested };
                 self.saved.insert(self.folded, saved);
                 self.unwritten.insert(PieceKey::Saved(self.folded));
             }
@@ -259,12 +260,33 @@ impl Fold {
         if !self.is_settled() {
             return None;
         }
-        let roots: BTreeSet<Number> =
-            std::mem::take(&mut self.touched).into_iter().map(|n| self.head.root(n)).collect();
+        let Touched { numbers, sets } = std::mem::take(&mut self.touched);
+        let roots: BTreeSet<Number> = numbers.into_iter().chain(sets).map(|n| self.head.root(n)).collect();
         let mut changed: Vec<_> = roots.into_iter().filter_map(|root| self.component(root)).collect();
         changed.sort_by_key(Component::home);
         self.unwritten.insert(PieceKey::Head);
         Some(changed)
+    }
+
+    /// The identifiers whose home may be another one than at the last call, with their homes; `None` unless settled.
+    /// What [`Self::take_changed`] would give is taken with them. Costs a look at each of these identifiers, and not at
+    /// all who are with them.
+    pub fn take_moved(&mut self) -> Option<BTreeMap<FacetId, FacetId>> {
+        if !self.is_settled() {
+            return None;
+        }
+        let Touched { mut numbers, sets } = std::mem::take(&mut self.touched);
+        let sets: BTreeSet<Number> = sets.into_iter().map(|n| self.head.root(n)).collect();
+        numbers.extend(sets.into_iter().flat_map(|root| self.head.set(root)));
+        self.unwritten.insert(PieceKey::Head);
+        let facet = |number| self.members.get(number).facet;
+        Some(numbers.into_iter().map(|number| (facet(number), facet(self.head.home(number)))).collect())
+    }
+
+    /// The home of an identifier of this bundle; `None` unless settled, and for one that no row names.
+    pub fn home_of(&self, facet: &FacetId) -> Option<FacetId> {
+        let number = self.members.number(facet).filter(|_| self.is_settled())?;
+        Some(self.members.get(self.head.home(number)).facet)
     }
 
     /// The version of a row; 0 of one that is not known.
@@ -329,10 +351,10 @@ impl Fold {
             fold.saved.insert(state.folded, state);
         }
         if head.untaken {
-            fold.touched = (0..fold.members.len() as Number).collect();
+            fold.touched.numbers = (0..fold.members.len() as Number).collect();
         }
         if head.rules_version != fold.rules.version() {
-            fold.touched = (0..fold.members.len() as Number).collect();
+            fold.touched.numbers = (0..fold.members.len() as Number).collect();
             fold.drop_saved(|_| true);
             fold.go_on_from_saved();
             fold.unwritten.insert(PieceKey::Head);
@@ -363,6 +385,25 @@ impl Fold {
         self.members.take(facet, identifier, &self.rules, shared)
     }
 
+    /// Folds a fact at once that is older than the youngest one that was folded, if that comes to the same as folding
+    /// all from there again: as long as no fact meets a limit, each one is followed, or not, whatever the order. Whether
+    /// it has been folded; if not, the fold has to go back for it.
+    fn fold_late(&mut self, fact: &Arc<LinkFact>, ends: Ends) -> bool {
+        let is_late = self.last.as_ref().is_some_and(|last| fact < last);
+        if !is_late || self.stale || self.head.is_contested() {
+            return false;
+        }
+        self.head.grow(self.members.len());
+        self.head.judge(&self.rules, &self.members, ends, fact, &mut self.touched);
+        if self.head.is_contested() {
+            return false;
+        }
+        self.drop_saved(|saved| saved.last > *fact);
+        self.folded += 1;
+        self.unwritten.insert(PieceKey::Head);
+        true
+    }
+
     /// Makes sure that the fact is in front of the fold: it is about to come, go, or be judged differently.
     fn go_back_before(&mut self, fact: &LinkFact) {
         if self.last.as_deref().is_none_or(|last| last < fact) {
@@ -370,7 +411,7 @@ impl Fold {
         }
         // What was joined may come apart; what will be joined is noted by the steps to come.
         if !self.stale {
-            self.touched.extend(self.head.not_alone());
+            self.touched.numbers.extend(self.head.not_alone());
         }
         self.drop_saved(|saved| *saved.last >= *fact);
         self.go_on_from_saved();
@@ -391,8 +432,10 @@ impl Fold {
     /// Brings the head to where [`Self::go_on_from_saved`] says it is; once for any number of calls of it.
     fn freshen(&mut self) {
         if self.stale {
-            let groups = self.saved.last_key_value().map_or(&[][..], |(_, saved)| &saved.groups);
-            self.head = Partition::of_groups(groups, &self.members);
+            let newest =
+                self.saved.last_key_value().map(|(_, saved)| (&saved.groups[..], saved.is_contested));
+            let (groups, is_contested) = newest.unwrap_or_default();
+            self.head = Partition::of_groups(groups, is_contested, &self.rules, &self.members);
             self.stale = false;
             self.unwritten.insert(PieceKey::Head);
         }

@@ -2,13 +2,18 @@
 //!
 //! Sets are trees of parent numbers (union by size, paths halved on the way). The members of a set are also a ring, so
 //! that joining two sets is swapping two successors and listing one needs nothing else. Each set counts its members by
-//! namespace, and each member keeps the time of the oldest fact followed about it, which settles ties for the home.
+//! namespace, and each member keeps the time of the oldest fact followed about it, which settles ties for the home. The
+//! home is kept up to date: of two sets that are joined the better one of their homes, so that what is told is not all
+//! members but who moves.
 //!
 //! Source: Tarjan and van Leeuwen, "Worst-case Analysis of Set Union Algorithms" (JACM 31, 1984).
+
+use std::collections::BTreeSet;
 
 use super::members::{Members, Number};
 use super::rules::IdentityRules;
 use super::verdict::{Refusal, Verdict};
+use crate::identifier::Namespace;
 use crate::link::LinkFact;
 
 /// Which identifiers are together. Identifiers beyond its length stand alone.
@@ -17,6 +22,17 @@ pub(super) struct Partition {
     nodes: Vec<Node>,
     /// How many identifiers are not alone.
     joined: usize,
+    /// Whether any fact was judged differently than in another order: it met a limit.
+    is_contested: bool,
+}
+
+/// Who may have another home than before.
+#[derive(Clone, Default)]
+pub(super) struct Touched {
+    /// Identifiers.
+    pub(super) numbers: BTreeSet<Number>,
+    /// A member each of sets of which all may.
+    pub(super) sets: BTreeSet<Number>,
 }
 
 #[derive(Clone)]
@@ -29,17 +45,27 @@ struct Node {
     first: i64,
     /// Members by namespace, sorted; of roots with more than one member only.
     counts: Vec<(u16, u32)>,
+    /// Of roots: the member at whose slot the home of all is.
+    home: Number,
 }
 
 /// A saved set: its members with the times of their oldest followed facts.
 pub(super) type Group = Vec<(Number, i64)>;
+
+impl Touched {
+    /// Whether it is nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.sets.is_empty()
+    }
+}
 
 impl Partition {
     /// Room for as many identifiers.
     pub(super) fn grow(&mut self, members: usize) {
         for number in self.nodes.len()..members {
             let number = number as Number;
-            self.nodes.push(Node { parent: number, next: number, size: 1, first: i64::MAX, counts: vec![] });
+            let (parent, next, home) = (number, number, number);
+            self.nodes.push(Node { parent, next, size: 1, first: i64::MAX, counts: vec![], home });
         }
     }
 
@@ -57,6 +83,16 @@ impl Partition {
             number = node.parent;
         }
         number
+    }
+
+    /// Whether any fact was judged differently than it might have been in another order.
+    pub(super) fn is_contested(&self) -> bool {
+        self.is_contested
+    }
+
+    /// The identifier at whose slot the home of an identifier is.
+    pub(super) fn home(&self, number: Number) -> Number {
+        self.nodes.get(self.root(number) as usize).map_or(number, |root| root.home)
     }
 
     fn root_halving(&mut self, mut number: Number) -> Number {
@@ -92,13 +128,15 @@ impl Partition {
         self.nodes.iter().enumerate().filter(move |entry| !alone(entry)).map(|(number, _)| number as Number)
     }
 
-    /// Follows a fact or refuses it. Both numbers must be within [`Self::grow`].
+    /// Follows a fact or refuses it, and notes who may have another home then. Both numbers must be within
+    /// [`Self::grow`].
     pub(super) fn judge(
         &mut self,
         rules: &IdentityRules,
         members: &Members,
         (a, b): (Number, Number),
         fact: &LinkFact,
+        touched: &mut Touched,
     ) -> Verdict {
         let (known_a, known_b) = (members.get(a), members.get(b));
         if a == b {
@@ -117,20 +155,23 @@ impl Partition {
         if root_a != root_b {
             let (counts_a, counts_b) = (self.counts(root_a, members), self.counts(root_b, members));
             // A namespace that only one side has doesn't grow, even where an alias has brought it over its limit.
-            let over = common(&counts_a, &counts_b).filter(|(space, sum)| {
-                let namespace = members.namespace(*space);
-                *sum > u64::from(members.limit(*space)) && !IdentityRules::exempts(fact.kind, namespace)
-            });
-            if let Some(namespace) =
-                over.map(|(space, _)| members.namespace(space)).min_by_key(|n| n.as_str())
-            {
+            let over =
+                common(&counts_a, &counts_b).filter(|(space, sum)| *sum > u64::from(members.limit(*space)));
+            let over: Vec<&Namespace> = over.map(|(space, _)| members.namespace(space)).collect();
+            self.is_contested |= !over.is_empty();
+            let over = over.into_iter().filter(|namespace| !IdentityRules::exempts(fact.kind, namespace));
+            if let Some(namespace) = over.min_by_key(|n| n.as_str()) {
                 return Verdict::Refused(Refusal::Limit { namespace: namespace.clone() });
             }
-            self.join(root_a, root_b, sum(&counts_a, &counts_b));
+            let counts = sum(&counts_a, &counts_b);
+            self.join(rules, members, (root_a, root_b), counts, touched);
         }
         for number in [a, b] {
             let first = &mut self.nodes[number as usize].first;
-            *first = fact.timestamp.min(*first);
+            if fact.timestamp < *first {
+                *first = fact.timestamp;
+                self.may_lead(rules, members, number, touched);
+            }
         }
         if root_a == root_b { Verdict::Confirmed } else { Verdict::Joined }
     }
@@ -140,10 +181,26 @@ impl Partition {
         if node.size == 1 { vec![(members.get(root).space, 1)] } else { node.counts.clone() }
     }
 
-    fn join(&mut self, a: Number, b: Number, counts: Vec<(u16, u32)>) {
+    fn join(
+        &mut self,
+        rules: &IdentityRules,
+        members: &Members,
+        (a, b): (Number, Number),
+        counts: Vec<(u16, u32)>,
+        touched: &mut Touched,
+    ) {
         let [size_a, size_b] = [a, b].map(|root| self.nodes[root as usize].size);
         self.joined += usize::from(size_a == 1) + usize::from(size_b == 1);
         let (small, large) = if size_a < size_b { (a, b) } else { (b, a) };
+        let [home_small, home_large] = [small, large].map(|root| self.nodes[root as usize].home);
+        let home = if self.leads(rules, members, home_small, home_large) {
+            // They are too many to be noted one by one.
+            touched.sets.insert(large);
+            home_small
+        } else {
+            touched.numbers.extend(self.set(small));
+            home_large
+        };
         let (next_small, next_large) = (self.nodes[small as usize].next, self.nodes[large as usize].next);
         let node = &mut self.nodes[small as usize];
         node.parent = large;
@@ -153,6 +210,27 @@ impl Partition {
         node.next = next_small;
         node.size = size_a + size_b;
         node.counts = counts;
+        node.home = home;
+    }
+
+    /// A fact about an identifier is older than those before: it may be the home now.
+    fn may_lead(&mut self, rules: &IdentityRules, members: &Members, number: Number, touched: &mut Touched) {
+        let root = self.root_halving(number);
+        let home = self.nodes[root as usize].home;
+        if home != number && self.leads(rules, members, number, home) {
+            self.nodes[root as usize].home = number;
+            touched.sets.insert(root);
+        }
+    }
+
+    /// Whether of two identifiers of a set the first one is to be its home, as [`Component`](super::Component) says.
+    fn leads(&self, rules: &IdentityRules, members: &Members, one: Number, other: Number) -> bool {
+        let [one, other] = [one, other].map(|number| {
+            let identifier = &members.get(number).identifier;
+            let rank = rules.priority(identifier.namespace());
+            (rank, self.nodes[number as usize].first, identifier.value())
+        });
+        one < other
     }
 
     /// The sets of more than one member, in no particular order.
@@ -163,8 +241,13 @@ impl Partition {
     }
 
     /// The partition of [`Self::groups`], which must be disjoint and name members only.
-    pub(super) fn of_groups(groups: &[Group], members: &Members) -> Self {
-        let mut partition = Self::default();
+    pub(super) fn of_groups(
+        groups: &[Group],
+        is_contested: bool,
+        rules: &IdentityRules,
+        members: &Members,
+    ) -> Self {
+        let mut partition = Self { is_contested, ..Self::default() };
         partition.grow(members.len());
         for group in groups {
             let Some((&(root, _), size)) = group.first().zip(u32::try_from(group.len()).ok()) else {
@@ -184,8 +267,12 @@ impl Partition {
                 let node = &mut partition.nodes[number as usize];
                 (node.parent, node.next, node.first) = (root, next, first);
             }
+            let better = |home: Number, &(number, _): &(Number, i64)| {
+                if partition.leads(rules, members, number, home) { number } else { home }
+            };
+            let home = group.iter().fold(root, better);
             let node = &mut partition.nodes[root as usize];
-            (node.size, node.counts) = (size, counts);
+            (node.size, node.counts, node.home) = (size, counts, home);
         }
         partition
     }

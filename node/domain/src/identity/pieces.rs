@@ -16,7 +16,8 @@
 //! - *flag*: `uint64` version = 1; `bool` shared = 2.
 //! - *saved state*: `uint64` number of facts folded = 1; the last of them = 2; repeated group = 3: `bytes` facets of its
 //!   members, 16 each, sorted = 1; packed repeated `sint64` time of the oldest fact followed about each = 2. Groups are
-//!   sorted by their first facet. Identifiers that stand alone are in none.
+//!   sorted by their first facet. Identifiers that stand alone are in none. `bool` whether no fact has met a limit so far
+//!   = 4.
 //!
 //! The largest piece is a saved state, of about 24 bytes an identifier. Whoever keeps rows small splits it.
 
@@ -186,6 +187,8 @@ pub(super) struct Saved {
     pub(super) folded: u64,
     pub(super) last: Arc<LinkFact>,
     pub(super) groups: Vec<Group>,
+    /// Whether any of the facts met a limit, or may have: an earlier version didn't say.
+    pub(super) is_contested: bool,
 }
 
 impl Saved {
@@ -209,6 +212,7 @@ impl Saved {
             folded: self.folded,
             last: self.last.encode(),
             groups: groups.into_iter().map(group).collect(),
+            calm: !self.is_contested,
         }
         .encode_to_vec()
     }
@@ -234,7 +238,8 @@ impl Saved {
             }
             groups.push(numbers);
         }
-        Ok(Self { folded: sent.folded, last: Arc::new(LinkFact::decode(&sent.last)?), groups })
+        let last = Arc::new(LinkFact::decode(&sent.last)?);
+        Ok(Self { folded: sent.folded, last, groups, is_contested: !sent.calm })
     }
 }
 
@@ -269,6 +274,8 @@ mod wire {
         pub(super) last: Vec<u8>,
         #[prost(message, repeated, tag = "3")]
         pub(super) groups: Vec<Group>,
+        #[prost(bool, tag = "4")]
+        pub(super) calm: bool,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]

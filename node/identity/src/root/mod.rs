@@ -31,8 +31,8 @@ pub struct Root {
     members: BTreeMap<FacetId, (FacetId, u64)>,
     /// The members by home.
     by_home: BTreeMap<FacetId, BTreeSet<FacetId>>,
-    /// Homes that were told of a list: its epoch, and the last that they said they serve.
-    homes: BTreeMap<FacetId, (u64, u64)>,
+    /// Homes that were told of a list.
+    homes: BTreeMap<FacetId, Told>,
     /// Rows of which one end has not agreed yet.
     waiting: BTreeMap<RowKey, (u64, Option<LinkFact>)>,
     /// Version and flag of identifiers that are, or were, shared.
@@ -57,6 +57,18 @@ pub struct Root {
     unwritten: BTreeSet<Piece>,
 }
 
+/// What a root knows of a home.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The epoch of the newest list that it was told of.
+    epoch: u64,
+    /// The last epoch that it said it serves.
+    active: u64,
+    /// Whether this root has told it of that list, so that it can be told of what changes from there on. Another root's
+    /// list may be on its way still, and may be overtaken.
+    by_us: bool,
+}
+
 /// The roots of a shard that are in use. What is in here is stored too, so it may be emptied between commands.
 #[derive(Default)]
 pub struct Roots {
@@ -64,11 +76,17 @@ pub struct Roots {
     uses: u64,
     /// What all of them weigh.
     weight: usize,
+    /// What the one weighs that was spared when some were last forgotten.
+    spared: usize,
 }
 
-/// What may be kept in memory, in facts, of about 600 bytes each: a few hundred bundles that are being put together, or
-/// a large one.
+/// What may be kept in memory, in facts, of about 600 bytes each: a few hundred bundles that are being put together.
 const WEIGHT_KEPT: usize = 6_000;
+/// The largest of them is kept beside, up to this weight: reading it again for each of its facts would be a look at all
+/// of them each time.
+const LARGEST_KEPT: usize = 50_000;
+/// As long as it was among so many that were used last.
+const LARGEST_KEPT_USES: u64 = 10_000;
 
 impl Roots {
     fn take(&mut self, own: &FacetId) -> Option<Box<Root>> {
@@ -81,7 +99,7 @@ impl Roots {
         self.uses += 1;
         self.weight += root.weight();
         self.known.insert(own, (self.uses, root));
-        if self.weight > WEIGHT_KEPT {
+        if self.weight > WEIGHT_KEPT + self.spared {
             self.forget_half();
         }
     }
@@ -91,8 +109,14 @@ impl Roots {
         let mut uses: Vec<u64> = self.known.values().map(|(used, _)| *used).collect();
         uses.sort_unstable();
         let Some(middle) = uses.get(uses.len() / 2).copied() else { return };
-        self.known.retain(|_, (used, _)| *used > middle);
+        let in_use = self.known.values().filter(|(used, _)| used + LARGEST_KEPT_USES > self.uses);
+        let weights = in_use.map(|(used, root)| (root.weight(), *used));
+        let largest = weights.filter(|(weight, _)| *weight <= LARGEST_KEPT).max();
+        let (spared, largest) = largest.unwrap_or_default();
+        self.known
+            .retain(|_, (used, root)| (*used > middle && root.weight() <= LARGEST_KEPT) || *used == largest);
         self.weight = self.known.values().map(|(_, root)| root.weight()).sum();
+        self.spared = spared;
     }
 
     /// Forgets all: other rows were put in place.
@@ -151,6 +175,8 @@ impl Root {
             }
         }
         self.by_home.entry(home).or_default().insert(member);
+        // It has agreed, which is all that it was asked for.
+        self.asked.remove(&member);
         self.unwritten.insert(Piece::Member(member));
     }
 
@@ -233,7 +259,7 @@ impl<S: Store> Resolver<'_, S> {
             RootBody::Active(active) => {
                 let home = facet(&active.home)?;
                 let known = root.homes.entry(home).or_default();
-                known.1 = known.1.max(active.epoch);
+                known.active = known.active.max(active.epoch);
                 root.unwritten.insert(Piece::Home(home));
                 if active.told {
                     root.forget_told(&home, active.epoch);
@@ -303,5 +329,32 @@ impl<S: Store> Resolver<'_, S> {
         root.set_flag(about, flag.version, flag.shared, awaited?);
         root.pending.push(Pending::flag(about, flag.version));
         self.refold(own, root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_root_is_kept_while_it_is_in_use_and_others_by_how_long_ago_they_were() {
+        let id = |n: u32| FacetId::from_slice(&[[0; 12].as_slice(), &n.to_be_bytes()].concat()).unwrap();
+        let of_weight = |n: u32, weight: usize| {
+            let mut root = Box::new(Root::new(id(n), IdentityRules::default().into()));
+            let row = |n: usize| RowKey { a: id(n as u32), ..RowKey::default() };
+            root.waiting.extend((8..weight).map(|n| (row(n), (1, None))));
+            root
+        };
+        let mut roots = Roots::default();
+        roots.keep(id(u32::MAX), of_weight(u32::MAX, 2 * WEIGHT_KEPT));
+        for n in 0..3_000 {
+            let root = roots.take(&id(u32::MAX)).unwrap();
+            roots.keep(id(u32::MAX), root);
+            roots.keep(id(n), of_weight(n, 20));
+            assert!(roots.weight <= 3 * WEIGHT_KEPT);
+        }
+        assert!(roots.known.contains_key(&id(2_999)) && !roots.known.contains_key(&id(0)));
+        roots.keep(id(0), of_weight(0, LARGEST_KEPT + 1));
+        assert!(!roots.known.contains_key(&id(0)), "larger than what may be kept");
     }
 }

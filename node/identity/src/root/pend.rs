@@ -7,7 +7,7 @@ use isthmus_domain::identity::RowKey;
 use isthmus_proto::internal::v1::{Settled, identity_message::Body};
 
 use super::fold::List;
-use super::{Piece, Root};
+use super::{Piece, Root, Told};
 use crate::resolver::named;
 use crate::{Error, Resolver, Store};
 
@@ -55,9 +55,8 @@ impl Root {
     /// a row's ends. One that waits for a home whose list has changed since waits for what that led to as well: a list
     /// may come to be served because a member has been sent on that never arrived.
     pub(super) fn place(&mut self, lists: &BTreeMap<FacetId, List>) {
-        let arrivals = lists.iter().filter(|(_, list)| list.somebody_comes);
-        let arrivals: BTreeMap<FacetId, u64> =
-            arrivals.map(|(home, list)| (*home, list.members.epoch)).collect();
+        let arrivals = lists.iter().filter(|(_, list)| !list.came.is_empty());
+        let arrivals: BTreeMap<FacetId, u64> = arrivals.map(|(home, list)| (*home, list.epoch)).collect();
         let mut pending = std::mem::take(&mut self.pending);
         for entry in &mut pending {
             if let Some(homes) = &mut entry.homes
@@ -91,7 +90,7 @@ impl Root {
             };
             let mut homes = arrivals.clone();
             for (home, _) in ends.iter().filter_map(|end| self.members.get(end)) {
-                homes.insert(*home, self.homes.get(home).map_or(0, |(epoch, _)| *epoch));
+                homes.insert(*home, self.homes.get(home).map_or(0, |told| told.epoch));
             }
             entry.homes = Some(homes);
         }
@@ -105,9 +104,9 @@ impl Root {
             let (What::Row(key), Some(homes)) = (entry.what, &entry.homes) else { continue };
             let mut open = homes.iter().filter(|(home, epoch)| !serves(&self.homes, home, **epoch));
             if let (Some((home, epoch)), None) = (open.next(), open.next())
-                && let Some(list) = lists.get_mut(home).filter(|list| list.members.epoch == *epoch)
+                && let Some(list) = lists.get_mut(home).filter(|list| list.epoch == *epoch)
             {
-                list.members.settles.push(named(&key, entry.version));
+                list.settles.push(named(&key, entry.version));
                 entry.told = true;
             }
         }
@@ -128,8 +127,8 @@ impl Root {
 }
 
 /// Whether a home is known to serve an epoch.
-fn serves(homes: &BTreeMap<FacetId, (u64, u64)>, home: &FacetId, epoch: u64) -> bool {
-    homes.get(home).map_or(0, |known| known.1) >= epoch
+fn serves(homes: &BTreeMap<FacetId, Told>, home: &FacetId, epoch: u64) -> bool {
+    homes.get(home).map_or(0, |known| known.active) >= epoch
 }
 
 impl<S: Store> Resolver<'_, S> {

@@ -22,8 +22,8 @@ use isthmus_domain::identity::{Fold, IdentityRules, RowKey};
 use isthmus_proto::internal::v1::{LinkVersion, Piece as WirePiece};
 use prost::Message;
 
-use super::Root;
 use super::pend::{Pending, What};
+use super::{Root, Told};
 use crate::resolver::{bytes, facet, link_key, named, row_key};
 use crate::stored::SmallRoot;
 use crate::{Error, Resolver, Store, keys};
@@ -119,6 +119,9 @@ pub(super) struct AtHome {
     number: u64,
     #[prost(uint64, tag = "3")]
     active: u64,
+    /// Of a home: whether this root has told it of its newest list.
+    #[prost(bool, tag = "4")]
+    by_us: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -147,11 +150,15 @@ struct StoredFlag {
     shared: bool,
 }
 
+fn at(facet: &FacetId, number: u64) -> AtHome {
+    AtHome { facet: bytes(facet), number, ..AtHome::default() }
+}
+
 /// A piece as it came or lies.
 pub(super) enum Read {
     Head(Box<Head>),
     Member(FacetId, FacetId, u64),
-    Home(FacetId, u64, u64),
+    Home(FacetId, Told),
     Waiting(RowKey, u64, Option<isthmus_domain::LinkFact>),
     Flag(FacetId, u64, bool),
 }
@@ -167,7 +174,7 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Result<Read, Error> {
         }
         Piece::Home(home) => {
             let at = AtHome::decode(value).map_err(bad)?;
-            Read::Home(home, at.number, at.active)
+            Read::Home(home, Told { epoch: at.number, active: at.active, by_us: at.by_us })
         }
         Piece::Waiting(key) => {
             let row = LinkVersion::decode(value).map_err(bad)?;
@@ -221,11 +228,11 @@ impl Root {
             Piece::Head => self.head().encode_to_vec(),
             Piece::Member(member) => {
                 let (home, since) = self.members.get(&member)?;
-                AtHome { facet: bytes(home), number: *since, active: 0 }.encode_to_vec()
+                at(home, *since).encode_to_vec()
             }
             Piece::Home(home) => {
-                let (epoch, active) = self.homes.get(&home)?;
-                AtHome { facet: Bytes::new(), number: *epoch, active: *active }.encode_to_vec()
+                let Told { epoch, active, by_us } = *self.homes.get(&home)?;
+                AtHome { facet: Bytes::new(), number: epoch, active, by_us }.encode_to_vec()
             }
             Piece::Waiting(key) => {
                 let (version, fact) = self.waiting.get(&key)?;
@@ -255,9 +262,7 @@ impl Root {
                 by_flag_version: entry.by.map_or(0, |(_, version)| version),
                 placed: entry.homes.is_some(),
                 told: entry.told,
-                homes: homes
-                    .map(|(home, epoch)| AtHome { facet: bytes(home), number: *epoch, active: 0 })
-                    .collect(),
+                homes: homes.map(|(home, epoch)| at(home, *epoch)).collect(),
             }
         };
         let awaited = |(facet, rows): (&FacetId, &Vec<(RowKey, u64)>)| Awaited {
@@ -291,7 +296,10 @@ impl Root {
     pub(super) fn absorb_head(&mut self, head: Head) -> Result<(), Error> {
         self.epoch = self.epoch.max(head.epoch);
         for asked in &head.asked {
-            self.asked.insert(facet(asked)?);
+            let asked = facet(asked)?;
+            if !self.members.contains_key(&asked) {
+                self.asked.insert(asked);
+            }
         }
         for unsure in &head.unsure {
             self.unsure.insert(facet(unsure)?);
@@ -344,7 +352,7 @@ impl Root {
                     root.absorb_head(*head)?;
                 }
                 Read::Member(member, home, since) => root.set_member(member, home, since),
-                Read::Home(home, epoch, active) => _ = root.homes.insert(home, (epoch, active)),
+                Read::Home(home, told) => _ = root.homes.insert(home, told),
                 Read::Waiting(key, version, fact) => _ = root.waiting.insert(key, (version, fact)),
                 Read::Flag(about, version, shared) => _ = root.flags.insert(about, (version, shared)),
             }
