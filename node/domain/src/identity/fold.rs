@@ -398,6 +398,8 @@ impl Fold {
         if self.head.is_contested() {
             return false;
         }
+        // Nobody may have moved, and still one of them is known for longer.
+        self.touched.numbers.insert(ends.0);
         self.drop_saved(|saved| saved.last > *fact);
         self.folded += 1;
         self.unwritten.insert(PieceKey::Head);
