@@ -106,8 +106,9 @@ pub(super) struct StoredPending {
     placed: bool,
     #[prost(message, repeated, tag = "7")]
     homes: Vec<AtHome>,
-    #[prost(bool, tag = "8")]
-    told: bool,
+    // 8 was whether some home was told, without which one: such an entry is answered by the root.
+    #[prost(message, optional, tag = "9")]
+    told: Option<AtHome>,
 }
 
 /// A facet and an epoch or a version of it.
@@ -261,7 +262,7 @@ impl Root {
                 by: entry.by.map(|(by, _)| bytes(&by)).unwrap_or_default(),
                 by_flag_version: entry.by.map_or(0, |(_, version)| version),
                 placed: entry.homes.is_some(),
-                told: entry.told,
+                told: entry.told.map(|(home, since)| at(&home, since)),
                 homes: homes.map(|(home, epoch)| at(home, *epoch)).collect(),
             }
         };
@@ -316,7 +317,11 @@ impl Root {
             let homes: Result<_, Error> =
                 entry.homes.iter().map(|home| Ok((facet(&home.facet)?, home.number))).collect();
             let homes = if entry.placed { Some(homes?) } else { None };
-            self.pending.push(Pending { what, version: entry.version, by, homes, told: entry.told });
+            let told = match entry.told {
+                Some(told) => Some((facet(&told.facet)?, told.number)),
+                None => None,
+            };
+            self.pending.push(Pending { what, version: entry.version, by, homes, told });
         }
         for awaited in head.awaited {
             let rows: Result<_, Error> =

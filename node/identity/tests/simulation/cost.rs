@@ -205,6 +205,56 @@ fn grow(cookies: usize) -> Vec<Growth> {
     costs
 }
 
+/// The fact that a cookie is the customer's, with its primary and its counterpart.
+fn cookie(n: usize) -> (FacetId, FacetId, LinkFact) {
+    let a = Identifier::from_stored("user_id", "giant").unwrap();
+    let b = Identifier::from_stored("anonymous_id", &format!("giant-{n}")).unwrap();
+    let (u, c) = (FacetId::of(&KEY, &a), FacetId::of(&KEY, &b));
+    let (source, message_id) = ("web".into(), format!("l-{n}"));
+    (u, c, LinkFact { a, b, timestamp: 1_000, source, message_id, position: 0, kind: LinkKind::Plain })
+}
+
+/// Links under way at a time, and never none: what those cost that are in force already must not come with each.
+#[test]
+fn links_that_never_stop_cost_no_more_than_those_that_do() {
+    let mut world = World::new(8, &IdentityRules::default().into());
+    let (mut sent, mut open, mut largest, mut bytes) = (0, Vec::new(), 0, 0);
+    while sent < 600 || !open.is_empty() {
+        while sent < 600 && open.len() < 16 {
+            let (u, c, fact) = cookie(sent);
+            let source_and_kind = source_and_kind("web", fact.kind);
+            let shard = world.shard_of(u);
+            world.at(shard, |resolver| resolver.links(u, [(c, fact)]));
+            open.push(RowKey { a: u, b: c, source_and_kind });
+            sent += 1;
+        }
+        let full = world.streams.iter().filter(|(_, queue)| !queue.is_empty()).map(|(key, _)| *key);
+        for stream in full.collect::<Vec<_>>() {
+            let size = world.streams[&stream].front().map_or(0, |message| message.encoded_len());
+            // What a new root is shipped, and the first list that it tells, are as large as what there is.
+            let is_whole = world.streams[&stream].front().is_some_and(|message| match &message.body {
+                Some(Body::ToRoot(up)) => name_of_up(up) == "Ship",
+                Some(Body::Members(_)) => true,
+                _ => false,
+            });
+            if !is_whole {
+                largest = largest.max(size);
+                bytes += size;
+            }
+            world.deliver(stream);
+        }
+        let shard = world.shard_of(cookie(0).0);
+        let rows = &world.shards[shard].rows;
+        open.retain(|key| !StoredRow::read(&rows[&keys::link_row(key)]).unwrap().is_settled());
+    }
+    println!("the largest message {largest}, {} a link", bytes / sent);
+    assert!(largest <= 4_000 && bytes / sent <= 4_000, "{largest}, {} a link", bytes / sent);
+}
+
+fn name_of_up(up: &isthmus_proto::internal::v1::ToRoot) -> String {
+    format!("{:?}", up.body.as_ref().unwrap()).split('(').next().unwrap().to_owned()
+}
+
 #[test]
 fn one_more_identifier_costs_a_large_customer_no_more_than_a_small_one() {
     let costs = grow(1_000);
