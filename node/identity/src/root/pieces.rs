@@ -5,7 +5,7 @@
 //! | `0` | head |
 //! | `1`, … | a piece of the fold: see `isthmus_domain::identity` |
 //! | `2`, facet | a member: its home, and since when |
-//! | `3`, facet | a home: its list's epoch, and the one that it serves |
+//! | `3`, facet | a home: its list's epoch, the one that it serves, and whether this root has told it of that list |
 //! | `4`, row | a row of which an end has not agreed: its version, its fact |
 //! | `5`, facet | a flag: its version, whether it is raised |
 //! | `6` | all of a small root: its pieces, by key |
