@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use isthmus_domain::FacetId;
 use isthmus_proto::internal::v1::{
-    Active, Assign, Joined, Member, Members, Settled, ToRoot, identity_message::Body,
+    Active, Assign, Joined, Leave, Member, Members, MembersChange, Settled, ToRoot, identity_message::Body,
     to_root::Body as RootBody,
 };
 use prost::Message as _;
@@ -26,6 +27,28 @@ pub enum Served {
     Wait,
     /// The identifier has another home: its record knows, or will soon, of an epoch after this one.
     Moved,
+}
+
+/// What comes of a list in place of the one before.
+struct Turn {
+    epoch: u64,
+    /// The epoch before.
+    follows: u64,
+    /// The epoch that is served.
+    active: u64,
+    came: Vec<Member>,
+    left: Vec<Member>,
+    /// How many more members are waited for, or in all.
+    waiting: i64,
+    /// Whether some member of the list that is served is not in the newest one.
+    parts: bool,
+}
+
+impl Turn {
+    fn of(epoch: u64, home: &Home) -> Self {
+        let (came, left) = (Vec::new(), Vec::new());
+        Self { epoch, follows: home.epoch, active: home.active, came, left, waiting: 0, parts: false }
+    }
 }
 
 impl<S: Store> Resolver<'_, S> {
@@ -63,76 +86,169 @@ impl<S: Store> Resolver<'_, S> {
 
     /// A list of members, at their home.
     pub(crate) fn members(&mut self, own: FacetId, list: Members) -> Result<(), Error> {
-        for leave in &list.leaves {
-            let assign = Assign {
-                follows: leave.since,
-                home: leave.home.clone(),
-                epoch: leave.epoch,
-                root: list.root.clone(),
-            };
-            self.send(&facet(&leave.facet)?, Body::Assign(assign));
-        }
         let mut home = self.home(&own)?;
         if list.epoch <= home.epoch {
-            // Whoever sent it may wait for a list that was never served, because this one overtook it.
-            if home.active >= list.epoch {
-                let active = Active { home: bytes(&own), epoch: home.active, told: false };
-                let up = ToRoot { body: Some(RootBody::Active(active)) };
-                self.send(&facet(&list.root)?, Body::ToRoot(up));
-            }
-            return Ok(());
+            return self.overtaken(own, &home, list.epoch, &list.leaves, &list.root);
         }
+        self.let_go(&list.leaves, &list.root)?;
         if list.members.is_empty() && home.epoch == 0 {
             // Never a home, and none now: nobody waits for it to say so.
             home.active = list.epoch;
         }
         let mut known = self.home_members(&own)?;
-        let here = self.record(&own)?;
-        let (mut came, mut left, mut waiting, mut parts) = (Vec::new(), Vec::new(), 0, false);
+        let mut turn = Turn::of(list.epoch, &home);
         for member in list.members {
-            let id = facet(&member.facet)?;
-            let before = known.remove(&id).unwrap_or_default();
-            parts |= before.listed && before.since <= home.active && before.since != member.since;
-            let mut row = HomeMember {
-                listed: true,
-                since: member.since,
-                namespace: member.namespace.clone(),
-                value: member.value.clone(),
-                come: before.come,
-            };
-            if id == own && here.home(own) == own {
-                row.come = row.come.max(Some(here.epoch));
-            }
-            waiting += u64::from(!row.has_come());
-            if row != before {
-                self.put(keys::home_member(&own, &id), &row)?;
-            }
-            if !before.listed {
-                came.push(member);
-            }
+            let before = known.remove(&facet(&member.facet)?).unwrap_or_default();
+            self.list(&own, member, before, &mut turn)?;
         }
         for (id, before) in known {
-            // What is served stays the list of `active`, which is the members since then at the latest.
-            parts |= before.listed && before.since <= home.active;
-            if before.listed {
-                let (namespace, value) = (before.namespace.clone(), before.value.clone());
-                left.push(Member { facet: bytes(&id), since: before.since, namespace, value });
+            self.unlist(&own, id, before, &mut turn)?;
+        }
+        (home.epoch, home.root, home.rules_version) = (list.epoch, list.root, list.rules_version);
+        home.settles = list.settles;
+        self.turn(&own, &mut home, turn)?;
+        self.catch_up(own, home)
+    }
+
+    /// How the list has changed that the home has of this root.
+    pub(crate) fn members_change(&mut self, own: FacetId, change: MembersChange) -> Result<(), Error> {
+        let mut home = self.home(&own)?;
+        if change.epoch <= home.epoch {
+            return self.overtaken(own, &home, change.epoch, &change.leaves, &change.root);
+        }
+        home.early.push(change);
+        self.catch_up(own, home)
+    }
+
+    /// Takes the changes whose turn has come, and serves what can be served.
+    fn catch_up(&mut self, own: FacetId, mut home: Home) -> Result<(), Error> {
+        // Of those that a whole list has overtaken, nothing is left but who is to be told.
+        for late in home.early.extract_if(.., |early| early.epoch <= home.epoch).collect::<Vec<_>>() {
+            self.overtaken(own, &home, late.epoch, &late.leaves, &late.root)?;
+        }
+        while let Some(next) = home.early.iter().position(|early| early.follows == home.epoch) {
+            let change = home.early.swap_remove(next);
+            self.let_go(&change.leaves, &change.root)?;
+            let mut turn = Turn::of(change.epoch, &home);
+            for member in change.came {
+                let before = self.home_member(&own, &facet(&member.facet)?)?.unwrap_or_default();
+                turn.waiting -= i64::from(before.listed && !before.has_come());
+                self.list(&own, member, before, &mut turn)?;
             }
-            let key = keys::home_member(&own, &id);
-            match before.come.filter(|come| *come > list.epoch) {
-                Some(come) => self.put(key, &HomeMember { come: Some(come), ..HomeMember::default() })?,
-                None => self.store.put(key, None)?,
+            for leave in &change.leaves {
+                let id = facet(&leave.facet)?;
+                let Some(before) = self.home_member(&own, &id)? else { continue };
+                turn.waiting -= i64::from(before.listed && !before.has_come());
+                self.unlist(&own, id, before, &mut turn)?;
+            }
+            turn.waiting += i64::try_from(home.waiting).unwrap_or(i64::MAX);
+            (home.epoch, home.root, home.rules_version) = (change.epoch, change.root, change.rules_version);
+            home.settles = change.settles;
+            self.turn(&own, &mut home, turn)?;
+        }
+        home.early.sort_by_key(|early| early.follows);
+        self.activate(own, home)
+    }
+
+    /// A list that another one has overtaken: those who leave by it are told all the same.
+    fn overtaken(
+        &mut self,
+        own: FacetId,
+        home: &Home,
+        epoch: u64,
+        leaves: &[Leave],
+        root: &Bytes,
+    ) -> Result<(), Error> {
+        self.let_go(leaves, root)?;
+        // Whoever sent it may wait for a list that was never served, because this one overtook it.
+        if home.active >= epoch {
+            let active = Active { home: bytes(&own), epoch: home.active, told: false };
+            let up = ToRoot { body: Some(RootBody::Active(active)) };
+            self.send(&facet(root)?, Body::ToRoot(up));
+        }
+        Ok(())
+    }
+
+    /// Tells members that leave where to.
+    fn let_go(&mut self, leaves: &[Leave], root: &Bytes) -> Result<(), Error> {
+        for leave in leaves {
+            let assign = Assign {
+                follows: leave.since,
+                home: leave.home.clone(),
+                epoch: leave.epoch,
+                root: root.clone(),
+            };
+            self.send(&facet(&leave.facet)?, Body::Assign(assign));
+        }
+        Ok(())
+    }
+
+    /// Puts a member on the list.
+    fn list(
+        &mut self,
+        own: &FacetId,
+        member: Member,
+        before: HomeMember,
+        turn: &mut Turn,
+    ) -> Result<(), Error> {
+        let id = facet(&member.facet)?;
+        turn.parts |= before.listed && before.since <= turn.active && before.since != member.since;
+        let mut row = HomeMember {
+            listed: true,
+            since: member.since,
+            namespace: member.namespace.clone(),
+            value: member.value.clone(),
+            come: before.come,
+        };
+        if id == *own {
+            let here = self.record(own)?;
+            if here.home(*own) == *own {
+                row.come = row.come.max(Some(here.epoch));
             }
         }
-        home.parting = (home.parting && home.active < home.epoch) || parts;
-        (home.epoch, home.root, home.rules_version) = (list.epoch, list.root, list.rules_version);
-        (home.waiting, home.settles) = (waiting, list.settles);
+        turn.waiting += i64::from(!row.has_come());
+        if row != before {
+            self.put(keys::home_member(own, &id), &row)?;
+        }
+        if !before.listed {
+            turn.came.push(member);
+        }
+        Ok(())
+    }
+
+    /// Takes one off the list that was on it, or has come early.
+    fn unlist(
+        &mut self,
+        own: &FacetId,
+        id: FacetId,
+        before: HomeMember,
+        turn: &mut Turn,
+    ) -> Result<(), Error> {
+        // What is served stays the list of `active`, which is the members since then at the latest.
+        turn.parts |= before.listed && before.since <= turn.active;
+        let key = keys::home_member(own, &id);
+        match before.come.filter(|come| *come > turn.epoch) {
+            Some(come) => self.put(key, &HomeMember { come: Some(come), ..HomeMember::default() })?,
+            None => self.store.put(key, None)?,
+        }
+        if before.listed {
+            let HomeMember { since, namespace, value, .. } = before;
+            turn.left.push(Member { facet: bytes(&id), since, namespace, value });
+        }
+        Ok(())
+    }
+
+    /// Takes note of a new list.
+    fn turn(&mut self, own: &FacetId, home: &mut Home, turn: Turn) -> Result<(), Error> {
+        home.parting = (home.parting && home.active < turn.follows) || turn.parts;
+        home.waiting = turn.waiting.max(0).unsigned_abs();
+        let Turn { came, left, .. } = turn;
         // A home that was never one, and is told so, has no history.
         if !came.is_empty() || !left.is_empty() {
             let epoch = Epoch { stamp: self.stamp, rules_version: home.rules_version, came, left };
-            self.put(keys::history(&own, Some(home.epoch)), &epoch)?;
+            self.put(keys::history(own, Some(home.epoch)), &epoch)?;
         }
-        self.activate(own, home)
+        Ok(())
     }
 
     /// A member has come.
@@ -216,6 +332,6 @@ impl<S: Store> Resolver<'_, S> {
     }
 }
 
-fn read(bytes: bytes::Bytes) -> Result<HomeMember, Error> {
+fn read(bytes: Bytes) -> Result<HomeMember, Error> {
     HomeMember::decode(bytes).map_err(|_| Error::Damaged("a member of a home"))
 }

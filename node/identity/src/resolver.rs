@@ -51,6 +51,7 @@ impl<'a, S: Store> Resolver<'a, S> {
             Body::ToRoot(up) => self.pass_up(own, up),
             Body::Unite(unite) => self.unite(own, facet(&unite.with)?),
             Body::Members(members) => self.members(own, members),
+            Body::MembersChange(change) => self.members_change(own, change),
             Body::Assign(assign) => self.assign(own, assign),
             Body::Joined(joined) => self.joined(own, joined),
             Body::Continue(_) => self.go_on(own),

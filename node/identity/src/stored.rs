@@ -184,6 +184,9 @@ pub struct Home {
     /// Rows that are in force once the newest list is served.
     #[prost(message, repeated, tag = "7")]
     pub settles: Vec<wire::LinkVersion>,
+    /// Changes that came before the list that they follow.
+    #[prost(message, repeated, tag = "8")]
+    pub early: Vec<wire::MembersChange>,
 }
 
 /// What a home knows of a member: a row of its own, so that a large profile's members come at a small cost each.

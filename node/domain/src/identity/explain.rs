@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::component::Component;
 use super::fold::Fold;
 use super::members::Number;
-use super::partition::Partition;
+use super::partition::{Partition, Touched};
 use super::pieces::RowKey;
 use super::verdict::Verdict;
 use crate::error::Error;
@@ -78,8 +78,9 @@ impl Fold {
     fn judge_all(&self) -> (Partition, Vec<Judged>) {
         let mut partition = Partition::default();
         partition.grow(self.members.len());
+        let mut touched = Touched::default();
         let judge = |(fact, ends): (&Arc<LinkFact>, &_)| {
-            let verdict = partition.judge(&self.rules, &self.members, *ends, fact);
+            let verdict = partition.judge(&self.rules, &self.members, *ends, fact, &mut touched);
             Judged { fact: fact.clone(), verdict }
         };
         let judged = self.facts.iter().map(judge).collect();

@@ -32,10 +32,9 @@ use std::sync::Arc;
 
 use super::component::{Component, Member};
 use super::members::{Members, Number};
-use super::partition::Partition;
+use super::partition::{Partition, Touched};
 use super::pieces::{Flag, Head, PieceKey, RowKey, StoredRow, Write};
 use super::rules::IdentityRules;
-use super::verdict::Verdict;
 use crate::error::Error;
 use crate::hash::FacetId;
 use crate::link::{LinkFact, LinkRow};
@@ -80,7 +79,7 @@ pub struct Fold {
     /// How many facts there are up to `last`.
     folded: u64,
     /// Identifiers whose component may have changed since someone took the changes.
-    pub(super) touched: BTreeSet<Number>,
+    pub(super) touched: Touched,
     unwritten: BTreeSet<PieceKey>,
 }
 
@@ -99,7 +98,7 @@ impl Fold {
             stale: false,
             last: None,
             folded: 0,
-            touched: BTreeSet::new(),
+            touched: Touched::default(),
             unwritten: BTreeSet::from([PieceKey::Head]),
         }
     }
@@ -184,7 +183,7 @@ impl Fold {
         }
         self.members.set_rules(&rules);
         self.rules = rules;
-        self.touched = (0..self.members.len() as Number).collect();
+        self.touched.numbers = (0..self.members.len() as Number).collect();
         (self.head, self.last, self.folded) = (Partition::default(), None, 0);
         self.dirty.clear();
         self.stale = false;
@@ -198,9 +197,7 @@ impl Fold {
         self.head.grow(self.members.len());
         let from = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         for (fact, ends) in self.facts.range((from, Bound::Unbounded)).take(facts_max) {
-            if self.head.judge(&self.rules, &self.members, *ends, fact) == Verdict::Joined {
-                self.touched.insert(ends.0);
-            }
+            self.head.judge(&self.rules, &self.members, *ends, fact, &mut self.touched);
             self.last = Some(fact.clone());
             self.folded += 1;
             self.unwritten.insert(PieceKey::Head);
@@ -250,12 +247,33 @@ impl Fold {
         if !self.is_settled() {
             return None;
         }
-        let roots: BTreeSet<Number> =
-            std::mem::take(&mut self.touched).into_iter().map(|n| self.head.root(n)).collect();
+        let Touched { numbers, sets } = std::mem::take(&mut self.touched);
+        let roots: BTreeSet<Number> = numbers.into_iter().chain(sets).map(|n| self.head.root(n)).collect();
         let mut changed: Vec<_> = roots.into_iter().filter_map(|root| self.component(root)).collect();
         changed.sort_by_key(Component::home);
         self.unwritten.insert(PieceKey::Head);
         Some(changed)
+    }
+
+    /// The identifiers whose home may be another one than at the last call, with their homes; `None` unless settled.
+    /// What [`Self::take_changed`] would give is taken with them. Costs a look at each of these identifiers, and not at
+    /// all who are with them.
+    pub fn take_moved(&mut self) -> Option<BTreeMap<FacetId, FacetId>> {
+        if !self.is_settled() {
+            return None;
+        }
+        let Touched { mut numbers, sets } = std::mem::take(&mut self.touched);
+        let sets: BTreeSet<Number> = sets.into_iter().map(|n| self.head.root(n)).collect();
+        numbers.extend(sets.into_iter().flat_map(|root| self.head.set(root)));
+        self.unwritten.insert(PieceKey::Head);
+        let facet = |number| self.members.get(number).facet;
+        Some(numbers.into_iter().map(|number| (facet(number), facet(self.head.home(number)))).collect())
+    }
+
+    /// The home of an identifier of this bundle; `None` unless settled, and for one that no row names.
+    pub fn home_of(&self, facet: &FacetId) -> Option<FacetId> {
+        let number = self.members.number(facet).filter(|_| self.is_settled())?;
+        Some(self.members.get(self.head.home(number)).facet)
     }
 
     /// The version of a row; 0 of one that is not known.
@@ -317,7 +335,7 @@ impl Fold {
         }
         fold.head.grow(fold.members.len());
         if head.untaken || head.rules_version != fold.rules.version() {
-            fold.touched = (0..fold.members.len() as Number).collect();
+            fold.touched.numbers = (0..fold.members.len() as Number).collect();
         }
         fold.unwritten.clear();
         // Earlier versions kept states of the fold: they go with the next write.
@@ -328,8 +346,10 @@ impl Fold {
         }
         fold.last = head.last;
         fold.stale = head.stale;
+        // Whoever had them before has told of them, or is among those that nobody has taken.
+        let mut seen = Touched::default();
         for (fact, ends) in fold.facts.iter().take_while(|(fact, _)| fold.last.as_ref() >= Some(*fact)) {
-            fold.head.judge(&fold.rules, &fold.members, *ends, fact);
+            fold.head.judge(&fold.rules, &fold.members, *ends, fact, &mut seen);
             fold.folded += 1;
         }
         if fold.folded != head.folded {

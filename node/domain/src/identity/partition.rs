@@ -2,9 +2,13 @@
 //!
 //! Sets are trees of parent numbers (union by size, paths halved on the way). The members of a set are also a ring, so
 //! that joining two sets is swapping two successors and listing one needs nothing else. Each set counts its members by
-//! namespace, and each member keeps the time of the oldest fact followed about it, which settles ties for the home.
+//! namespace, and each member keeps the time of the oldest fact followed about it, which settles ties for the home. The
+//! home is kept up to date: of two sets that are joined the better one of their homes, so that what is told is not all
+//! members but who moves.
 //!
 //! Source: Tarjan and van Leeuwen, "Worst-case Analysis of Set Union Algorithms" (JACM 31, 1984).
+
+use std::collections::BTreeSet;
 
 use super::members::{Members, Number};
 use super::rules::IdentityRules;
@@ -15,6 +19,15 @@ use crate::link::LinkFact;
 #[derive(Clone, Default)]
 pub(super) struct Partition {
     nodes: Vec<Node>,
+}
+
+/// Who may have another home than before.
+#[derive(Clone, Default)]
+pub(super) struct Touched {
+    /// Identifiers.
+    pub(super) numbers: BTreeSet<Number>,
+    /// A member each of sets of which all may.
+    pub(super) sets: BTreeSet<Number>,
 }
 
 /// An identifier in its set.
@@ -28,6 +41,15 @@ pub(super) struct Node {
     first: i64,
     /// Members by namespace, sorted; of roots with more than one member only.
     counts: Vec<(u16, u32)>,
+    /// Of roots: the member at whose slot the home of all is.
+    home: Number,
+}
+
+impl Touched {
+    /// Whether it is nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.sets.is_empty()
+    }
 }
 
 impl Partition {
@@ -47,6 +69,11 @@ impl Partition {
             number = node.parent;
         }
         number
+    }
+
+    /// The identifier at whose slot the home of an identifier is.
+    pub(super) fn home(&self, number: Number) -> Number {
+        self.nodes.get(self.root(number) as usize).map_or(number, |root| root.home)
     }
 
     fn root_halving(&mut self, mut number: Number) -> Number {
@@ -82,13 +109,15 @@ impl Partition {
         self.nodes.iter().enumerate().filter(move |entry| !alone(entry)).map(|(number, _)| number as Number)
     }
 
-    /// Follows a fact or refuses it. Both numbers must be within [`Self::grow`].
+    /// Follows a fact or refuses it, and notes who may have another home then. Both numbers must be within
+    /// [`Self::grow`].
     pub(super) fn judge(
         &mut self,
         rules: &IdentityRules,
         members: &Members,
         (a, b): (Number, Number),
         fact: &LinkFact,
+        touched: &mut Touched,
     ) -> Verdict {
         if let Some(refusal) = Self::refused_always(rules, members, (a, b), fact) {
             return Verdict::Refused(refusal);
@@ -106,11 +135,15 @@ impl Partition {
             {
                 return Verdict::Refused(Refusal::Limit { namespace: namespace.clone() });
             }
-            self.join(root_a, root_b, sum(&counts_a, &counts_b));
+            let counts = sum(&counts_a, &counts_b);
+            self.join(rules, members, (root_a, root_b), counts, touched);
         }
         for number in [a, b] {
             let first = &mut self.nodes[number as usize].first;
-            *first = fact.timestamp.min(*first);
+            if fact.timestamp < *first {
+                *first = fact.timestamp;
+                self.may_lead(rules, members, number, touched);
+            }
         }
         if root_a == root_b { Verdict::Confirmed } else { Verdict::Joined }
     }
@@ -152,9 +185,25 @@ impl Partition {
         if node.size == 1 { vec![(members.get(root).space, 1)] } else { node.counts.clone() }
     }
 
-    fn join(&mut self, a: Number, b: Number, counts: Vec<(u16, u32)>) {
+    fn join(
+        &mut self,
+        rules: &IdentityRules,
+        members: &Members,
+        (a, b): (Number, Number),
+        counts: Vec<(u16, u32)>,
+        touched: &mut Touched,
+    ) {
         let [size_a, size_b] = [a, b].map(|root| self.nodes[root as usize].size);
         let (small, large) = if size_a < size_b { (a, b) } else { (b, a) };
+        let [home_small, home_large] = [small, large].map(|root| self.nodes[root as usize].home);
+        let home = if self.leads(rules, members, home_small, home_large) {
+            // They are too many to be noted one by one.
+            touched.sets.insert(large);
+            home_small
+        } else {
+            touched.numbers.extend(self.set(small));
+            home_large
+        };
         let (next_small, next_large) = (self.nodes[small as usize].next, self.nodes[large as usize].next);
         let node = &mut self.nodes[small as usize];
         node.parent = large;
@@ -164,12 +213,33 @@ impl Partition {
         node.next = next_small;
         node.size = size_a + size_b;
         node.counts = counts;
+        node.home = home;
+    }
+
+    /// A fact about an identifier is older than those before: it may be the home now.
+    fn may_lead(&mut self, rules: &IdentityRules, members: &Members, number: Number, touched: &mut Touched) {
+        let root = self.root_halving(number);
+        let home = self.nodes[root as usize].home;
+        if home != number && self.leads(rules, members, number, home) {
+            self.nodes[root as usize].home = number;
+            touched.sets.insert(root);
+        }
+    }
+
+    /// Whether of two identifiers of a set the first one is to be its home, as [`Component`](super::Component) says.
+    fn leads(&self, rules: &IdentityRules, members: &Members, one: Number, other: Number) -> bool {
+        let [one, other] = [one, other].map(|number| {
+            let identifier = &members.get(number).identifier;
+            let rank = rules.priority(identifier.namespace());
+            (rank, self.nodes[number as usize].first, identifier.value())
+        });
+        one < other
     }
 }
 
 impl Node {
     const fn alone(number: Number) -> Self {
-        Self { parent: number, next: number, size: 1, first: i64::MAX, counts: vec![] }
+        Self { parent: number, next: number, size: 1, first: i64::MAX, counts: vec![], home: number }
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::fold::{Ends, Fold};
 use super::members::Number;
-use super::partition::{Node, Partition};
+use super::partition::{Node, Partition, Touched};
 use super::verdict::Verdict;
 use crate::link::LinkFact;
 
@@ -32,9 +32,9 @@ impl Fold {
             let facts = self.facts_of(&inside, &around);
             let numbers = || inside.iter().chain(around.keys()).copied();
             let before: Vec<(Number, Node)> = numbers().map(|n| (n, self.head.set_alone(n))).collect();
-            let mut joined: BTreeSet<Number> = BTreeSet::new();
+            let (mut joined, mut seen) = (BTreeSet::new(), Touched::default());
             for (fact, ends) in facts {
-                let verdict = self.head.judge(&self.rules, &self.members, ends, &fact);
+                let verdict = self.head.judge(&self.rules, &self.members, ends, &fact, &mut seen);
                 let outer = |end: Number| around.get(&end).filter(|_| verdict == Verdict::Joined);
                 // Within one of the components around, both ends are outside.
                 match (outer(ends.0), outer(ends.1)) {
@@ -50,7 +50,7 @@ impl Fold {
             }
             inside.extend(around.iter().filter(|(_, component)| joined.contains(component)).map(|(n, _)| *n));
         }
-        self.touched.extend(inside);
+        self.touched.numbers.extend(inside);
     }
 
     /// The members of the components that facts lead to from here, each with one that names its component.

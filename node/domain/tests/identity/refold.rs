@@ -104,6 +104,42 @@ proptest! {
     }
 
     #[test]
+    fn whoever_takes_who_moved_knows_all_homes(
+        rules in rules(),
+        facts in facts(),
+        retractions in retractions(),
+        places in prop::collection::vec(any::<prop::sample::Index>(), 24),
+        pauses in prop::collection::vec(0..4_u8, 9),
+    ) {
+        let mut ledger = ledger(&rules.rules(1));
+        let (mut homes, mut stored) = (BTreeMap::<FacetId, FacetId>::new(), Store::new());
+        for (arrival, pause) in shuffled(&arrivals(&facts, &retractions), &places).iter().zip(pauses.iter().cycle()) {
+            take(&mut ledger, arrival);
+            match pause {
+                0 => {}
+                1 => _ = ledger.fold_mut().step(2),
+                2 => ledger.fold_mut().settle(),
+                _ => {
+                    store(ledger.fold_mut(), &mut stored);
+                    *ledger.fold_mut() = restored(ledger.fold(), &stored);
+                }
+            }
+            homes.extend(ledger.fold_mut().take_moved().into_iter().flatten());
+        }
+        ledger.fold_mut().settle();
+        homes.extend(ledger.fold_mut().take_moved().into_iter().flatten());
+        for (facet, home) in &homes {
+            prop_assert_eq!(ledger.fold().component_of(*facet).unwrap().home(), *home);
+            prop_assert_eq!(ledger.fold().home_of(facet), Some(*home));
+        }
+        for component in ledger.fold().components().unwrap() {
+            let home = component.home();
+            let at_home = |facet: FacetId| homes.get(&facet).copied().unwrap_or(facet) == home;
+            prop_assert!(component.members().iter().all(|member| at_home(member.facet)));
+        }
+    }
+
+    #[test]
     fn rules_that_change_on_the_way_are_as_if_they_had_always_been(
         first in rules(),
         then in rules(),

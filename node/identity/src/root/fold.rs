@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use isthmus_domain::FacetId;
-use isthmus_proto::internal::v1::{Continue, Leave, Member, Members, identity_message::Body};
+use isthmus_proto::internal::v1::{
+    Continue, Leave, LinkVersion, Member, Members, MembersChange, identity_message::Body,
+};
 
 use super::{Piece, Root};
 use crate::resolver::bytes;
@@ -29,11 +31,12 @@ impl<S: Store> Resolver<'_, S> {
             }
             return Ok(());
         }
-        let mut lists = root.new_lists(own);
+        let mut lists = root.new_lists();
         root.place(&lists);
         root.tell_who_settles(&mut lists);
         for (home, list) in lists {
-            self.send(&home, Body::Members(list.members));
+            let told = root.tell(own, &home, list);
+            self.send(&home, told);
         }
         self.settle(root)
     }
@@ -45,85 +48,91 @@ impl<S: Store> Resolver<'_, S> {
     }
 }
 
-/// A list that a home is to be sent.
+/// A home's next list, as it differs from the one before.
+#[derive(Default)]
 pub(super) struct List {
-    pub(super) members: Members,
-    /// Whether somebody is on it who was not before.
-    pub(super) somebody_comes: bool,
+    pub(super) epoch: u64,
+    /// The epoch of the list that the home was told of before by this root; else it is to be told the whole list.
+    follows: Option<u64>,
+    /// Who is on it that was not before.
+    pub(super) came: Vec<FacetId>,
+    leaves: Vec<Leave>,
+    /// Rows that the home answers by itself.
+    pub(super) settles: Vec<LinkVersion>,
 }
 
 impl Root {
     /// The lists of the homes where they have changed.
-    fn new_lists(&mut self, own: FacetId) -> BTreeMap<FacetId, List> {
+    fn new_lists(&mut self) -> BTreeMap<FacetId, List> {
         let epoch = self.epoch + 1;
-        let mut comes: BTreeMap<FacetId, bool> = BTreeMap::new();
-        let mut leaves: BTreeMap<FacetId, Vec<Leave>> = BTreeMap::new();
+        let mut lists: BTreeMap<FacetId, List> = BTreeMap::new();
         for (member, home) in self.homes_that_may_be_new() {
             let (old, since) = self.members.get(&member).copied().unwrap_or((member, 0));
             if old != home {
                 let leave = Leave { facet: bytes(&member), since, home: bytes(&home), epoch };
-                leaves.entry(old).or_default().push(leave);
+                lists.entry(old).or_default().leaves.push(leave);
                 self.set_member(member, home, epoch);
-                comes.entry(old).or_default();
-                comes.insert(home, true);
+                lists.entry(home).or_default().came.push(member);
             }
         }
-        if comes.is_empty() {
-            return BTreeMap::new();
+        if lists.is_empty() {
+            return lists;
         }
         self.epoch = epoch;
         self.unwritten.insert(Piece::Head);
-        let mut lists = BTreeMap::new();
-        for (home, somebody_comes) in comes {
-            let members = self.list(&home);
+        for (home, list) in &mut lists {
+            list.epoch = epoch;
             // One that was never told that it is a home, and is none, never says that it serves anything.
-            if !members.is_empty() || self.homes.contains_key(&home) {
-                self.homes.entry(home).or_default().0 = epoch;
-                self.unwritten.insert(Piece::Home(home));
+            if self.homes.contains_key(home) || self.by_home.contains_key(home) {
+                let told = self.homes.entry(*home).or_default();
+                list.follows = told.by_us.then_some(told.epoch);
+                (told.epoch, told.by_us) = (epoch, true);
+                self.unwritten.insert(Piece::Home(*home));
             }
-            let members = Members {
-                epoch,
-                members,
-                leaves: leaves.remove(&home).unwrap_or_default(),
-                root: bytes(&own),
-                rules_version: self.fold.rules().version(),
-                settles: vec![],
-            };
-            lists.insert(home, List { members, somebody_comes });
         }
         lists
     }
 
-    /// Members with their homes: of all components that may have changed, and of members that another root had.
+    /// What a home is told: what has changed, if it knows from this root what was before.
+    fn tell(&self, own: FacetId, home: &FacetId, list: List) -> Body {
+        let List { epoch, follows, came, leaves, settles } = list;
+        let (root, rules_version) = (bytes(&own), self.fold.rules().version());
+        match follows {
+            Some(follows) => {
+                let came = came.iter().map(|facet| self.member(facet)).collect();
+                let change = MembersChange { epoch, follows, came, leaves, root, rules_version, settles };
+                Body::MembersChange(change)
+            }
+            None => {
+                let members = self.by_home.get(home).into_iter().flatten();
+                let members = members.map(|facet| self.member(facet)).collect();
+                Body::Members(Members { epoch, members, leaves, root, rules_version, settles })
+            }
+        }
+    }
+
+    /// Members with their homes: all whose home may have changed, and those that another root had.
     fn homes_that_may_be_new(&mut self) -> BTreeMap<FacetId, FacetId> {
-        let mut components = self.fold.take_changed().unwrap_or_default();
         let mut found = BTreeMap::new();
         let unsure = std::mem::take(&mut self.unsure);
         if !unsure.is_empty() {
             self.unwritten.insert(Piece::Head);
         }
         // One that no row names any more stands alone.
-        found.extend(unsure.iter().map(|member| (*member, *member)));
-        components.extend(unsure.iter().filter_map(|member| self.fold.component_of(*member)));
-        for component in components {
-            found.extend(component.members().iter().map(|member| (member.facet, component.home())));
-        }
+        found.extend(unsure.iter().map(|member| (*member, self.fold.home_of(member).unwrap_or(*member))));
+        found.extend(self.fold.take_moved().unwrap_or_default());
         found
     }
 
-    /// The members whose home this is, by facet.
-    fn list(&self, home: &FacetId) -> Vec<Member> {
-        let facets = self.by_home.get(home).into_iter().flatten();
-        let member = |facet: &FacetId| {
-            let since = self.members.get(facet).map_or(0, |(_, since)| *since);
-            let identifier = self.fold.identifier(facet);
-            Member {
-                facet: bytes(facet),
-                since,
-                namespace: identifier.map(|i| i.namespace().to_string()).unwrap_or_default(),
-                value: identifier.map(|i| i.value().to_owned()).unwrap_or_default(),
-            }
-        };
-        facets.map(member).collect()
+    /// A member as its home lists it.
+    fn member(&self, facet: &FacetId) -> Member {
+        let since = self.members.get(facet).map_or(0, |(_, since)| *since);
+        let identifier = self.fold.identifier(facet);
+        Member {
+            facet: bytes(facet),
+            since,
+            namespace: identifier.map(|i| i.namespace().to_string()).unwrap_or_default(),
+            value: identifier.map(|i| i.value().to_owned()).unwrap_or_default(),
+        }
     }
 }

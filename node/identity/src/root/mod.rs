@@ -31,8 +31,8 @@ pub struct Root {
     members: BTreeMap<FacetId, (FacetId, u64)>,
     /// The members by home.
     by_home: BTreeMap<FacetId, BTreeSet<FacetId>>,
-    /// Homes that were told of a list: its epoch, and the last that they said they serve.
-    homes: BTreeMap<FacetId, (u64, u64)>,
+    /// Homes that were told of a list.
+    homes: BTreeMap<FacetId, Told>,
     /// Rows of which one end has not agreed yet.
     waiting: BTreeMap<RowKey, (u64, Option<LinkFact>)>,
     /// Version and flag of identifiers that are, or were, shared.
@@ -41,7 +41,7 @@ pub struct Root {
     awaited: BTreeMap<FacetId, Vec<(RowKey, u64)>>,
     /// Rows and flags that somebody waits for.
     pending: Vec<Pending>,
-    /// Who was asked to agree, and has not answered.
+    /// Who was asked to agree.
     asked: BTreeSet<FacetId>,
     /// Roots that are shipping: parts that came, and how many there are, once that is known.
     arriving: BTreeMap<FacetId, (u64, u64)>,
@@ -55,6 +55,18 @@ pub struct Root {
     /// What is stored, while it is stored as one row.
     small: Option<Pieces>,
     unwritten: BTreeSet<Piece>,
+}
+
+/// What a root knows of a home.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The epoch of the newest list that it was told of.
+    epoch: u64,
+    /// The last epoch that it said it serves.
+    active: u64,
+    /// Whether this root has told it of that list, so that it can be told of what changes from there on. Another root's
+    /// list may be on its way still, and may be overtaken.
+    by_us: bool,
 }
 
 /// The roots of a shard that are in use. What is in here is stored too, so it may be emptied between commands.
@@ -176,10 +188,11 @@ impl Root {
             }
         }
         self.by_home.entry(home).or_default().insert(member);
-        self.unwritten.insert(Piece::Member(member));
+        // It has agreed, which is all that it was asked for.
         if self.asked.remove(&member) {
             self.unwritten.insert(Piece::Head);
         }
+        self.unwritten.insert(Piece::Member(member));
     }
 
     fn version_of(&self, key: &RowKey) -> u64 {
@@ -261,7 +274,7 @@ impl<S: Store> Resolver<'_, S> {
             RootBody::Active(active) => {
                 let home = facet(&active.home)?;
                 let known = root.homes.entry(home).or_default();
-                known.1 = known.1.max(active.epoch);
+                known.active = known.active.max(active.epoch);
                 root.unwritten.insert(Piece::Home(home));
                 if active.told {
                     root.forget_told(&home, active.epoch);
@@ -331,5 +344,32 @@ impl<S: Store> Resolver<'_, S> {
         root.set_flag(about, flag.version, flag.shared, awaited?);
         root.pending.push(Pending::flag(about, flag.version));
         self.refold(own, root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_roots_are_kept_beside_ordinary_ones_and_the_latter_by_how_long_ago_they_were_used() {
+        let id = |n: u32| FacetId::from_slice(&[[0; 12].as_slice(), &n.to_be_bytes()].concat()).unwrap();
+        let of_weight = |n: u32, weight: usize| {
+            let mut root = Box::new(Root::new(id(n), IdentityRules::default().into()));
+            let row = |n: usize| RowKey { a: id(n as u32), ..RowKey::default() };
+            root.waiting.extend((8..weight).map(|n| (row(n), (1, None))));
+            root
+        };
+        let mut roots = Roots::default();
+        roots.keep(id(u32::MAX), of_weight(u32::MAX, 2 * WEIGHT_KEPT));
+        for n in 0..3_000 {
+            let root = roots.take(&id(u32::MAX)).unwrap();
+            roots.keep(id(u32::MAX), root);
+            roots.keep(id(n), of_weight(n, 20));
+            assert!(roots.known.weight <= WEIGHT_KEPT + 20 && roots.large.weight <= 3 * WEIGHT_KEPT);
+        }
+        assert!(roots.take(&id(2_999)).is_some() && roots.take(&id(0)).is_none());
+        roots.keep(id(0), of_weight(0, WEIGHT_OF_LARGE + 1));
+        assert!(roots.take(&id(0)).is_none(), "larger than what may be kept");
     }
 }

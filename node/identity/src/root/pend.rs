@@ -7,7 +7,7 @@ use isthmus_domain::identity::RowKey;
 use isthmus_proto::internal::v1::{Settled, identity_message::Body};
 
 use super::fold::List;
-use super::{Piece, Root};
+use super::{Piece, Root, Told};
 use crate::resolver::named;
 use crate::{Error, Resolver, Store};
 
@@ -20,8 +20,8 @@ pub(super) struct Pending {
     pub(super) by: Option<(FacetId, u64)>,
     /// The homes to wait for, with their epochs; `None` until the fold has seen it.
     pub(super) homes: Option<BTreeMap<FacetId, u64>>,
-    /// Whether the one home that it waits for was asked to answer by itself.
-    pub(super) told: bool,
+    /// The one home that it waits for, if that was asked to answer by itself: with every list from this epoch on.
+    pub(super) told: Option<(FacetId, u64)>,
 }
 
 /// What is to be answered.
@@ -35,11 +35,11 @@ pub(super) enum What {
 
 impl Pending {
     pub(super) fn row(key: RowKey, version: u64, by: FacetId, flag_version: u64) -> Self {
-        Self { what: What::Row(key), version, by: Some((by, flag_version)), homes: None, told: false }
+        Self { what: What::Row(key), version, by: Some((by, flag_version)), homes: None, told: None }
     }
 
     pub(super) fn flag(facet: FacetId, version: u64) -> Self {
-        Self { what: What::Flag(facet), version, by: None, homes: None, told: false }
+        Self { what: What::Flag(facet), version, by: None, homes: None, told: None }
     }
 
     pub(super) fn is_of(&self, other: &Self) -> bool {
@@ -55,16 +55,14 @@ impl Root {
     /// a row's ends. One that waits for a home whose list has changed since waits for what that led to as well: a list
     /// may come to be served because a member has been sent on that never arrived.
     pub(super) fn place(&mut self, lists: &BTreeMap<FacetId, List>) {
-        let arrivals = lists.iter().filter(|(_, list)| list.somebody_comes);
-        let arrivals: BTreeMap<FacetId, u64> =
-            arrivals.map(|(home, list)| (*home, list.members.epoch)).collect();
+        let arrivals = lists.iter().filter(|(_, list)| !list.came.is_empty());
+        let arrivals: BTreeMap<FacetId, u64> = arrivals.map(|(home, list)| (*home, list.epoch)).collect();
         let mut pending = std::mem::take(&mut self.pending);
         for entry in &mut pending {
             if let Some(homes) = &mut entry.homes
                 && homes.keys().any(|home| lists.contains_key(home))
             {
                 homes.extend(&arrivals);
-                entry.told = false;
             }
         }
         for entry in pending.iter_mut().filter(|entry| entry.homes.is_none()) {
@@ -91,7 +89,7 @@ impl Root {
             };
             let mut homes = arrivals.clone();
             for (home, _) in ends.iter().filter_map(|end| self.members.get(end)) {
-                homes.insert(*home, self.homes.get(home).map_or(0, |(epoch, _)| *epoch));
+                homes.insert(*home, self.homes.get(home).map_or(0, |told| told.epoch));
             }
             entry.homes = Some(homes);
         }
@@ -99,37 +97,41 @@ impl Root {
         self.unwritten.insert(Piece::Head);
     }
 
-    /// Has a home answer rows by itself that wait for nothing but the list that it is about to be sent.
+    /// Has a home answer rows by itself that wait for nothing but the list that it is about to be sent. Who was told so
+    /// with the list before is told again: that one may never be served.
     pub(super) fn tell_who_settles(&mut self, lists: &mut BTreeMap<FacetId, List>) {
-        for entry in self.pending.iter_mut().filter(|entry| !entry.told) {
+        for entry in &mut self.pending {
             let (What::Row(key), Some(homes)) = (entry.what, &entry.homes) else { continue };
-            let mut open = homes.iter().filter(|(home, epoch)| !serves(&self.homes, home, **epoch));
-            if let (Some((home, epoch)), None) = (open.next(), open.next())
-                && let Some(list) = lists.get_mut(home).filter(|list| list.members.epoch == *epoch)
-            {
-                list.members.settles.push(named(&key, entry.version));
-                entry.told = true;
+            if !homes.keys().any(|home| lists.contains_key(home)) {
+                continue;
             }
+            let mut open = homes.iter().filter(|(home, epoch)| !serves(&self.homes, home, **epoch));
+            let told = if let (Some((home, epoch)), None) = (open.next(), open.next())
+                && let Some(list) = lists.get_mut(home).filter(|list| list.epoch == *epoch)
+            {
+                list.settles.push(named(&key, entry.version));
+                Some((*home, *epoch))
+            } else {
+                None
+            };
+            entry.told = match (entry.told, told) {
+                (Some((before, since)), Some((home, _))) if before == home => Some((home, since)),
+                (_, told) => told,
+            };
         }
     }
 
-    /// Forgets what a home has answered by itself, now that it serves the list of an epoch.
+    /// Forgets what a home has answered by itself, now that it has come to serve the list of an epoch. What was told
+    /// with later lists too need not wait for those.
     pub(super) fn forget_told(&mut self, home: &FacetId, epoch: u64) {
-        let homes = &self.homes;
-        self.pending.retain(|entry| {
-            let waits_for = entry.homes.as_ref().filter(|_| entry.told);
-            !waits_for.is_some_and(|waits_for| {
-                waits_for.get(home) == Some(&epoch)
-                    && waits_for.iter().all(|(home, epoch)| serves(homes, home, *epoch))
-            })
-        });
+        self.pending.retain(|entry| !entry.told.is_some_and(|(told, since)| told == *home && since <= epoch));
         self.unwritten.insert(Piece::Head);
     }
 }
 
 /// Whether a home is known to serve an epoch.
-fn serves(homes: &BTreeMap<FacetId, (u64, u64)>, home: &FacetId, epoch: u64) -> bool {
-    homes.get(home).map_or(0, |known| known.1) >= epoch
+fn serves(homes: &BTreeMap<FacetId, Told>, home: &FacetId, epoch: u64) -> bool {
+    homes.get(home).map_or(0, |known| known.active) >= epoch
 }
 
 impl<S: Store> Resolver<'_, S> {

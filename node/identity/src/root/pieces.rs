@@ -5,7 +5,7 @@
 //! | `0` | head |
 //! | `1`, … | a piece of the fold: see `isthmus_domain::identity` |
 //! | `2`, facet | a member: its home, and since when |
-//! | `3`, facet | a home: its list's epoch, and the one that it serves |
+//! | `3`, facet | a home: its list's epoch, the one that it serves, and whether this root has told it of that list |
 //! | `4`, row | a row of which an end has not agreed: its version, its fact |
 //! | `5`, facet | a flag: its version, whether it is raised |
 //! | `6` | all of a small root: its pieces, by key |
@@ -22,8 +22,8 @@ use isthmus_domain::identity::{Fold, IdentityRules, RowKey};
 use isthmus_proto::internal::v1::{LinkVersion, Piece as WirePiece};
 use prost::Message;
 
-use super::Root;
 use super::pend::{Pending, What};
+use super::{Root, Told};
 use crate::resolver::{bytes, facet, link_key, named, row_key};
 use crate::stored::SmallRoot;
 use crate::{Error, Resolver, Store, keys};
@@ -106,8 +106,9 @@ pub(super) struct StoredPending {
     placed: bool,
     #[prost(message, repeated, tag = "7")]
     homes: Vec<AtHome>,
-    #[prost(bool, tag = "8")]
-    told: bool,
+    // 8 was whether some home was told, without which one: such an entry is answered by the root.
+    #[prost(message, optional, tag = "9")]
+    told: Option<AtHome>,
 }
 
 /// A facet and an epoch or a version of it.
@@ -119,6 +120,9 @@ pub(super) struct AtHome {
     number: u64,
     #[prost(uint64, tag = "3")]
     active: u64,
+    /// Of a home: whether this root has told it of its newest list.
+    #[prost(bool, tag = "4")]
+    by_us: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -147,11 +151,15 @@ struct StoredFlag {
     shared: bool,
 }
 
+fn at(facet: &FacetId, number: u64) -> AtHome {
+    AtHome { facet: bytes(facet), number, ..AtHome::default() }
+}
+
 /// A piece as it came or lies.
 pub(super) enum Read {
     Head(Box<Head>),
     Member(FacetId, FacetId, u64),
-    Home(FacetId, u64, u64),
+    Home(FacetId, Told),
     Waiting(RowKey, u64, Option<isthmus_domain::LinkFact>),
     Flag(FacetId, u64, bool),
 }
@@ -167,7 +175,7 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Result<Read, Error> {
         }
         Piece::Home(home) => {
             let at = AtHome::decode(value).map_err(bad)?;
-            Read::Home(home, at.number, at.active)
+            Read::Home(home, Told { epoch: at.number, active: at.active, by_us: at.by_us })
         }
         Piece::Waiting(key) => {
             let row = LinkVersion::decode(value).map_err(bad)?;
@@ -221,11 +229,11 @@ impl Root {
             Piece::Head => self.head().encode_to_vec(),
             Piece::Member(member) => {
                 let (home, since) = self.members.get(&member)?;
-                AtHome { facet: bytes(home), number: *since, active: 0 }.encode_to_vec()
+                at(home, *since).encode_to_vec()
             }
             Piece::Home(home) => {
-                let (epoch, active) = self.homes.get(&home)?;
-                AtHome { facet: Bytes::new(), number: *epoch, active: *active }.encode_to_vec()
+                let Told { epoch, active, by_us } = *self.homes.get(&home)?;
+                AtHome { facet: Bytes::new(), number: epoch, active, by_us }.encode_to_vec()
             }
             Piece::Waiting(key) => {
                 let (version, fact) = self.waiting.get(&key)?;
@@ -254,10 +262,8 @@ impl Root {
                 by: entry.by.map(|(by, _)| bytes(&by)).unwrap_or_default(),
                 by_flag_version: entry.by.map_or(0, |(_, version)| version),
                 placed: entry.homes.is_some(),
-                told: entry.told,
-                homes: homes
-                    .map(|(home, epoch)| AtHome { facet: bytes(home), number: *epoch, active: 0 })
-                    .collect(),
+                told: entry.told.map(|(home, since)| at(&home, since)),
+                homes: homes.map(|(home, epoch)| at(home, *epoch)).collect(),
             }
         };
         let awaited = |(facet, rows): (&FacetId, &Vec<(RowKey, u64)>)| Awaited {
@@ -311,7 +317,11 @@ impl Root {
             let homes: Result<_, Error> =
                 entry.homes.iter().map(|home| Ok((facet(&home.facet)?, home.number))).collect();
             let homes = if entry.placed { Some(homes?) } else { None };
-            self.pending.push(Pending { what, version: entry.version, by, homes, told: entry.told });
+            let told = match entry.told {
+                Some(told) => Some((facet(&told.facet)?, told.number)),
+                None => None,
+            };
+            self.pending.push(Pending { what, version: entry.version, by, homes, told });
         }
         for awaited in head.awaited {
             let rows: Result<_, Error> =
@@ -347,7 +357,7 @@ impl Root {
                     root.absorb_head(*head)?;
                 }
                 Read::Member(member, home, since) => root.set_member(member, home, since),
-                Read::Home(home, epoch, active) => _ = root.homes.insert(home, (epoch, active)),
+                Read::Home(home, told) => _ = root.homes.insert(home, told),
                 Read::Waiting(key, version, fact) => _ = root.waiting.insert(key, (version, fact)),
                 Read::Flag(about, version, shared) => _ = root.flags.insert(about, (version, shared)),
             }

@@ -7,7 +7,7 @@ use isthmus_proto::internal::v1::{
 };
 
 use super::pieces::{FOLD, Pieces, Read, add_row, change, read};
-use super::{Piece, Root};
+use super::{Piece, Root, Told};
 use crate::resolver::{bytes, facet};
 use crate::{Error, Resolver, Store, keys};
 
@@ -112,7 +112,8 @@ impl<S: Store> Resolver<'_, S> {
                 if let Some((key, row)) = fold_row(&piece.key[1..], &piece.value)?
                     && row.version() > root.version_of(&key)
                 {
-                    self.new_row(own, root, key, row.version(), row.fact().cloned())?;
+                    // Its ends have agreed: they are members, who come behind.
+                    root.put_row(key, row.version(), row.fact().cloned())?;
                 }
                 continue;
             }
@@ -121,10 +122,15 @@ impl<S: Store> Resolver<'_, S> {
                 Read::Member(member, home, since) => {
                     root.set_member(member, home, since);
                     root.unsure.insert(member);
+                    if let Some(told) = root.homes.get_mut(&home) {
+                        told.by_us = false;
+                        root.unwritten.insert(Piece::Home(home));
+                    }
                 }
-                Read::Home(home, epoch, active) => {
+                Read::Home(home, told) => {
                     let known = root.homes.entry(home).or_default();
-                    *known = (known.0.max(epoch), known.1.max(active));
+                    let (epoch, active) = (known.epoch.max(told.epoch), known.active.max(told.active));
+                    *known = Told { epoch, active, by_us: false };
                     root.unwritten.insert(Piece::Home(home));
                 }
                 Read::Waiting(key, version, fact) => {

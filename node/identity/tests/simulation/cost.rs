@@ -149,3 +149,125 @@ fn a_root_that_was_stored_piece_by_piece_goes_on() {
         }
     }
 }
+
+/// What one more link of a customer of many identifiers costs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Growth {
+    messages: usize,
+    /// The largest of the messages, and all of them.
+    largest: usize,
+    bytes: usize,
+    looks: Looks,
+}
+
+/// A customer whose cookies are linked one after the other, each to be in force before the next. They come in an order
+/// that is not the one in which they are folded.
+fn grow(cookies: usize) -> Vec<Growth> {
+    let user = Identifier::from_stored("user_id", "giant").unwrap();
+    let u = FacetId::of(&KEY, &user);
+    let mut world = World::new(8, &IdentityRules::default().into());
+    let mut costs = Vec::new();
+    for n in 0..cookies {
+        let b = Identifier::from_stored("anonymous_id", &format!("giant-{n}")).unwrap();
+        let c = FacetId::of(&KEY, &b);
+        let fact = LinkFact {
+            a: user.clone(),
+            b,
+            timestamp: 1_000,
+            source: "web".into(),
+            message_id: format!("l-{n}"),
+            position: 0,
+            kind: LinkKind::Plain,
+        };
+        let shard = world.shard_of(u);
+        let (before, mut cost) = (world.looks, Growth::default());
+        world.at(shard, |resolver| resolver.links(u, [(c, fact)]));
+        while let Some((stream, queue)) = world.streams.iter().find(|(_, queue)| !queue.is_empty()) {
+            let (stream, bytes) = (*stream, queue.front().map_or(0, |message| message.encoded_len()));
+            cost.messages += 1;
+            cost.bytes += bytes;
+            cost.largest = cost.largest.max(bytes);
+            world.deliver(stream);
+        }
+        cost.looks = Looks {
+            gets: world.looks.gets - before.gets,
+            scans: world.looks.scans - before.scans,
+            puts: world.looks.puts - before.puts,
+            put_bytes: world.looks.put_bytes - before.put_bytes,
+            deletes: world.looks.deletes - before.deletes,
+        };
+        costs.push(cost);
+    }
+    let record = world.record(u);
+    let shard = world.shard_of(u);
+    let served = world.at(shard, |resolver| resolver.serve(&u, &u, record.epoch));
+    assert!(matches!(served, Served::Members(members, _) if members.len() == cookies + 1));
+    costs
+}
+
+/// The fact that a cookie is the customer's, with its primary and its counterpart.
+fn cookie(n: usize) -> (FacetId, FacetId, LinkFact) {
+    let a = Identifier::from_stored("user_id", "giant").unwrap();
+    let b = Identifier::from_stored("anonymous_id", &format!("giant-{n}")).unwrap();
+    let (u, c) = (FacetId::of(&KEY, &a), FacetId::of(&KEY, &b));
+    let (source, message_id) = ("web".into(), format!("l-{n}"));
+    (u, c, LinkFact { a, b, timestamp: 1_000, source, message_id, position: 0, kind: LinkKind::Plain })
+}
+
+/// Links under way at a time, and never none: what those cost that are in force already must not come with each.
+#[test]
+fn links_that_never_stop_cost_no_more_than_those_that_do() {
+    let mut world = World::new(8, &IdentityRules::default().into());
+    let (mut sent, mut open, mut largest, mut bytes) = (0, Vec::new(), 0, 0);
+    while sent < 600 || !open.is_empty() {
+        while sent < 600 && open.len() < 16 {
+            let (u, c, fact) = cookie(sent);
+            let source_and_kind = source_and_kind("web", fact.kind);
+            let shard = world.shard_of(u);
+            world.at(shard, |resolver| resolver.links(u, [(c, fact)]));
+            open.push(RowKey { a: u, b: c, source_and_kind });
+            sent += 1;
+        }
+        let full = world.streams.iter().filter(|(_, queue)| !queue.is_empty()).map(|(key, _)| *key);
+        for stream in full.collect::<Vec<_>>() {
+            let size = world.streams[&stream].front().map_or(0, |message| message.encoded_len());
+            // What a new root is shipped, and the first list that it tells, are as large as what there is.
+            let is_whole = world.streams[&stream].front().is_some_and(|message| match &message.body {
+                Some(Body::ToRoot(up)) => name_of_up(up) == "Ship",
+                Some(Body::Members(_)) => true,
+                _ => false,
+            });
+            if !is_whole {
+                largest = largest.max(size);
+                bytes += size;
+            }
+            world.deliver(stream);
+        }
+        let shard = world.shard_of(cookie(0).0);
+        let rows = &world.shards[shard].rows;
+        open.retain(|key| !StoredRow::read(&rows[&keys::link_row(key)]).unwrap().is_settled());
+    }
+    println!("the largest message {largest}, {} a link", bytes / sent);
+    assert!(largest <= 4_000 && bytes / sent <= 4_000, "{largest}, {} a link", bytes / sent);
+}
+
+fn name_of_up(up: &isthmus_proto::internal::v1::ToRoot) -> String {
+    format!("{:?}", up.body.as_ref().unwrap()).split('(').next().unwrap().to_owned()
+}
+
+#[test]
+fn one_more_identifier_costs_a_large_customer_no_more_than_a_small_one() {
+    let costs = grow(1_000);
+    for (n, some) in costs.chunks(100).enumerate() {
+        let mut some = some.to_vec();
+        some.sort_by_key(|cost| cost.bytes);
+        let (usual, worst) = (some[some.len() / 2], some[some.len() - 1]);
+        println!("{n}: {usual:?}\n   {worst:?}");
+        assert!(usual.messages <= 16 && usual.bytes <= 1_300 && usual.largest <= 350, "{usual:?}");
+        let Looks { gets, scans, puts, put_bytes, deletes } = usual.looks;
+        assert!(gets <= 30 && scans <= 4 && puts <= 22 && put_bytes <= 1_500 && deletes <= 2, "{usual:?}");
+    }
+    // Whoever becomes the root is sent what there is, which happens once for each time that there is twice as much.
+    let all: usize = costs.iter().map(|cost| cost.bytes).sum();
+    assert!(all <= 2_000 * costs.len(), "{all} bytes of messages");
+}

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cost;
+mod lists;
 mod run;
 mod workload;
 mod world;

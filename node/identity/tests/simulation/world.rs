@@ -34,6 +34,8 @@ pub struct Looks {
     pub gets: usize,
     pub scans: usize,
     pub puts: usize,
+    /// Of the values that were put.
+    pub put_bytes: usize,
     pub deletes: usize,
 }
 
@@ -67,6 +69,7 @@ impl Store for View<'_> {
         match value {
             Some(value) => {
                 self.looks.puts += 1;
+                self.looks.put_bytes += value.len();
                 self.rows.insert(key, value);
             }
             None => {

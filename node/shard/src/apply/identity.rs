@@ -103,7 +103,9 @@ pub(super) fn needs(message: &IdentityMessage, needs: &mut Needs) {
     let Some(to) = FacetId::from_slice(&message.to) else { return };
     needs.identities.push(keys::record(&to));
     match &message.body {
-        Some(Body::Members(_) | Body::Joined(_)) => needs.identities.push(keys::home(&to)),
+        Some(Body::Members(_) | Body::MembersChange(_) | Body::Joined(_)) => {
+            needs.identities.push(keys::home(&to))
+        }
         Some(Body::LinkNews(news)) => {
             let key =
                 news.row.as_ref().and_then(|row| row.key.as_ref()).and_then(Resolver::<Rows<'_>>::row_key);
