@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-import isthmus
 import pytest
+
+import isthmus
 from cluster import VARIABLE, Cluster, node_program
 from fake import FakeHub
 

@@ -6,6 +6,7 @@ from collections import namedtuple
 from concurrent import futures
 
 import grpc
+
 from isthmus import _wire as wire
 
 _Status = namedtuple("_Status", ["code", "details", "trailing_metadata"])

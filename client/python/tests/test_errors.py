@@ -3,8 +3,9 @@
 import socket
 import threading
 
-import isthmus
 import pytest
+
+import isthmus
 from cluster import free_ports
 from fake import refuse
 from isthmus import _wire as wire
@@ -128,7 +129,19 @@ def test_what_a_client_is_given_is_checked():
         "[::1]": ["[::1]:7400"],
     }
     assert [parse_endpoints(text) for text in given] == list(given.values())
-    for wrong in ("", ",", "https://hub:1", "ftp://hub", "hub:99999", "hub:x", "hub:0", "a/b", "u:p@hub:1", "a b", "::1"):
+    for wrong in (
+        "",
+        ",",
+        "https://hub:1",
+        "ftp://hub",
+        "hub:99999",
+        "hub:x",
+        "hub:0",
+        "a/b",
+        "u:p@hub:1",
+        "a b",
+        "::1",
+    ):
         with pytest.raises(isthmus.UsageError):
             isthmus.Client(wrong)
     for options in ({"deadline": 0}, {"try_limit": 301}, {"write_key": "a b"}, {"write_key": ""}):

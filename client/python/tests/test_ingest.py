@@ -4,8 +4,9 @@ import datetime
 import math
 import time
 
-import isthmus
 import pytest
+
+import isthmus
 from cluster import PATIENCE_SECONDS
 from fake import accept_all, refuse
 from isthmus import _wire as wire

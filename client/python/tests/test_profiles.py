@@ -2,8 +2,9 @@
 
 import datetime
 
-import isthmus
 import pytest
+
+import isthmus
 
 UTC = datetime.timezone.utc
 

@@ -5,10 +5,11 @@ import decimal
 import random
 import uuid
 
-import isthmus
 import numpy
 import pandas
 import pytest
+
+import isthmus
 from isthmus import _wire as wire
 from isthmus._values import DEPTH_MAX, from_wire, to_wire
 
