@@ -1,15 +1,15 @@
 """Errors by reason, deadlines, endpoints."""
 
-import socket
 import threading
 
 import pytest
 
 import isthmus
 from cluster import free_ports
-from fake import refuse
+from fake import FakeHub, refuse
 from isthmus import _wire as wire
-from isthmus._endpoints import parse_endpoints
+from isthmus._endpoints import Pool, Slot, parse_endpoints
+from isthmus._retry import Ending
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,39 @@ def test_a_read_that_nobody_answers_ends_with_the_deadline(fake, fake_client):
 
 
 def test_a_node_that_hangs_costs_one_try(fake):
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never says a word
-        endpoints = [f"127.0.0.1:{silent.getsockname()[1]}", fake.endpoint]
-        fake.answers["Status"] = lambda request, context: wire.StatusResponse(cluster_id="c")
-        with isthmus.Client(endpoints, deadline=60, try_limit=0.2) as client:
+    end, hanging = threading.Event(), FakeHub()
+    hanging.answers["Status"] = lambda request, context: end.wait() and wire.StatusResponse()
+    fake.answers["Status"] = lambda request, context: wire.StatusResponse(cluster_id="c")
+    try:
+        with isthmus.Client([hanging.endpoint, fake.endpoint], deadline=5, try_limit=0.3) as client:
             assert [client.cluster.status().cluster_id for _ in range(4)] == ["c"] * 4
+    finally:
+        end.set()
+        hanging.stop()
     assert len(fake.calls) == 4
+    assert len(hanging.calls) >= 1
+
+
+def test_endpoints_are_chosen_by_load_and_left_alone_while_they_are_down():
+    slots = [Slot(name, None) for name in "abc"]
+    pool = Pool(slots, turn=-1)
+    taken = [pool.take(None, now=0.0) for _ in range(4)]
+    assert [slot.address for slot in taken] == ["a", "b", "c", "a"]
+    pool.done(taken[1], None, now=0.0)
+    assert pool.take(None, now=0.0).address == "b"
+    assert pool.take("c", now=0.0).address == "c", "a hint wins"
+    pool = Pool([Slot(name, None) for name in "ab"], turn=-1)
+    down = pool.take(None, now=0.0)
+    pool.done(down, Ending.NOT_SENT, now=0.0)
+    for _ in range(3):
+        other = pool.take(None, now=0.9)
+        assert other is not down
+        pool.done(other, None, now=0.9)
+    busy = pool.take(None, now=0.9)
+    assert pool.take(None, now=1.0) is down, "its time is up"
+    pool.done(busy, Ending.TIMED_OUT, now=2.0)
+    pool.done(down, Ending.BROKEN, now=2.0)
+    assert pool.take(None, now=2.0) is down, "of those that are down, the first to be up again"
 
 
 def test_a_dead_endpoint_is_passed_over_and_all_dead_ones_are_told(fake):

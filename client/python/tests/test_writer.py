@@ -141,13 +141,16 @@ def test_batches_in_doubt_are_tried_again_under_the_same_ids(fake, fake_client):
 
     fake.answers["Ingest"] = answer
     # The calls themselves give up at once: what tries again is the writer.
-    with fake_client.with_options(deadline=0.2).writer(batch_items=6) as writer:
+    with fake_client.with_options(deadline=0.2).writer() as writer:
         for event in seen("1", 6):
             writer.send(event)
-    assert writer.counts.accepted == 6
-    ids = {id for batch in batches for id in batch}
-    assert len(ids) == 6
-    assert len(batches[-1]) <= 3
+        writer.flush()
+    assert writer.counts == isthmus.Counts(accepted=6)
+    first = batches[0]
+    assert batches[:4] == [first] * 4
+    doubtful = first[1::2]
+    assert [id for batch in batches[4:] for id in batch if id in first] == doubtful
+    assert len({id for batch in batches for id in batch}) == 6
 
 
 def test_what_cannot_be_delivered_stops_the_writer_and_is_handed_back(fake, fake_client):

@@ -162,6 +162,7 @@ class IngestWriter:
                     self._failure = error
                     self._signal.notify()
                 return
+            batch.clear()  # while it waits for the next one, it holds none
 
     def _deliver(self, batch: Sequence[Pending]) -> None:
         give_up = time.monotonic() + self._limits.retry_for
