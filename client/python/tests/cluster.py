@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -31,12 +32,22 @@ def node_program() -> Path | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on. All are held until all are known, so that none comes twice."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
+    """Ports of loopback that nobody listens on, below those that systems give out by themselves.
+
+    One of those could be taken by a connection, even by that of a client which tries it before its node listens.
+    """
+    found: list[int] = []
+    listeners = []
+    while len(found) < count:
+        port = random.randrange(10_000, 30_000)
+        try:
+            listeners.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+        found.append(port)
     for listener in listeners:
         listener.close()
-    return ports
+    return found
 
 
 class Cluster:

@@ -35,10 +35,11 @@ fn python() -> Option<String> {
     fits.is_ok_and(|output| output.status.success()).then(|| "python3".to_owned())
 }
 
-/// A fresh environment with the package in it, beside what cargo builds.
+/// An environment with the package of this checkout in it. It stays beside what cargo builds, so that only the package
+/// itself is installed anew.
 fn installed(python: &str, package: &Path) -> PathBuf {
     let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
-    well(Command::new(python).args(["-m", "venv", "--clear"]).arg(&environment));
+    well(Command::new(python).args(["-m", "venv"]).arg(&environment));
     let program = environment.join("bin/python");
     let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
     well(Command::new(&program).args(quiet).arg(format!("{}[test]", package.display())));
