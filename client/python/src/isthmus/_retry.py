@@ -73,7 +73,7 @@ def refusal(code: str, message: str, trailers: Metadata, request_id: str) -> tup
         trailers: The trailing metadata.
         request_id: The id that the call carried.
     """
-    known = dict(trailers)
+    known = dict([*trailers])  # grpc.aio has had Metadata whose keys are no keys
     status = wire.Status()
     packed = known.get(DETAILS)
     if isinstance(packed, bytes):
