@@ -1,21 +1,9 @@
 """The rest of the hub: quarantine, schemas, rules, matching, quality, the cluster."""
 
-import time
-
 import pytest
 
 import isthmus
-from cluster import PATIENCE_SECONDS
-
-
-def until(what, holds):
-    """Waits for what comes in a moment."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
-        found = holds()
-        if found:
-            return found
-    raise AssertionError(f"waited in vain until {what}")
+from cluster import until
 
 
 def test_what_was_kept_is_mended_replayed_and_dropped(hub, user):

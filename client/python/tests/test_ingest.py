@@ -2,12 +2,11 @@
 
 import datetime
 import math
-import time
 
 import pytest
 
 import isthmus
-from cluster import PATIENCE_SECONDS
+from cluster import until
 from fake import accept_all, refuse
 from isthmus import _wire as wire
 
@@ -83,13 +82,15 @@ def test_a_version_token_covers_its_batch(hub, user):
 
 def wait_for_refusal(client, expected):
     """Sends nothing until that is refused: nodes hear of keys and sources one after the other."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
+
+    def refused():
         try:
             client.ingest([])
-        except expected as refused:
-            return refused
-    raise AssertionError(f"never refused with {expected.__name__}")
+        except expected as error:
+            return error
+        return None
+
+    return until(f"a batch is refused with {expected.__name__}", refused)
 
 
 def test_a_write_key_says_who_sends(hub, user):
