@@ -7,6 +7,7 @@
 
 mod keys;
 mod pages;
+mod python;
 mod reads;
 mod rolling;
 mod standard;

@@ -1,0 +1,103 @@
+"""Python client of Isthmus, a distributed customer-data hub.
+
+>>> import isthmus
+>>> hub = isthmus.Client("127.0.0.1:7400")
+>>> hub.ingest([isthmus.identify("42", {"email": "ada@example.org"})]).counts.accepted
+1
+>>> hub.profiles.get("email:ada@example.org").traits
+{'email': 'ada@example.org'}
+
+`isthmus.aio.Client` is the same, awaited. What every part promises is in its docstring: `help(hub.profiles)`.
+"""
+
+from . import aio
+from ._sync import Client, IngestWriter, Pager
+from .errors import *  # noqa: F403  all errors are the package's
+from .errors import __all__ as _errors
+from .events import AnyEvent, Event, Unreadable, alias, group, identify, page, screen, track
+from .model.base import Page
+from .model.cluster import ClusterStatus, Node, Replica
+from .model.identity import (
+    ChangedFact,
+    Decision,
+    Explanation,
+    JudgedFact,
+    MatchingStatus,
+    Pair,
+    PairWeight,
+    ProfileChange,
+    Retraction,
+    Split,
+)
+from .model.ingest import Counts, Ingested, ItemResult
+from .model.profile import Identifier, Key, Profile, TimelineEvent
+from .model.quality import QualityReport, SourceQuality, TraitOverlap, TraitQuality
+from .model.quarantine import QuarantineCounts, QuarantineEntry, QuarantineResult, Resolution
+from .model.registry import (
+    PutResult,
+    Rules,
+    RulesStatus,
+    Schema,
+    SchemaCheck,
+    SchemaProblem,
+    ShardRules,
+    Source,
+    SourceKey,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnyEvent",
+    "ChangedFact",
+    "Client",
+    "ClusterStatus",
+    "Counts",
+    "Decision",
+    "Event",
+    "Explanation",
+    "Identifier",
+    "IngestWriter",
+    "Ingested",
+    "ItemResult",
+    "JudgedFact",
+    "Key",
+    "MatchingStatus",
+    "Node",
+    "Page",
+    "Pager",
+    "Pair",
+    "PairWeight",
+    "Profile",
+    "ProfileChange",
+    "PutResult",
+    "QualityReport",
+    "QuarantineCounts",
+    "QuarantineEntry",
+    "QuarantineResult",
+    "Replica",
+    "Resolution",
+    "Retraction",
+    "Rules",
+    "RulesStatus",
+    "Schema",
+    "SchemaCheck",
+    "SchemaProblem",
+    "ShardRules",
+    "Source",
+    "SourceKey",
+    "SourceQuality",
+    "Split",
+    "TimelineEvent",
+    "TraitOverlap",
+    "TraitQuality",
+    "Unreadable",
+    "aio",
+    "alias",
+    "group",
+    "identify",
+    "page",
+    "screen",
+    "track",
+    *_errors,
+]

@@ -1,0 +1,7 @@
+"""The blocking client. All but `_caller` is generated from `isthmus.aio` by `tools/generate.py`."""
+
+from ._client import Client
+from ._pager import Pager
+from ._writer import IngestWriter
+
+__all__ = ["Client", "IngestWriter", "Pager"]

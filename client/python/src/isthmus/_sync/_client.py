@@ -1,0 +1,171 @@
+# Written by tools/generate.py: change what it is made of, and run it.
+"""The client: a handle on a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Callable
+
+from .._buffer import BATCH_BYTES, BATCH_ITEMS, PENDING_BYTES, PENDING_ITEMS, Limits
+from .._endpoints import parse_endpoints
+from .._options import Options, endpoints_of
+from ..events import AnyEvent, item_of
+from ..model.ingest import Ingested, ItemResult
+from ._caller import Caller, Channels
+from ._cluster import Cluster, Quality
+from ._identity import Identity
+from ._ingest import send_items
+from ._profiles import Profiles
+from ._quarantine import Quarantine
+from ._registry import Schemas, Sources
+from ._writer import IngestWriter
+
+
+class Client:
+    """A handle on a cluster. Any node takes any request, so several endpoints stand in for each other.
+
+    >>> with isthmus.Client(["10.0.0.1:7400", "10.0.0.2:7400"], write_key="iswk_…") as hub:
+    ...     hub.ingest([isthmus.identify("42", {"plan": "pro"})])
+    ...     profile = hub.profiles.get("user_id:42")
+
+    Attributes:
+        profiles: Profiles, their events, why they are one; splitting.
+        identity: Pairs that may be one person, decisions, identity rules.
+        sources: Sources and write keys.
+        schemas: Schemas of events, rules for traits.
+        quarantine: What could not be applied.
+        quality: How good the data are.
+        cluster: Nodes and shards.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str] | None = None,
+        *,
+        write_key: str | None = None,
+        source: str = "",
+        deadline: float = 10.0,
+        try_limit: float = 5.0,
+    ) -> None:
+        """Connects when it is first used.
+
+        Args:
+            endpoints: Nodes of one cluster, each as `[http://]HOST[:PORT]` (port 7400 unless said): a list, or text
+                with commas. By default those in the environment's ISTHMUS_ENDPOINT, else a node of this machine.
+            write_key: The write key that events are sent with; no other call carries it.
+            source: The name of the source that events are sent as, for callers without a write key.
+            deadline: How long a call may take, in seconds, tries and waits included.
+            try_limit: How long one try at one node may take before another is made.
+
+        Raises:
+            UsageError: When there is no endpoint, or something given can't be.
+        """
+        options = Options(deadline=deadline, try_limit=try_limit, write_key=write_key, source=source)
+        self._begin(Caller(Channels(parse_endpoints(endpoints_of(endpoints))), options))
+
+    def _begin(self, caller: Caller) -> None:
+        self._caller = caller
+        self.profiles = Profiles(caller)
+        self.identity = Identity(caller)
+        self.sources = Sources(caller)
+        self.schemas = Schemas(caller)
+        self.quarantine = Quarantine(caller)
+        self.quality = Quality(caller)
+        self.cluster = Cluster(caller)
+
+    def with_options(
+        self,
+        *,
+        write_key: str | None = None,
+        source: str | None = None,
+        deadline: float | None = None,
+        try_limit: float | None = None,
+        request_id: str | None = None,
+    ) -> Client:
+        """The same client with other options; both share their connections, and closing one closes both.
+
+        >>> patient = hub.with_options(deadline=60, request_id="nightly-7")
+
+        Args:
+            write_key: As of the client.
+            source: As of the client.
+            deadline: As of the client.
+            try_limit: As of the client.
+            request_id: The id that its calls carry, to be found in the hub's logs; by default each has its own.
+        """
+        given: dict[str, Any] = {
+            "write_key": write_key,
+            "source": source,
+            "deadline": deadline,
+            "try_limit": try_limit,
+            "request_id": request_id,
+        }
+        changed = {name: value for name, value in given.items() if value is not None}
+        twin = Client.__new__(Client)
+        twin._begin(Caller(self._caller.channels, dataclasses.replace(self._caller.options, **changed)))
+        return twin
+
+    def ingest(self, events: Iterable[AnyEvent], *, timeout: float | None = None) -> Ingested:
+        """Sends one batch of at most 2,500 events and 4 MiB; returns when it is stored, with a result for each.
+
+        An item that an earlier try of the same call had stored comes back as a duplicate: it is there, once.
+
+        >>> done = hub.ingest([{"type": "track", "event": "Seen", "userId": "42"}])
+        >>> done.counts.accepted, done.problems
+        (1, <0 results: >)
+
+        Args:
+            events: Events of this package, or mappings in Segment's shape.
+            timeout: In seconds, instead of the client's deadline.
+
+        Raises:
+            UsageError: When one is no event; nothing was sent.
+            UnauthenticatedError: When the write key is not in force.
+            TooLargeError: When the batch is too large; nothing was stored.
+            OutcomeUnknownError: When no try was answered: send the same events again.
+        """
+        items = [item_of(event) for event in events]
+        return send_items(self._caller, items, timeout)
+
+    def writer(
+        self,
+        *,
+        batch_items: int = BATCH_ITEMS,
+        batch_bytes: int = BATCH_BYTES,
+        pending_items: int = PENDING_ITEMS,
+        pending_bytes: int = PENDING_BYTES,
+        retry_for: float = 300.0,
+        on_problem: Callable[[ItemResult, AnyEvent], None] | None = None,
+    ) -> IngestWriter:
+        """Makes a writer, which sends any number of events in batches; see `IngestWriter`.
+
+        Args:
+            batch_items: Events of a batch at most, up to 2,500.
+            batch_bytes: Bytes of a batch, about; up to 4,000,000.
+            pending_items: How many events may wait or be under way before `send` waits.
+            pending_bytes: And how many bytes of them.
+            retry_for: For how many seconds a batch is tried before the writer gives up.
+            on_problem: Told of each event that was quarantined or rejected, where the writer works.
+        """
+        limits = Limits(batch_items, batch_bytes, pending_items, pending_bytes, retry_for)
+        return IngestWriter(self._caller, limits, on_problem)
+
+    def close(self) -> None:
+        """Closes the connections, those of clients made by `with_options` too."""
+        self._caller.channels.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<isthmus.Client {self._caller.options!r}>"

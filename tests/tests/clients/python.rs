@@ -1,0 +1,64 @@
+//! The Python package, as somebody installs it: into a fresh environment, by pip, from this checkout. Its own tests then
+//! run against nodes of this build.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use isthmus_tests::cli::Ended;
+
+/// Names the Python to use. Where it is set, there has to be one; else the test is left out where there is none.
+const PYTHON: &str = "ISTHMUS_TEST_PYTHON";
+/// Prints nothing and ends well if it is recent enough and can make environments.
+const FITS: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))";
+
+fn run(command: &mut Command) -> Ended {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn well(command: &mut Command) -> Ended {
+    let ended = run(command);
+    assert_eq!(ended.code, 0, "{command:?}\n{}\n{}", ended.out, ended.err);
+    ended
+}
+
+/// A Python that fits; nothing where there is none and none was asked for.
+fn python() -> Option<String> {
+    if let Ok(named) = std::env::var(PYTHON) {
+        well(Command::new(&named).args(["-c", FITS]));
+        return Some(named);
+    }
+    let fits = Command::new("python3").args(["-c", FITS]).output();
+    fits.is_ok_and(|output| output.status.success()).then(|| "python3".to_owned())
+}
+
+/// An environment with the package of this checkout in it. It stays beside what cargo builds, so that only the package
+/// itself is installed anew.
+fn installed(python: &str, package: &Path) -> PathBuf {
+    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+    well(Command::new(python).args(["-m", "venv"]).arg(&environment));
+    let program = environment.join("bin/python");
+    let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    well(Command::new(&program).args(quiet).arg(format!("{}[test]", package.display())));
+    program
+}
+
+#[test]
+fn the_python_package_installs_and_passes_its_tests() {
+    let Some(python) = python() else {
+        eprintln!("left out: there is no python3 from 3.9 on with venv; {PYTHON} names one");
+        return;
+    };
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("client/python");
+    let program = installed(&python, &package);
+    // From the folder of the tests, where the package is found only if it was installed.
+    let mut tests = Command::new(program);
+    tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).current_dir(package.join("tests"));
+    tests.env("ISTHMUS_TEST_NODE", env!("CARGO_BIN_EXE_node-under-test")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let ended = well(&mut tests);
+    let summary = ended.out.lines().last().unwrap_or_default();
+    assert!(summary.contains(" passed") && !summary.contains("skipped"), "{}", ended.out);
+}
