@@ -91,7 +91,7 @@ impl Held {
         if complete > 0 {
             let mut held = self.index.lock();
             let index = index(&mut held, model, term);
-            index.remove_older(owner, (owner_term, complete), &mut reply.gone);
+            index.remove_older(owner, (owner_term, complete), (owner_term, kept), &mut reply.gone);
             self.note(index);
         }
         reply
@@ -109,7 +109,7 @@ impl Held {
         let mut held = self.index.lock();
         let index = index(&mut held, model, term);
         if let Some(untold) = index.untold.get_mut(&owner) {
-            untold.retain(|_, (term, number)| *term != owner_term || *number > kept);
+            untold.retain(|_, since| !is_kept(*since, (owner_term, kept)));
         }
         let holds = |key: BlockKey| slot_of(key).is_some_and(&holds);
         for ComparedRecord { id, placed, identifiers, term, number } in records {
@@ -118,7 +118,7 @@ impl Held {
             let placed = model.model.read_placed(&placed).filter(|placed| placed.id() == own);
             // Somebody who led before may bring late what was read early.
             let order = (term, number);
-            if index.blocks.get(own).is_some_and(|known| known.order > order) {
+            if index.blocks.get(own).is_some_and(|known| known.owner == owner && known.order > order) {
                 continue;
             }
             let known = Known { identifiers, order, owner };
@@ -208,7 +208,7 @@ impl Index {
     }
 
     /// Takes out what an owner has not brought in this term, now that it has brought everything in it.
-    fn remove_older(&mut self, owner: u64, order: (u64, u64), gone: &mut Vec<PairKey>) {
+    fn remove_older(&mut self, owner: u64, order: (u64, u64), kept: (u64, u64), gone: &mut Vec<PairKey>) {
         let is_older = |known: &Known| known.owner == owner && known.order.0 < order.0;
         let older: Vec<RecordId> =
             self.blocks.iter().filter(|(_, known)| is_older(known)).map(|(id, _)| id).collect();
@@ -216,6 +216,9 @@ impl Index {
             self.remove(own, owner, order);
         }
         // Also those of which it was told in vain: nobody brings them again.
+        if let Some(untold) = self.untold.get_mut(&owner) {
+            untold.retain(|_, since| !is_kept(*since, kept));
+        }
         let untold = self.untold.get_mut(&owner).into_iter().flatten();
         let of_nobody = untold.filter(|((own, _), _)| self.blocks.get(*own).is_none());
         gone.extend(of_nobody.map(|(pair, since)| told(*pair, since, order)));
@@ -227,6 +230,11 @@ impl Index {
         let untold = self.untold.get_mut(&owner).into_iter().flat_map(|untold| untold.range_mut(all()));
         gone.extend(untold.map(|(pair, since)| told(*pair, since, order)));
     }
+}
+
+/// Whether an owner has kept what it was told when it had brought so much, now that it has kept so much.
+const fn is_kept(since: (u64, u64), kept: (u64, u64)) -> bool {
+    since.0 == kept.0 && since.1 <= kept.1
 }
 
 /// A pair that is none any more as it is told. Who leads now can say only of its own term what it has kept.
