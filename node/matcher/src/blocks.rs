@@ -6,7 +6,7 @@ use bytes::Bytes;
 use isthmus_domain::Slot;
 use isthmus_matching::{BlockKey, Blocks, Found, Level, Placed, RecordId, Scored};
 use isthmus_proto::internal::v1::{
-    CompareCall, CompareReply, ComparedRecord, PairIdentifier, PairKey, PairRow, PairWeight,
+    CompareCall, CompareReply, ComparedRecord, GonePair, PairIdentifier, PairKey, PairRow, PairWeight, SeenAt,
 };
 use parking_lot::Mutex;
 
@@ -26,7 +26,18 @@ struct Index {
     blocks: Blocks<Known>,
     /// By owner: pairs that are none any more and that it is not known to have dropped, the record of its own first,
     /// with the term and the number of what it brought when that came to be.
-    untold: BTreeMap<u64, BTreeMap<(RecordId, RecordId), (u64, u64)>>,
+    untold: BTreeMap<u64, BTreeMap<(RecordId, RecordId), Untold>>,
+    /// Rises with everything that is seen of pairs.
+    seen: u64,
+}
+
+/// What is to be told of a pair that is none any more.
+#[derive(Clone, Copy, Debug)]
+struct Untold {
+    /// The owner's term and the number of what it brought when that came to be.
+    since: (u64, u64),
+    /// When it was seen.
+    number: u64,
 }
 
 /// Pairs of one record that one holder tells, at most: an answer has to fit a message.
@@ -109,7 +120,7 @@ impl Held {
         let mut held = self.index.lock();
         let index = index(&mut held, model, term);
         if let Some(untold) = index.untold.get_mut(&owner) {
-            untold.retain(|_, since| !is_kept(*since, (owner_term, kept)));
+            untold.retain(|_, untold| !is_kept(untold.since, (owner_term, kept)));
         }
         let holds = |key: BlockKey| slot_of(key).is_some_and(&holds);
         for ComparedRecord { id, placed, identifiers, term, number } in records {
@@ -169,6 +180,7 @@ fn index<'a>(held: &'a mut Option<Index>, model: &Arc<InForce>, term: u64) -> &'
         incarnation,
         blocks: Blocks::new(model.model.clone()),
         untold: BTreeMap::new(),
+        seen: 0,
     })
 }
 
@@ -181,7 +193,8 @@ impl Index {
         holds: impl Fn(BlockKey) -> bool,
         rows: &mut Vec<PairRow>,
     ) {
-        let (own, owner, order) = (placed.id(), known.owner, known.order);
+        self.seen += 1;
+        let (own, owner, since) = (placed.id(), known.owner, known.order);
         let (identifiers, version) = (known.identifiers.clone(), self.model.version);
         let mut change = self.blocks.put(placed, known, holds, self.model.model.plan().config().review_at);
         for found in &change.found {
@@ -196,19 +209,23 @@ impl Index {
             change.found.sort_by(|a, b| b.pair.bits.total_cmp(&a.pair.bits));
             change.found.truncate(PAIRS_MAX);
         }
-        rows.extend(change.found.into_iter().map(|found| row(own, &identifiers, found, version)));
-        let gone = change.gone.into_iter().map(|other| ((own, other), order));
+        let seen = (version, self.seen);
+        rows.extend(change.found.into_iter().map(|found| row(own, &identifiers, found, seen)));
+        let untold = Untold { since, number: self.seen };
+        let gone = change.gone.into_iter().map(|other| ((own, other), untold));
         self.untold.entry(owner).or_default().extend(gone);
     }
 
     /// Takes a record out.
-    fn remove(&mut self, own: RecordId, owner: u64, order: (u64, u64)) {
+    fn remove(&mut self, own: RecordId, owner: u64, since: (u64, u64)) {
+        self.seen += 1;
+        let untold = Untold { since, number: self.seen };
         let gone = self.blocks.remove(own, self.model.model.plan().config().review_at);
-        self.untold.entry(owner).or_default().extend(gone.into_iter().map(|other| ((own, other), order)));
+        self.untold.entry(owner).or_default().extend(gone.into_iter().map(|other| ((own, other), untold)));
     }
 
     /// Takes out what an owner has not brought in this term, now that it has brought everything in it.
-    fn remove_older(&mut self, owner: u64, order: (u64, u64), kept: (u64, u64), gone: &mut Vec<PairKey>) {
+    fn remove_older(&mut self, owner: u64, order: (u64, u64), kept: (u64, u64), gone: &mut Vec<GonePair>) {
         let is_older = |known: &Known| known.owner == owner && known.order.0 < order.0;
         let older: Vec<RecordId> =
             self.blocks.iter().filter(|(_, known)| is_older(known)).map(|(id, _)| id).collect();
@@ -217,18 +234,18 @@ impl Index {
         }
         // Also those of which it was told in vain: nobody brings them again.
         if let Some(untold) = self.untold.get_mut(&owner) {
-            untold.retain(|_, since| !is_kept(*since, kept));
+            untold.retain(|_, untold| !is_kept(untold.since, kept));
         }
         let untold = self.untold.get_mut(&owner).into_iter().flatten();
         let of_nobody = untold.filter(|((own, _), _)| self.blocks.get(*own).is_none());
-        gone.extend(of_nobody.map(|(pair, since)| told(*pair, since, order)));
+        gone.extend(of_nobody.map(|(pair, untold)| told(*pair, untold, order)));
     }
 
     /// Tells the pairs of a record that are none any more.
-    fn tell_gone(&mut self, own: RecordId, owner: u64, order: (u64, u64), gone: &mut Vec<PairKey>) {
+    fn tell_gone(&mut self, own: RecordId, owner: u64, order: (u64, u64), gone: &mut Vec<GonePair>) {
         let all = || (own, RecordId(0))..=(own, RecordId(u128::MAX));
         let untold = self.untold.get_mut(&owner).into_iter().flat_map(|untold| untold.range_mut(all()));
-        gone.extend(untold.map(|(pair, since)| told(*pair, since, order)));
+        gone.extend(untold.map(|(pair, untold)| told(*pair, untold, order)));
     }
 }
 
@@ -238,11 +255,11 @@ const fn is_kept(since: (u64, u64), kept: (u64, u64)) -> bool {
 }
 
 /// A pair that is none any more as it is told. Who leads now can say only of its own term what it has kept.
-fn told((own, other): (RecordId, RecordId), since: &mut (u64, u64), now: (u64, u64)) -> PairKey {
-    if since.0 < now.0 {
-        *since = now;
+fn told((own, other): (RecordId, RecordId), untold: &mut Untold, now: (u64, u64)) -> GonePair {
+    if untold.since.0 < now.0 {
+        untold.since = now;
     }
-    key(own, other)
+    GonePair { key: Some(key(own, other)), number: untold.number }
 }
 
 fn key(x: RecordId, y: RecordId) -> PairKey {
@@ -254,7 +271,7 @@ fn row(
     own: RecordId,
     identifiers: &[PairIdentifier],
     found: Found<'_, Known>,
-    model_version: u64,
+    (model_version, number): (u64, u64),
 ) -> PairRow {
     let Scored { a, b, probability, bits } = found.pair;
     let (a_identifiers, b_identifiers) = match own == a {
@@ -274,6 +291,8 @@ fn row(
         bits,
         weights: weights.collect(),
         model_version,
+        // Whoever asked knows which holder this is.
+        seen_at: Some(SeenAt { number, ..SeenAt::default() }),
         ..PairRow::default()
     }
 }
@@ -334,7 +353,8 @@ mod tests {
             let call = CompareCall { records, model_version: 1, ..call };
             let reply = self.held.compare(&self.model, 1, |_| true, call);
             let id = |bytes: &Bytes| u128::from_be_bytes(bytes.as_ref().try_into().unwrap());
-            (reply.found.len(), reply.gone.iter().map(|key| (id(&key.a), id(&key.b))).collect())
+            let gone = reply.gone.iter().filter_map(|gone| gone.key.as_ref());
+            (reply.found.len(), gone.map(|key| (id(&key.a), id(&key.b))).collect())
         }
     }
 

@@ -32,8 +32,10 @@
 //! A holder tells again that a pair is none any more until its owner has kept that, and drops what only earlier leaders
 //! of an owner's shard have brought once a later one has brought everything.
 //!
-//! **What it leaves out.** If both sides of a pair change at one moment, and two holders are concerned, it may stay listed
-//! until the next full pass. All records in blocks are held in memory, about a
+//! What one holder saw of a pair is numbered, so that the later counts, whichever owner brings it first.
+//!
+//! **What it leaves out.** If both sides of a pair change at one moment and it moves from one holder to another, it may
+//! stay listed until the next full pass. All records in blocks are held in memory, about a
 //! kilobyte for each shard that holds one, without a bound of its own. A full pass reads every profile, within one call.
 //! A holder tells at most 250 pairs of one record.
 

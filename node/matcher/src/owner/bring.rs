@@ -117,7 +117,7 @@ impl Owner {
                 }
             });
         }
-        let kept = self.keep(replies.into_iter().map(|(_, reply)| reply).collect(), deadline).await;
+        let kept = self.keep(replies, deadline).await;
         let done = kept.and_then(|()| failed.into_iter().find_map(Result::err).map_or(Ok(()), Err));
         self.owes |= done.is_err();
         done

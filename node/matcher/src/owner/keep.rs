@@ -1,14 +1,11 @@
 //! What becomes of pairs that were found, or are none any more.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering::Relaxed,
-};
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
 use isthmus_domain::{FacetId, Identifier};
 use isthmus_proto::internal::v1::{
-    CompareReply, DecidePair, DropPair, MatchingChange, PairIdentifier, PairKey, PairRow, PairState,
+    CompareReply, DecidePair, DropPair, MatchingChange, PairIdentifier, PairKey, PairRow, PairState, SeenAt,
     matching_change::Change,
 };
 use isthmus_router::Error;
@@ -16,6 +13,11 @@ use tokio::time::Instant;
 
 use super::{Owner, TIMEOUT, copied};
 use crate::link;
+
+/// Whether one holder saw the one before the other; false for what two have seen.
+fn is_before(one: &SeenAt, other: &SeenAt) -> bool {
+    one.holder == other.holder && (one.incarnation, one.number) < (other.incarnation, other.number)
+}
 
 impl Owner {
     /// Drops the pairs of this shard that nothing was decided about and that this model has not found.
@@ -29,7 +31,7 @@ impl Owner {
             let drops: Vec<MatchingChange> = rows
                 .into_iter()
                 .map(|row| {
-                    let drop = DropPair { key: row.key, before_model: version };
+                    let drop = DropPair { key: row.key, before_model: version, ..DropPair::default() };
                     MatchingChange { change: Some(Change::Drop(drop)) }
                 })
                 .collect();
@@ -42,20 +44,35 @@ impl Owner {
     }
 
     /// Keeps pairs that were found, drops those that are none any more, and links what is to link by itself.
-    pub(super) async fn keep(&self, replies: Vec<CompareReply>, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn keep(
+        &self,
+        replies: Vec<(u64, CompareReply)>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let model_version = self.model.version;
         let mut found: BTreeMap<(Bytes, Bytes), PairRow> = BTreeMap::new();
-        let mut gone: BTreeSet<(Bytes, Bytes)> = BTreeSet::new();
+        let mut gone: BTreeMap<(Bytes, Bytes), SeenAt> = BTreeMap::new();
         let named = |key: &PairKey| (key.a.clone(), key.b.clone());
-        for reply in replies {
-            gone.extend(reply.gone.iter().map(named));
-            for row in reply.found {
+        for (holder, reply) in replies {
+            let seen_at = |number| SeenAt { holder, incarnation: reply.incarnation, number };
+            for it in &reply.gone {
+                gone.extend(it.key.as_ref().map(|key| (named(key), seen_at(it.number))));
+            }
+            for mut row in reply.found {
+                row.seen_at = row.seen_at.map(|seen| seen_at(seen.number));
                 found.extend(row.key.as_ref().map(named).map(|key| (key, row)));
             }
         }
-        let dropped = gone
-            .into_iter()
-            .filter(|key| !found.contains_key(key))
-            .map(|(a, b)| Change::Drop(DropPair { key: Some(PairKey { a, b }), before_model: 0 }));
+        // A pair whose block lies elsewhere now is none to the one and found by the other: it is one.
+        gone.retain(|key, gone| {
+            let seen = found.get(key).and_then(|row| row.seen_at.as_ref());
+            found.get(key).is_none() || seen.is_some_and(|seen| is_before(seen, gone))
+        });
+        found.retain(|key, _| !gone.contains_key(key));
+        let dropped = gone.into_iter().map(|((a, b), seen_at)| {
+            let key = Some(PairKey { a, b });
+            Change::Drop(DropPair { key, before_model: 0, seen_at: Some(seen_at), model_version })
+        });
         let changes: Vec<MatchingChange> = dropped
             .chain(found.values().cloned().map(Change::Put))
             .map(|change| MatchingChange { change: Some(change) })

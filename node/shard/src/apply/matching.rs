@@ -3,11 +3,14 @@
 //!
 //! What was decided about a pair outlives whatever is found anew: a refused pair is not proposed again, and what was
 //! accepted stays a pair though the two are one profile by then.
+//!
+//! Two owners may bring what one holder saw of a pair in either order. So a pair that was dropped leaves a row that says
+//! when it was seen to be none, and goes with the sweep after the next full pass.
 
 use isthmus_domain::{FacetId, Slot, Stamp};
 use isthmus_proto::internal::v1::{
     DecidePair, DropPair, MatchingChange, MatchingCommand, MatchingOutcome, ModelPart, PairKey, PairRow,
-    PairState, matching_change::Change,
+    PairState, SeenAt, matching_change::Change,
 };
 use isthmus_raft::Broken;
 use prost::Message as _;
@@ -83,14 +86,12 @@ fn one(state: &mut State, stamp: Stamp, change: MatchingChange) -> Result<Matchi
             return Ok(MatchingOutcome { changed: before.is_some(), ..MatchingOutcome::default() });
         }
         Some(Change::Put(found)) => Some(put(row(before.clone())?, found, stamp)),
-        Some(Change::Drop(drop)) => row(before.clone())?.filter(|known| {
-            let newer = drop.before_model > 0 && known.model_version >= drop.before_model;
-            newer || known.state() != PairState::Unspecified
-        }),
+        Some(Change::Drop(drop)) => dropped(row(before.clone())?, drop),
         Some(Change::Decide(decision)) => {
-            let known = row(before.clone())?;
+            let gone = row(before.clone())?.filter(|known| known.gone);
+            let known = row(before.clone())?.filter(|known| !known.gone);
             let known = known.or_else(|| decision.even_if_none.then(|| unlisted(&decision, stamp)));
-            known.map(|known| decide(known, decision, stamp))
+            known.map(|known| decide(known, decision, stamp)).or(gone)
         }
         Some(Change::Linked(_)) => row(before.clone())?.map(|mut known| {
             known.linked = known.state() == PairState::Accepted;
@@ -104,12 +105,15 @@ fn one(state: &mut State, stamp: Stamp, change: MatchingChange) -> Result<Matchi
         (None, Some(before)) => state.delete_row(key, &before),
         _ => {}
     }
-    Ok(MatchingOutcome { not_owned: false, changed, row: after })
+    Ok(MatchingOutcome { not_owned: false, changed, row: after.filter(|row| !row.gone) })
 }
 
 /// A pair that was found, with what was known of it.
 fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
-    let Some(known) = known else {
+    if let Some(known) = known.as_ref().filter(|known| is_before(&found.seen_at, &known.seen_at)) {
+        return known.clone();
+    }
+    let Some(known) = known.filter(|known| !known.gone) else {
         return PairRow {
             state: PairState::Unspecified.into(),
             by: String::new(),
@@ -117,6 +121,7 @@ fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
             found_at: stamp.0,
             decided_at: 0,
             linked: false,
+            gone: false,
             ..found
         };
     };
@@ -125,7 +130,7 @@ fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
     }
     // What an accepted pair was when it was decided tells what was joined, and why.
     if known.state() == PairState::Accepted {
-        return PairRow { model_version: found.model_version, ..known };
+        return PairRow { model_version: found.model_version, seen_at: found.seen_at, ..known };
     }
     PairRow {
         a_identifiers: found.a_identifiers,
@@ -134,7 +139,31 @@ fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
         bits: found.bits,
         weights: found.weights,
         model_version: found.model_version,
+        seen_at: found.seen_at,
         ..known
+    }
+}
+
+/// Whether one holder saw the one before the other; false for what two have seen.
+fn is_before(one: &Option<SeenAt>, other: &Option<SeenAt>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    one.holder == other.holder && (one.incarnation, one.number) < (other.incarnation, other.number)
+}
+
+/// What is left of a pair that is none any more.
+fn dropped(known: Option<PairRow>, drop: DropPair) -> Option<PairRow> {
+    let decided = known.as_ref().is_some_and(|known| known.state() != PairState::Unspecified);
+    let newer = known.as_ref().is_some_and(|known| match drop.before_model {
+        0 => is_before(&drop.seen_at, &known.seen_at),
+        model => known.model_version >= model,
+    });
+    match drop.before_model {
+        _ if decided || newer => known,
+        0 => {
+            let DropPair { key, seen_at, model_version, .. } = drop;
+            Some(PairRow { key, seen_at, model_version, gone: true, ..PairRow::default() })
+        }
+        _ => None,
     }
 }
 
@@ -160,5 +189,53 @@ fn decide(known: PairRow, decision: DecidePair, stamp: Stamp) -> PairRow {
         decided_at: stamp.0,
         linked: false,
         ..known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Stamp = Stamp(9);
+
+    fn seen(holder: u64, incarnation: u64, number: u64) -> Option<SeenAt> {
+        Some(SeenAt { holder, incarnation, number })
+    }
+
+    fn found(seen_at: Option<SeenAt>) -> PairRow {
+        PairRow { probability: 0.5, model_version: 3, seen_at, ..PairRow::default() }
+    }
+
+    fn none(seen_at: Option<SeenAt>) -> DropPair {
+        DropPair { seen_at, model_version: 3, ..DropPair::default() }
+    }
+
+    #[test]
+    fn of_what_one_holder_saw_the_later_counts_in_whichever_order_it_comes() {
+        let gone = dropped(None, none(seen(1, 1, 7)));
+        assert!(gone.as_ref().is_some_and(|row| row.gone));
+        assert_eq!(Some(put(gone.clone(), found(seen(1, 1, 5)), NOW)), gone, "seen before it was none");
+        for later in [seen(1, 1, 8), seen(1, 2, 1), seen(2, 1, 1)] {
+            let again = put(gone.clone(), found(later), NOW);
+            assert!(!again.gone && again.found_at == NOW.0);
+            if later.is_some_and(|later| later.holder == 1) {
+                assert_eq!(dropped(Some(again.clone()), none(seen(1, 1, 7))), Some(again), "seen before");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sweep_leaves_what_the_model_found_and_what_was_decided() {
+        let sweep = |before_model| DropPair { before_model, ..DropPair::default() };
+        let gone = dropped(None, none(seen(1, 1, 7)));
+        assert_eq!(dropped(gone.clone(), sweep(3)), gone);
+        assert_eq!(dropped(gone, sweep(4)), None);
+        assert_eq!(dropped(Some(found(None)), sweep(4)), None);
+        let refuse = DecidePair { state: PairState::Refused.into(), ..DecidePair::default() };
+        let refused = decide(found(None), refuse, NOW);
+        for drop in [sweep(4), none(seen(1, 1, 7))] {
+            assert_eq!(dropped(Some(refused.clone()), drop), Some(refused.clone()));
+        }
+        assert_eq!(put(Some(refused), found(seen(1, 1, 9)), NOW).state(), PairState::Refused);
     }
 }

@@ -77,7 +77,9 @@ pub fn pairs(shared: &Shared, query: &PairQuery) -> Result<PairsPage, Broken> {
             let fits = row.probability >= query.probability_min
                 && query.state.is_none_or(|state| row.state == state)
                 && query.before_model.is_none_or(|model| row.model_version < model)
-                && !(query.unlinked && row.linked);
+                && !(query.unlinked && row.linked)
+                // What is left of pairs that are none only goes with older models.
+                && (!row.gone || query.before_model.is_some());
             if fits && owned.contains(a.slot()) {
                 page.push(row);
             }
