@@ -34,6 +34,8 @@ pub struct ClusterOptions {
     pub arguments: Vec<String>,
     /// Environment of the nodes, on top of this process's.
     pub environment: Vec<(String, String)>,
+    /// Where the nodes' HTTP ports listen.
+    pub http_host: Ipv4Addr,
 }
 
 impl ClusterOptions {
@@ -47,6 +49,7 @@ impl ClusterOptions {
             replicas: nodes,
             arguments: vec![],
             environment: vec![],
+            http_host: Ipv4Addr::LOCALHOST,
         }
     }
 
@@ -123,7 +126,7 @@ impl Cluster {
             .args(&options.program[1..])
             .args(["serve", "--node-id", &node.id.to_string()])
             .args(["--grpc-listen", &node.grpc.to_string()])
-            .args(["--http-listen", &node.http.to_string()])
+            .args(["--http-listen", &format!("{}:{}", options.http_host, node.http.port())])
             .args(["--peer-listen", &node.peer.to_string()])
             .args(["--shards", &options.shards.to_string(), "--replicas", &options.replicas.to_string()])
             .arg("--data-dir")

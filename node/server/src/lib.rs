@@ -6,21 +6,24 @@
 //! `dev`, the demonstration, and tests.
 //!
 //! **How.** This crate is where everything meets and the only one that knows all parts: `config` reads settings,
-//! `node` puts the parts together, `grpc` and `http` translate. It decides nothing that the parts could decide
+//! `node` puts the parts together, `grpc` and `http` translate, `intake` takes events in. It decides nothing that the parts could decide
 //! themselves.
 //!
-//! **What it leaves out.** TLS and access control; the gateway of HTTP events; queries.
+//! **What it leaves out.** TLS and access control; queries.
 
 mod args;
 pub mod config;
 pub mod demo;
 pub mod dev;
 mod error;
+mod fault;
 mod grpc;
 mod http;
+mod intake;
 mod logging;
 mod metrics;
 mod node;
+mod request_id;
 mod serve;
 mod signals;
 mod version;

@@ -192,7 +192,7 @@ impl Default for Metrics {
 }
 
 /// A code's name as gRPC spells it.
-fn name(code: Code) -> &'static str {
+pub fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -48,7 +48,7 @@ const fn row(id: &'static str, surface: Surface, inputs: &'static [&'static str]
 /// How many rows the table has.
 const ROWS: usize = 18;
 
-/// The table, in its order and words. HTTP's column comes with the gateway for events.
+/// The table, in its order and words. HTTP's column is gone through in the test target `http`.
 const TABLE: [Row; ROWS] = [
     row("body or message over 4 MiB", Grpc, &["a message over 4 MiB"]),
     row("batch over 2,500 items", Grpc, &["2,501 items"]),

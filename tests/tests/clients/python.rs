@@ -41,7 +41,17 @@ fn installed(python: &str, package: &Path) -> PathBuf {
     let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
     well(Command::new(python).args(["-m", "venv"]).arg(&environment));
     let program = environment.join("bin/python");
-    let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    let quiet = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--retries",
+        "10",
+        "--timeout",
+        "60",
+    ];
     well(Command::new(&program).args(quiet).arg(format!("{}[test]", package.display())));
     program
 }

@@ -30,6 +30,7 @@ use bytes::Bytes;
 
 pub(crate) use identifiers::{ID_FIELDS, comes_from_id_field};
 pub use reason::{Reason, Refused};
+pub use time::time_of;
 pub use traits::RESERVED_TRAITS;
 pub(crate) use traits::of_stored as trait_changes;
 

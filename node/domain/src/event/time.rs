@@ -47,19 +47,27 @@ pub(super) fn of_item(
 }
 
 fn read(item: &Item, field: &str, notes: &mut Vec<String>) -> Result<Option<i64>, Refused> {
-    let micros = match item.get(field) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Timestamp(micros)) => Some(*micros),
-        Some(Value::Int(millis)) => millis.checked_mul(1_000),
-        Some(Value::String(text)) => {
-            parse(text.trim(), || notes.push(format!("TIME_WITHOUT_OFFSET {field}")))
-        }
-        Some(_) => None,
-    };
+    let Some(value) = item.get(field).filter(|value| !value.is_null()) else { return Ok(None) };
+    let micros = micros(value, || notes.push(format!("TIME_WITHOUT_OFFSET {field}")));
     micros.map(Some).ok_or_else(|| {
         let what = format!("{field} can't be read: send RFC 3339, such as 2024-05-31T18:00:00Z");
         Refused::new(Reason::TimestampInvalid, field, what)
     })
+}
+
+/// A time in one of the forms that events may have them in, as microseconds since the epoch; for those who read what
+/// stands around events. `None`: it is no time.
+pub fn time_of(value: &Value) -> Option<i64> {
+    micros(value, || ())
+}
+
+fn micros(value: &Value, assumed_utc: impl FnOnce()) -> Option<i64> {
+    match value {
+        Value::Timestamp(micros) => Some(*micros),
+        Value::Int(millis) => millis.checked_mul(1_000),
+        Value::String(text) => parse(text.trim(), assumed_utc),
+        _ => None,
+    }
 }
 
 /// Microseconds since the epoch. `assumed_utc` is told when a time of day came without an offset.

@@ -50,6 +50,16 @@ pub enum JsonErrorKind {
     NotFinite,
 }
 
+impl JsonError {
+    /// What is wrong at a byte of a document.
+    pub(super) fn at(kind: JsonErrorKind, bytes: &[u8], offset: usize) -> Self {
+        let before = &bytes[..offset.min(bytes.len())];
+        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        Self { kind, offset, line, column: offset - line_start + 1 }
+    }
+}
+
 /// Reads one JSON document; white space around it is fine, anything else is not.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     let mut reader = Reader { jiter: Jiter::new(bytes), bytes };
@@ -164,10 +174,7 @@ impl Reader<'_> {
     }
 
     fn error_at(&self, kind: JsonErrorKind, offset: usize) -> JsonError {
-        let before = &self.bytes[..offset.min(self.bytes.len())];
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        JsonError { kind, offset, line, column: offset - line_start + 1 }
+        JsonError::at(kind, self.bytes, offset)
     }
 
     #[cold]

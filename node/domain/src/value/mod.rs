@@ -14,6 +14,7 @@ mod canonical;
 pub mod json;
 mod map;
 mod merge_patch;
+pub mod scan;
 
 use std::fmt::{self, Write};
 

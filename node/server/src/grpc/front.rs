@@ -27,19 +27,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 use super::status::Refusal;
-use crate::metrics::Metrics;
-
-/// The header that names a call, given by the client or made here.
-const REQUEST_ID: &str = "x-request-id";
-/// The longest request id that is taken from a client.
-const REQUEST_ID_BYTES_MAX: usize = 64;
+use crate::{
+    metrics::Metrics,
+    request_id::{self, REQUEST_ID},
+};
 
 /// Wraps the services of the clients' port.
 #[derive(Clone)]
@@ -90,7 +88,8 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let shared = self.shared.clone();
-        let id = request_id(&request).unwrap_or_else(|| shared.make_id());
+        let id = request_id::given(request.headers());
+        let id = id.unwrap_or_else(|| request_id::made(shared.next.fetch_add(1, Ordering::Relaxed)));
         let method = shared.metrics.method(request.uri().path());
         let span = tracing::debug_span!("grpc.call", method, request = id.to_str().unwrap_or_default());
         let begun = Instant::now();
@@ -113,22 +112,6 @@ where
             .instrument(span),
         )
     }
-}
-
-impl Shared {
-    fn make_id(&self) -> HeaderValue {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        // Hexadecimal digits are a header value.
-        HeaderValue::from_str(&format!("{number:016x}")).unwrap_or_else(|_| HeaderValue::from_static("0"))
-    }
-}
-
-/// The client's request id, if it is a plain one.
-fn request_id(request: &Request<Body>) -> Option<HeaderValue> {
-    let id = request.headers().get(REQUEST_ID)?;
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
-    let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(plain);
-    fits.then(|| id.clone())
 }
 
 /// Whether a request's content type is `application/grpc`, with `+proto` and parameters or without.
@@ -262,13 +245,5 @@ mod tests {
         let status = Status::from_header_map(answer.headers()).unwrap();
         assert_eq!(status.code(), Code::Unimplemented);
         assert_eq!(status.get_error_details().error_info().unwrap().reason, refused);
-    }
-
-    #[test]
-    fn a_clients_request_id_is_taken_if_it_is_a_plain_one() {
-        let with =
-            |id: &str| request_id(&Request::builder().header(REQUEST_ID, id).body(Body::empty()).unwrap());
-        assert_eq!(with("abc-1").unwrap(), "abc-1");
-        assert!(with("a b").is_none() && with(&"a".repeat(65)).is_none());
     }
 }

@@ -12,7 +12,7 @@ pub mod health;
 pub mod hub;
 mod ingest;
 mod matching;
-mod profile;
+pub mod profile;
 mod quality;
 mod quarantine;
 pub mod registry;
@@ -20,7 +20,7 @@ mod rules;
 mod schema;
 mod source;
 pub mod status;
-mod value;
+pub mod value;
 
 use std::{sync::Arc, time::Duration};
 

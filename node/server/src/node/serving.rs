@@ -88,7 +88,7 @@ impl Serving {
         let server = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let grpc = spawn("clients' port", server);
         let probe = NodeProbe { hub: hub.clone(), shards, keeper, dir, stop: stop.clone() };
-        let http = spawn("HTTP port", http::serve(http_listener, probe, hub.metrics.clone(), stop.clone()));
+        let http = spawn("HTTP port", http::serve(http_listener, probe, hub.clone(), stop.clone()));
         self.clients = Some(Clients { grpc, http, stop, health });
     }
 

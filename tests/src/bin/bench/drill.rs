@@ -66,6 +66,7 @@ pub async fn run(options: Options) {
             replicas: 3,
             arguments: vec![],
             environment: vec![("ISTHMUS_LOG".into(), "info".into())],
+            http_host: std::net::Ipv4Addr::LOCALHOST,
         })
         .await;
         match drill {

@@ -79,6 +79,7 @@ pub async fn run(options: Options) {
         replicas: 3,
         arguments: vec![],
         environment: vec![("ISTHMUS_LOG".into(), "warn".into())],
+        http_host: std::net::Ipv4Addr::LOCALHOST,
     })
     .await;
     let connections = |count: usize| -> Vec<Channel> { (0..count).map(|i| cluster.channel(i % 3)).collect() };

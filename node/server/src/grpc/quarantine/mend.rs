@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{Quarantine, hex, resolution};
-use crate::grpc::{
-    ingest::{EVENT_CONTENT_TYPE, typed_fields, viewed_source},
-    status::{Refusal, status},
+use crate::{
+    grpc::status::{Refusal, status},
+    intake::{EVENT_CONTENT_TYPE, typed_fields, viewed_source},
 };
 
 /// An entry that is to be tried again.

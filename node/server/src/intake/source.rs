@@ -1,29 +1,17 @@
 //! Which source a batch is from.
 //!
-//! A write key names it: in the request, or in the call's metadata as `authorization: Bearer KEY`, `authorization: Basic
+//! A write key names it: in the request, or in the call's headers as `authorization: Bearer KEY`, `authorization: Basic
 //! base64(KEY:)` (what Segment's clients send) or `x-write-key: KEY`. Without a key it is the source that the request
 //! names, else the built-in `default`.
 
 use isthmus_coordinator::{DEFAULT_SOURCE, Source, View};
 use isthmus_domain::SourceView;
-use isthmus_proto::v1::IngestRequest;
-use tonic::{Code, metadata::MetadataMap};
+use tonic::Code;
 
-use crate::grpc::status::Refusal;
+use crate::fault::Refusal;
 
 /// The longest write key that is looked at.
 const KEY_BYTES_MAX: usize = 256;
-
-/// The write key of a batch, if it has one.
-///
-/// # Errors
-/// UNAUTHENTICATED `WRITE_KEY_INVALID` when it can't be read.
-pub(super) fn key(metadata: &MetadataMap, batch: &IngestRequest) -> Result<Option<String>, Refusal> {
-    match batch.write_key.as_str() {
-        "" => key_of_metadata(metadata),
-        key => Ok(Some(key.to_owned())),
-    }
-}
 
 /// The source of a batch with this key, which names this source or none (empty), as accepting needs it. The view has to
 /// be one that can be believed about the key.
@@ -31,12 +19,10 @@ pub(super) fn key(metadata: &MetadataMap, batch: &IngestRequest) -> Result<Optio
 /// # Errors
 /// UNAUTHENTICATED `WRITE_KEY_INVALID`; NOT_FOUND; FAILED_PRECONDITION `SOURCE_DISABLED`; INVALID_ARGUMENT when key and
 /// name don't agree; UNAVAILABLE while the node knows no cluster.
-pub(super) fn of(view: &View, key: Option<&str>, name: &str) -> Result<SourceView, Refusal> {
+pub fn of(view: &View, key: Option<&str>, name: &str) -> Result<SourceView, Refusal> {
     let source = match key {
         Some(key) => {
-            let known =
-                view.source_by_key(key).filter(|source| !source.disabled && key.len() <= KEY_BYTES_MAX);
-            let source = known.ok_or_else(|| {
+            let source = of_key(view, key).filter(|source| !source.disabled).ok_or_else(|| {
                 let message = "the write key is unknown, was rotated away, or its source is disabled";
                 Refusal::new(Code::Unauthenticated, "WRITE_KEY_INVALID", message)
             })?;
@@ -49,6 +35,11 @@ pub(super) fn of(view: &View, key: Option<&str>, name: &str) -> Result<SourceVie
         None => named(view, name)?,
     };
     Ok(viewed(source))
+}
+
+/// The source that a key belongs to, disabled or not.
+pub fn of_key<'a>(view: &'a View, key: &str) -> Option<&'a Source> {
+    view.source_by_key(key).filter(|_| key.len() <= KEY_BYTES_MAX).map(|source| &**source)
 }
 
 fn named<'a>(view: &'a View, name: &str) -> Result<&'a Source, Refusal> {
@@ -67,7 +58,7 @@ fn named<'a>(view: &'a View, name: &str) -> Result<&'a Source, Refusal> {
 }
 
 /// A source as accepting needs it.
-pub(in crate::grpc) fn viewed(source: &Source) -> SourceView {
+pub fn viewed(source: &Source) -> SourceView {
     let mut view = SourceView::new(source.name.as_str());
     if !source.primary_order.is_empty() {
         view.primary_order.clone_from(&source.primary_order);
@@ -76,18 +67,26 @@ pub(in crate::grpc) fn viewed(source: &Source) -> SourceView {
     view
 }
 
-fn key_of_metadata(metadata: &MetadataMap) -> Result<Option<String>, Refusal> {
+/// The write key that a call's headers hold, if any: of gRPC's metadata or of HTTP. `get` gives a header's bytes by its
+/// name in lower case.
+///
+/// # Errors
+/// UNAUTHENTICATED `WRITE_KEY_INVALID` when it can't be read.
+pub fn key_of_headers<'a>(get: impl Fn(&'static str) -> Option<&'a [u8]>) -> Result<Option<String>, Refusal> {
     let unreadable = || {
         let message =
             "the authorization header can't be read: send `Bearer KEY`, or `Basic` with base64 of `KEY:`";
         Refusal::new(Code::Unauthenticated, "WRITE_KEY_INVALID", message)
     };
-    if let Some(value) = metadata.get("x-write-key") {
-        return Ok(Some(value.to_str().map_err(|_| unreadable())?.to_owned()));
+    let text = |value: &'a [u8]| {
+        let plain = value.iter().all(|b| matches!(b, b'\t' | b' '..=b'~'));
+        std::str::from_utf8(value).ok().filter(|_| plain).ok_or_else(unreadable)
+    };
+    if let Some(value) = get("x-write-key") {
+        return Ok(Some(text(value)?.to_owned()));
     }
-    let Some(value) = metadata.get("authorization") else { return Ok(None) };
-    let value = value.to_str().map_err(|_| unreadable())?;
-    let (scheme, rest) = value.split_once(' ').ok_or_else(unreadable)?;
+    let Some(value) = get("authorization") else { return Ok(None) };
+    let (scheme, rest) = text(value)?.split_once(' ').ok_or_else(unreadable)?;
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
         return Ok(Some(rest.to_owned()));
@@ -171,14 +170,14 @@ mod tests {
         source: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<String, &'static str> {
-        let mut metadata = MetadataMap::new();
-        for (name, value) in headers {
-            metadata.insert(*name, value.parse().unwrap());
-        }
-        let batch =
-            IngestRequest { write_key: given.into(), source: source.into(), ..IngestRequest::default() };
-        use crate::grpc::status::Fault as _;
-        let found = key(&metadata, &batch).and_then(|key| of(&view(), key.as_deref(), &batch.source));
+        use crate::fault::Fault as _;
+        let header =
+            |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_bytes());
+        let key = match given {
+            "" => key_of_headers(header),
+            key => Ok(Some(key.to_owned())),
+        };
+        let found = key.and_then(|key| of(&view(), key.as_deref(), source));
         found.map(|source| source.name).map_err(|refusal| match refusal.reason() {
             "WRITE_KEY_INVALID" => "key",
             "SOURCE_MISMATCH" => "mismatch",

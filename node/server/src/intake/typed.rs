@@ -6,7 +6,7 @@ use isthmus_proto::v1::{Event, EventType};
 use crate::grpc::value::{map_from_wire, micros};
 
 /// The fields that were sent, by their names in the spec.
-pub(in crate::grpc) fn fields(event: &Event) -> Map {
+pub fn fields(event: &Event) -> Map {
     let mut fields = Map::new();
     let mut text = |name: &str, value: &str| {
         if !value.is_empty() {

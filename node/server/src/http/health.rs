@@ -1,4 +1,4 @@
-//! The HTTP port: whether the process lives, whether it can serve, and its metrics.
+//! Whether the process lives, whether it can serve, and its metrics.
 //!
 //! | path | answers |
 //! | --- | --- |
@@ -15,10 +15,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Result, metrics::Levels, metrics::Metrics};
+use crate::metrics::{Levels, Metrics};
 
 /// What the port tells of a node.
 pub trait Probe: Send + Sync + 'static {
@@ -33,26 +31,14 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-/// Serves until the stop.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    probe: impl Probe,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) -> Result<()> {
+/// The paths of orchestrators and scrapers. They are no part of the API, and not in its description.
+pub fn router(probe: impl Probe, metrics: Arc<Metrics>) -> Router {
     let shared = Arc::new(Shared { probe: Box::new(probe), metrics });
-    let app = Router::new()
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
-        .with_state(shared);
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .map_err(Error::io("serve HTTP"))
+        .with_state(shared)
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {

@@ -16,7 +16,7 @@ use prost::Message as _;
 use super::typed;
 
 /// The media type of typed events that are kept as they came.
-pub(in crate::grpc) const EVENT_CONTENT_TYPE: &str = "application/x-protobuf; messageType=isthmus.v1.Event";
+pub const EVENT_CONTENT_TYPE: &str = "application/x-protobuf; messageType=isthmus.v1.Event";
 /// The reason of items that a client itself could not read.
 const UNREADABLE: &str = "UNREADABLE";
 /// How much of something unreadable is kept.
