@@ -320,7 +320,7 @@ mod tests {
             let parcel = DeliverCommand { from_shard, first_sequence: 10 * from_shard, messages };
             let queue = self.queue.clone();
             let deadline = Instant::now() + Duration::from_secs(60);
-            let reply = tokio::task::spawn(async move { queue.propose(parcel, deadline).await });
+            let reply = TaskTracker::new().spawn(async move { queue.propose(parcel, deadline).await });
             for _ in 0..10 {
                 yield_now().await;
             }

@@ -64,9 +64,9 @@ impl Owner {
             }
         }
         // A pair whose block lies elsewhere now is none to the one and found by the other: it is one.
-        gone.retain(|key, gone| {
-            let seen = found.get(key).and_then(|row| row.seen_at.as_ref());
-            found.get(key).is_none() || seen.is_some_and(|seen| is_before(seen, gone))
+        gone.retain(|key, gone| match found.get(key) {
+            Some(row) => row.seen_at.as_ref().is_some_and(|seen| is_before(seen, gone)),
+            None => true,
         });
         found.retain(|key, _| !gone.contains_key(key));
         let dropped = gone.into_iter().map(|((a, b), seen_at)| {

@@ -106,7 +106,7 @@ impl Envelope {
             Some(typed) => Bytes::from(typed),
             None => body,
         };
-        let events = vec![0..body.len()];
+        let events = std::iter::once(0..body.len()).collect();
         Ok(Self { write_key, sent_at: None, body, events, shared: Shared::default() })
     }
 
