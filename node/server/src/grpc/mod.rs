@@ -12,7 +12,7 @@ pub mod health;
 pub mod hub;
 mod ingest;
 mod matching;
-mod profile;
+pub mod profile;
 mod quality;
 mod quarantine;
 pub mod registry;
