@@ -16,7 +16,7 @@ use crate::{
 
 use crate::cli::{
     failure::{Done, Failure},
-    output::{Output, complain, harmless},
+    output::{Output, harmless},
 };
 
 pub const EXAMPLES: &str = "\
@@ -24,7 +24,7 @@ Examples:
   isthmus watch
   isthmus watch --event \"Order Completed\" --trait email --output json
   isthmus watch --cursor-file orders.cursor --output json >> orders.jsonl
-  isthmus watch --limit 0 --cursor-file all.cursor && isthmus profile list --output json > all.jsonl
+  isthmus watch --from now --limit 0 --cursor-file all.cursor && isthmus profile list --output json > all.jsonl
   isthmus profile watch user_id:42
 
 A change may come again after a restart, with the id that it had. With --cursor-file a watch goes on where the last one
@@ -61,7 +61,7 @@ pub struct WatchOptions {
     /// Changes of who belongs to a profile
     #[arg(long)]
     members: bool,
-    /// End after so many changes; 0 ends at once, with the cursor of now
+    /// End after so many changes; 0 ends at once, with the cursor
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
 }
@@ -168,10 +168,10 @@ fn response_max(left: u64) -> u32 {
 fn explained(error: Error) -> Failure {
     let begin_anew = |reason: &Reason| matches!(reason.as_str(), "CURSOR_TOO_OLD" | "CURSOR_AHEAD");
     if error.reason().is_some_and(begin_anew) {
-        complain(
-            "  isthmus watch --limit 0 --from now --cursor-file FILE && isthmus profile list --output json, then \
-             isthmus watch --cursor-file FILE, begins with all profiles as they are now",
-        );
+        return Failure::Failed(format!(
+            "{error}\n  to begin anew: isthmus watch --from now --limit 0 --cursor-file FILE, then isthmus profile list, \
+             then isthmus watch --cursor-file FILE"
+        ));
     }
     error.into()
 }

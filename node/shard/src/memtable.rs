@@ -487,6 +487,42 @@ mod tests {
     }
 
     #[test]
+    fn changes_are_numbered_by_command_in_the_order_in_which_they_came() {
+        let mut memtable = Memtable::default();
+        let facet = FacetId::from_bytes([1; 16]);
+        let mut put = |stamp: u64, is_event: bool| {
+            let stamp = Stamp(stamp);
+            if !is_event {
+                return memtable.push_change(stamp, facet, What::Members { before: 0, epoch: stamp.0 });
+            }
+            let number = memtable.events().len() as u64;
+            let entry = DedupEntry { stamp, attempt: 1, body_hash: [0; 16], outcome: 1 };
+            memtable.push_event(facet, key(number), 1, entry, &record(1, number).to_bytes()).unwrap();
+        };
+        let all =
+            [(5, true), (5, false), (5, true), (7, false), (7, false), (9, true), (9, true), (9, false)];
+        all.iter().for_each(|(stamp, is_event)| put(*stamp, *is_event));
+        let place = |stamp: u64, number| Place { stamp: Stamp(stamp), number };
+        let expected = [(5, 0), (5, 1), (5, 2), (7, 0), (7, 1), (9, 0), (9, 1), (9, 2)];
+        let behind = |after: Place| -> Vec<(u64, u32, bool)> {
+            let items = memtable.feed(after);
+            let shown = items.map(|item| {
+                let place = item.row().place;
+                (place.stamp.0, place.number, matches!(item, FeedItem::Event(..)))
+            });
+            shown.collect()
+        };
+        for (count, (stamp, number)) in expected.iter().enumerate() {
+            let rest = expected.iter().zip(&all).skip(count + 1);
+            let rest: Vec<_> = rest.map(|((stamp, number), (_, event))| (*stamp, *number, *event)).collect();
+            assert_eq!(behind(place(*stamp, *number)), rest);
+        }
+        assert_eq!(behind(Place::default()).len(), 8);
+        assert_eq!(memtable.feed_end(), Some(place(9, 2)));
+        assert_eq!(Memtable::default().feed_end(), None);
+    }
+
+    #[test]
     fn what_it_counts_holds_its_records_and_little_else() {
         let (memtable, records) = filled(200);
         let encoded: u64 = records.iter().map(|record| record.to_bytes().len() as u64).sum();

@@ -8,7 +8,8 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use isthmus_client::Client;
 use isthmus_proto::v1::{
-    Change, IngestItem, TimelineRequest, WatchFrom, WatchRequest, change::What, ingest_item::Body,
+    Change, IngestItem, TimelineEvent, TimelineRequest, WatchFrom, WatchRequest, change::What,
+    ingest_item::Body,
 };
 use tokio::sync::watch;
 
@@ -162,7 +163,7 @@ fn ids(changes: &[Change]) -> BTreeSet<&str> {
 /// Compares changes with the timelines of the customers; how many are of members.
 async fn compare(client: &Client, found: &[Change], expected: &BTreeSet<String>, profiles: u64) -> usize {
     let mut last: BTreeMap<String, &str> = BTreeMap::new();
-    let mut events: BTreeMap<String, BTreeSet<(String, Option<prost_types::Timestamp>)>> = BTreeMap::new();
+    let mut events: BTreeMap<String, BTreeSet<(String, Option<(i64, i32)>)>> = BTreeMap::new();
     let mut joined: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let (mut members, mut known) = (0, BTreeSet::new());
     for change in found.iter().filter(|change| known.insert(&change.id)) {
@@ -172,7 +173,7 @@ async fn compare(client: &Client, found: &[Change], expected: &BTreeSet<String>,
         assert!(before.is_none_or(|before| before < change.id.as_str()), "{name}: out of order");
         match change.what.as_ref().unwrap() {
             What::Event(event) => {
-                let entry = (event.message_id.clone(), change.at);
+                let entry = (event.message_id.clone(), change.at.map(|at| (at.seconds, at.nanos)));
                 assert!(events.entry(name).or_default().insert(entry), "an event has two ids");
             }
             What::Members(change) => {
@@ -190,7 +191,8 @@ async fn compare(client: &Client, found: &[Change], expected: &BTreeSet<String>,
         let mut pages = client.timeline_pages(request, None);
         let mut timeline = BTreeSet::new();
         while let Some(page) = pages.next().await.unwrap() {
-            timeline.extend(page.into_iter().map(|event| (event.message_id, event.received_at)));
+            let received = |event: &TimelineEvent| event.received_at.map(|at| (at.seconds, at.nanos));
+            timeline.extend(page.into_iter().map(|event| (event.message_id.clone(), received(&event))));
         }
         (user, timeline)
     });

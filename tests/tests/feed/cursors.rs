@@ -28,7 +28,7 @@ async fn a_watch_goes_on_through_another_node_over_restarts_and_moves_from_the_c
     let kept = ["--cursor-file", file.to_str().unwrap()];
     let with_limit = |limit: &'static str| [&kept[..], &["--limit", limit]].concat();
     assert_eq!(watched(&cluster, 0, &with_limit("0")), [] as [Value; 0]);
-    let items: Vec<_> = (0..300).map(|n| order(n % 40, &format!("m{n}"))).collect();
+    let items: Vec<_> = (0..300).map(|n| order(n % 40, &format!("x{n}"))).collect();
     ask::accepted(&cluster.channel(1), items).await;
     let mut seen = Vec::new();
     for node in [1, 2, 0] {
@@ -57,8 +57,8 @@ async fn a_watch_goes_on_through_another_node_over_restarts_and_moves_from_the_c
         let of_user =
             seen.iter().filter(|change| change["identifier"]["value"] == format!("u{user}").as_str());
         let of_user: Vec<&str> =
-            of_user.map(|change| field(change, "message_id")).filter(|id| id.starts_with('m')).collect();
-        let sent: Vec<String> = (0..300).filter(|n| n % 40 == user).map(|n| format!("m{n}")).collect();
+            of_user.map(|change| field(change, "message_id")).filter(|id| id.starts_with('x')).collect();
+        let sent: Vec<String> = (0..300).filter(|n| n % 40 == user).map(|n| format!("x{n}")).collect();
         assert_eq!(of_user, sent, "in the order of acknowledgement");
     }
     look::replicas_agree(cluster.channel(new), 3).await;
