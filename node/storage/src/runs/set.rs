@@ -190,8 +190,7 @@ impl RunSet {
         if !table.table.flat()?.sequence {
             return Err(Error::Refused(format!("{:?} is no sequence", table.table)));
         }
-        let bounds = |run| Run::bounds(run).map(|(first, last)| (first, last));
-        let runs = table.runs.iter().filter_map(|run| bounds(run).map(|(first, last)| (first, last, run)));
+        let runs = table.runs.iter().filter_map(|run| run.bounds().map(|(first, last)| (first, last, run)));
         let mut runs: Vec<_> = runs.collect();
         runs.sort_unstable_by_key(|(first, ..)| *first);
         Ok(runs)
