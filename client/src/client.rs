@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Channel};
 
 use crate::{
-    endpoint::Pool,
+    endpoint::{Lease, Pool},
     error::{Error, Reason, Refusal},
     retry::{self, Ending, Kind, Verdict},
 };
@@ -132,6 +132,16 @@ impl Client {
     /// The same client, sending events as this source.
     pub fn with_source(&self, name: impl Into<String>) -> Self {
         Self { source: Some(name.into().into()), ..self.clone() }
+    }
+
+    /// How long a call may take, retries included.
+    pub(crate) fn patience(&self) -> Duration {
+        self.deadline
+    }
+
+    /// A hold on the endpoint for a call that takes care of itself.
+    pub(crate) fn lease(&self) -> Lease {
+        self.pool.take(None)
     }
 
     /// When a call that begins now has to be over.

@@ -4,6 +4,7 @@
 //! Properties and context travel as JSON text and are handed through as they are, whatever their numbers' size.
 
 mod admin;
+mod change;
 mod identity;
 mod quarantine;
 mod rules;
@@ -19,6 +20,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 pub use admin::{Node, Replica, Source, Status, role_name, state_name};
+pub use change::Change;
 pub use identity::{Explanation, Split};
 pub use quarantine::{QuarantineEntry, QuarantineResult, resolution_name};
 pub use rules::RulesStatus;

@@ -19,8 +19,7 @@
 //!
 //! # What it leaves out
 //!
-//! TLS and credentials other than write keys (they come with access control); the streaming calls (watch, ingest
-//! streams); buffering in the background: a call returns when its events are stored.
+//! TLS and credentials other than write keys (they come with access control); ingest streams; buffering in the background: a call returns when its events are stored.
 //!
 //! # Example
 //!
@@ -58,12 +57,14 @@ pub mod message_id;
 mod profile;
 mod registry;
 mod retry;
+mod watch;
 
 pub use client::{Client, ClientBuilder, DEADLINE_DEFAULT};
 pub use endpoint::{DEFAULT_PORT, parse_endpoint};
 pub use error::{Error, Reason, Refusal};
 pub use ingest::{Counts, Ingested};
 pub use profile::{ProfilePages, TimelinePages};
+pub use watch::Watch;
 
 /// The generated messages of the public interface.
 pub use isthmus_proto::v1 as proto;

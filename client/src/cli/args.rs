@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::cli::{
     cluster::ClusterVerb, identity::IdentityVerb, ingest::IngestCommand, output::Format,
     profile::ProfileVerb, quality::QualityVerb, quarantine::QuarantineVerb, schema::SchemaVerb,
-    source::SourceVerb,
+    source::SourceVerb, watch::WatchCommand,
 };
 
 /// The version, and the commit that this was built from.
@@ -21,6 +21,7 @@ Examples:
   isthmus ingest events.jsonl --write-key dev-write-key
   isthmus profile get user_id:42 --output json
   isthmus profile timeline email:a@b.de --limit 20
+  isthmus watch --from now
   isthmus quarantine list
 
 Exit codes: 0 done, 1 refused or failed, 2 usage, 3 done with quarantined or rejected items.";
@@ -66,6 +67,9 @@ pub enum Noun {
         #[command(subcommand)]
         verb: ProfileVerb,
     },
+    /// Follow changes of profiles, as they come about or from a cursor on
+    #[command(after_help = crate::cli::watch::EXAMPLES)]
+    Watch(WatchCommand),
     /// Look after the cluster
     #[command(after_help = crate::cli::cluster::EXAMPLES)]
     Cluster {

@@ -20,6 +20,7 @@ mod rules;
 mod schema;
 mod source;
 mod split;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -63,6 +64,7 @@ async fn carry_out(args: Args) -> Result<Done, Failure> {
         Client::builder().endpoints(args.global.endpoint).deadline(args.global.timeout).connect_lazy()?;
     let done = match args.noun {
         Noun::Ingest(command) => ingest::run(command, client, &mut output).await?,
+        Noun::Watch(command) => watch::run(command, client, &mut output).await?,
         Noun::Profile { verb } => profile::run(verb, client, &mut output).await?,
         Noun::Cluster { verb } => cluster::run(verb, client, &mut output).await?,
         Noun::Source { verb } => source::run(verb, client, &mut output).await?,

@@ -9,6 +9,7 @@ use crate::cli::{
     failure::{Done, Failure},
     output::{Output, complain},
     split::{Split, explain, split},
+    watch::{WatchOptions, watch},
 };
 
 pub const EXAMPLES: &str = "\
@@ -17,6 +18,7 @@ Examples:
   isthmus profile get 00112233445566778899aabbccddeeff
   isthmus profile timeline email:a@b.de --limit 20
   isthmus profile explain user_id:42 email:a@b.de
+  isthmus profile watch user_id:42 --from beginning
   isthmus profile split user_id:42 anonymous_id:kiosk-7 --never --preview
   isthmus profile list --output json > profiles.jsonl";
 
@@ -54,6 +56,14 @@ pub enum ProfileVerb {
         /// Another identifier
         #[arg(value_name = "OTHER", value_parser = profile_key)]
         other: Option<ProfileKey>,
+    },
+    /// Follow a customer's changes, as they come about or from a cursor on
+    Watch {
+        /// Any identifier, as NAMESPACE:VALUE, or the profile's id
+        #[arg(value_name = "PROFILE", value_parser = profile_key)]
+        key: ProfileKey,
+        #[command(flatten)]
+        options: WatchOptions,
     },
     /// Take links back: what they joined comes apart, and nothing that was said is lost
     Split(Split),
@@ -114,6 +124,7 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
             timeline(&client, request, limit, output).await?;
         }
         ProfileVerb::Explain { key, other } => return explain(key, other, &client, output).await,
+        ProfileVerb::Watch { key, options } => return watch(vec![key], options, client, output).await,
         ProfileVerb::Split(what) => return split(what, &client, output).await,
         ProfileVerb::List { limit, freshness } => {
             let request = proto::ProfileServiceListRequest {

@@ -49,6 +49,10 @@ pub struct State {
     pub nodes: Vec<proto::Node>,
     pub replicas: Vec<proto::Replica>,
     pub sources: Vec<proto::Source>,
+    /// What each watch brings, and whether it ends with an error; it ends without a word otherwise.
+    pub watches: VecDeque<(Vec<proto::WatchResponse>, Option<Status>)>,
+    /// What watches asked for.
+    pub watched: Vec<proto::WatchRequest>,
 }
 
 /// A running fake; stops when dropped.
@@ -269,6 +273,25 @@ impl profile::ProfileService for Services {
     ) -> Result<Response<proto::ExplainResponse>, Status> {
         self.begin("explain", &request).await?;
         Ok(Response::new(proto::ExplainResponse { together: true, ..Default::default() }))
+    }
+
+    type WatchStream = futures::stream::Iter<std::vec::IntoIter<Result<proto::WatchResponse, Status>>>;
+
+    async fn watch(
+        &self,
+        request: Request<proto::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        assert!(!request.metadata().contains_key("grpc-timeout"), "a watch goes on for ever");
+        let mut state = self.state();
+        state.watched.push(request.into_inner());
+        let (responses, end) = state.watches.pop_front().expect("the script has another watch");
+        if responses.is_empty()
+            && let Some(end) = end
+        {
+            return Err(end);
+        }
+        let said: Vec<_> = responses.into_iter().map(Ok).chain(end.map(Err)).collect();
+        Ok(Response::new(futures::stream::iter(said)))
     }
 
     async fn split(

@@ -88,6 +88,12 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The feed keeps no changes for that position any more.
+    #[error(
+        "the cursor is too old: changes behind it are no longer kept. Take a new cursor (a watch from now), list all \
+         profiles, then go on from that cursor"
+    )]
+    CursorTooOld,
     /// This node is stopping. Nothing was done.
     #[error("this node is stopping")]
     Stopping,
@@ -107,6 +113,7 @@ impl Error {
             Self::NoShard { .. } | Self::NoReplica { .. } => "NOT_FOUND",
             Self::Invalid { .. } => "INVALID_CALL",
             Self::BadReply { .. } => "INTERNAL",
+            Self::CursorTooOld => "CURSOR_TOO_OLD",
         }
     }
 
@@ -120,9 +127,11 @@ impl Error {
             | Self::StaleShardMap { .. }
             | Self::OutcomeUnknown { .. }
             | Self::DeadlineExceeded { .. } => Some(RETRY_SOON),
-            Self::NoShard { .. } | Self::NoReplica { .. } | Self::Invalid { .. } | Self::BadReply { .. } => {
-                None
-            }
+            Self::NoShard { .. }
+            | Self::NoReplica { .. }
+            | Self::Invalid { .. }
+            | Self::BadReply { .. }
+            | Self::CursorTooOld => None,
         }
     }
 
@@ -137,9 +146,11 @@ impl Error {
             | Self::NoShard { shard }
             | Self::NoReplica { shard, .. }
             | Self::BadReply { shard, .. } => Some(*shard),
-            Self::StaleShardMap { .. } | Self::Overloaded { .. } | Self::Invalid { .. } | Self::Stopping => {
-                None
-            }
+            Self::StaleShardMap { .. }
+            | Self::Overloaded { .. }
+            | Self::Invalid { .. }
+            | Self::CursorTooOld
+            | Self::Stopping => None,
         }
     }
 
@@ -173,7 +184,7 @@ impl Error {
             Self::DiskFull { .. } => CallErrorCode::DiskFull,
             Self::OutcomeUnknown { .. } | Self::DeadlineExceeded { .. } => CallErrorCode::OutcomeUnknown,
             Self::NoShard { .. } | Self::NoReplica { .. } => CallErrorCode::NoReplica,
-            Self::Invalid { .. } | Self::BadReply { .. } => CallErrorCode::Invalid,
+            Self::Invalid { .. } | Self::BadReply { .. } | Self::CursorTooOld => CallErrorCode::Invalid,
         };
         let retry_after_ms = match self {
             Self::Overloaded { retry_after } | Self::DiskFull { retry_after, .. } => {

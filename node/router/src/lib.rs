@@ -29,6 +29,7 @@
 //! | `rules` | how far changed identity rules have come, shard by shard |
 //! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
 //! | `matching` | pairs of profiles that may be one person, and the models that they are found by |
+//! | `feed` | changes of all shards as one stream |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
 //! | `exchange` | calls between nodes |
 //!
@@ -40,6 +41,7 @@ mod admin;
 mod attempt;
 mod error;
 mod exchange;
+mod feed;
 mod ingest;
 mod local;
 mod matching;
@@ -58,6 +60,7 @@ mod walk;
 pub use admin::ReplicaAnswer;
 pub use error::Error;
 pub use exchange::{ExchangeOptions, ExchangeService, peer_server};
+pub use feed::{FEED_ANSWER_MAX, FEED_RANGES_MAX, FeedPosition, FeedReader, FeedStand};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};
 pub use matching::{PairFilter, PairsPage};

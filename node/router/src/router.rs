@@ -165,6 +165,11 @@ impl Router {
         Pursuit::new(Want::Leader, false, self.shared.options.patience())
     }
 
+    /// How long a try of a call that may be repeated is waited for.
+    pub(crate) fn patience_of_a_try(&self) -> Duration {
+        self.shared.options.attempt_timeout
+    }
+
     /// Asks one replica, once.
     pub(crate) async fn ask(
         &self,

@@ -121,7 +121,7 @@ impl Fault for isthmus_router::Error {
             Self::NoLeader { .. } | Self::Unavailable { .. } | Self::DiskFull { .. } | Self::Stopping => {
                 Code::Unavailable
             }
-            Self::StaleShardMap { .. } => Code::FailedPrecondition,
+            Self::StaleShardMap { .. } | Self::CursorTooOld => Code::FailedPrecondition,
             Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::OutcomeUnknown { .. } | Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::NoShard { .. } | Self::NoReplica { .. } => Code::NotFound,

@@ -18,12 +18,13 @@ use prometheus_client::{
 use tonic::Code;
 
 /// The methods of the public package, and of the standard services.
-const METHODS: [&str; 25] = [
+const METHODS: [&str; 26] = [
     "/isthmus.v1.IngestService/Ingest",
     "/isthmus.v1.ProfileService/Get",
     "/isthmus.v1.ProfileService/BatchGet",
     "/isthmus.v1.ProfileService/List",
     "/isthmus.v1.ProfileService/Timeline",
+    "/isthmus.v1.ProfileService/Watch",
     "/isthmus.v1.SourceService/Create",
     "/isthmus.v1.SourceService/List",
     "/isthmus.v1.SourceService/Disable",

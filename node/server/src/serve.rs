@@ -90,6 +90,7 @@ pub fn options(config: &Config) -> Result<NodeOptions> {
         raft: config.raft.clone(),
         grpc: config.grpc.clone(),
         quarantine: config.quarantine.clone(),
+        feed: config.feed.clone(),
         clock: Arc::new(SystemClock),
     })
 }

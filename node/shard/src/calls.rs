@@ -1,5 +1,6 @@
 //! Calls to a shard, of this node's router or of another's: what each waits for, and how it is answered.
 
+mod feed;
 mod matching;
 mod quality;
 mod quarantine;
@@ -61,6 +62,7 @@ impl ShardHandle {
             Call::Quality(call) => self.quality(call, deadline).await.map(Reply::Quality),
             Call::Matching(call) => self.matching(call, deadline).await.map(Reply::Matching),
             Call::ReadPairs(call) => self.read_pairs(call, deadline).await.map(Reply::ReadPairs),
+            Call::ReadFeed(call) => self.read_feed(call, deadline).await.map(Reply::ReadFeed),
             Call::ReadModel(call) => self.read_model(call, deadline).await.map(Reply::ReadModel),
             // What is only in memory, and of the node: whoever hosts the shard answers these before.
             Call::Compare(_) | Call::Touch(_) | Call::MatchingStatus(_) => {

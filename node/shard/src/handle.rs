@@ -20,6 +20,7 @@ use crate::{
     Clock, Deliver, Error, Keeper, Machine,
     apply::Outcome,
     courier,
+    feed::retention::{self as feed_retention, FeedRetention},
     inbox_queue::InboxQueue,
     ingest_queue::IngestQueue,
     machine::{Shared, blocking},
@@ -59,6 +60,8 @@ pub struct Open {
     pub config: watch::Receiver<ShardConfig>,
     /// How long quarantine entries are kept.
     pub quarantine_retention: Duration,
+    /// What is kept of the change feed.
+    pub feed: FeedRetention,
 }
 
 /// What a replica shows of itself.
@@ -141,6 +144,7 @@ pub async fn open(raft: &RaftNode, open: Open) -> Result<ShardHandle, Error> {
         stop,
     };
     handle.tracker.spawn(retention::run(handle.clone(), open.quarantine_retention));
+    handle.tracker.spawn(feed_retention::run(handle.clone(), open.feed));
     handle.tracker.spawn(configure(handle.clone(), open.config));
     handle.tracker.spawn(tend::run(handle.clone()));
     Ok(handle)

@@ -23,7 +23,8 @@
 //! Link facts become profiles by [`isthmus_identity`], whose rows and messages lie and travel here; what takes long of
 //! that, the leader does beside apply and brings back by a command (`tend`).
 //!
-//! **What it leaves out.** But for the quarantine nothing is aged out yet: deduplication is exact for ever.
+//! **What it leaves out.** But for the quarantine and the [`feed`] nothing is aged out yet: deduplication is exact for
+//! ever.
 
 pub mod apply;
 mod below;
@@ -31,6 +32,7 @@ mod calls;
 mod clock;
 pub mod courier;
 mod error;
+pub mod feed;
 mod handle;
 mod hash;
 mod identity_calls;
@@ -57,10 +59,11 @@ pub use calls::{FACETS_MAX, PAGE_MAX};
 pub use clock::{Clock, SystemClock};
 pub use courier::Deliver;
 pub use error::Error;
+pub use feed::retention::FeedRetention;
 pub use handle::{Leadership, Open, ReplicaView, ShardConfig, ShardHandle, open};
 pub use hash::StateHash;
 pub use keeper::{Keeper, KeeperOptions, Load};
 pub use machine::{Freezer, Machine, Shared};
 pub use meta::ShardMeta;
 pub use state::State;
-pub use tables::{DEDUP, EVENTS, FACETS, tables};
+pub use tables::{DEDUP, EVENTS, FACETS, FEED, tables};

@@ -30,9 +30,11 @@ use crate::{
     apply::{self, Decoded, Outcome},
     below::Below,
     error::broken,
+    feed::Place,
     memtable::Memtable,
     read::BaseCache,
     state::{self, Fetched, Lower, Needs, State},
+    tables::FEED,
     waits::Waits,
     write_out,
 };
@@ -61,6 +63,8 @@ pub struct Shared {
     pub(crate) waits: Waits,
     /// [`State::settled`] after the last batch.
     pub(crate) settled: watch::Sender<u64>,
+    /// The stamp of the last command after the last batch: who waits for changes looks again.
+    pub(crate) stamped: watch::Sender<u64>,
     pub(crate) keeper: Keeper,
     pub(crate) load: Arc<Load>,
     durable: AtomicU64,
@@ -116,6 +120,7 @@ impl Machine {
             touched: Notify::new(),
             waits: Waits::default(),
             settled: watch::Sender::new(0),
+            stamped: watch::Sender::new(0),
             keeper: keeper.clone(),
             load: load.clone(),
             durable: AtomicU64::new(meta.applied_index),
@@ -161,20 +166,36 @@ impl Shared {
         Ok(())
     }
 
+    /// Drops what lies below the floor of the feed, as far as whole runs do.
+    pub(crate) async fn drop_expired(self: &Arc<Self>) -> Result<(), Broken> {
+        let (store, floor) = {
+            let state = self.state.read();
+            (state.store, state.meta.feed_floor.unwrap_or_default())
+        };
+        let storage = self.keeper.storage().clone();
+        let behind = Place::end_of(floor).key();
+        let dropped = blocking(move || storage.drop_below(store, FEED, &behind).map_err(broken)).await?;
+        match dropped {
+            Some(_) => self.show_runs(store).await,
+            None => Ok(()),
+        }
+    }
+
     fn publish_load(&self) {
-        let (active, emitted, tend, settled) = {
+        let (active, emitted, tend, settled, stamp) = {
             let state = self.state.read();
             let sweeps = !state.meta.sweep.is_done() || state.meta.sweep.wanted == 0;
             let tend = sweeps || !state.searches.is_empty();
             if state.touched.len() > 0 {
                 self.touched.notify_one();
             }
-            (state.active.bytes(), state.streams.emitted(), tend, state.settled)
+            (state.active.bytes(), state.streams.emitted(), tend, state.settled, state.meta.stamp.0)
         };
         if tend {
             self.tend.notify_one();
         }
         self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
+        self.stamped.send_if_modified(|known| std::mem::replace(known, stamp) != stamp);
         self.load.active_bytes.store(active, Relaxed);
         if self.emitted.swap(emitted, Relaxed) != emitted {
             self.outbox.notify_one();

@@ -35,6 +35,9 @@ pub struct ShardMeta {
     pub sources: Arc<Retractions>,
     /// How far changes of those have been brought to the identifiers.
     pub sweep: Sweep,
+    /// Changes of the feed with this stamp or an older one are not kept. `None`: the feed has not begun, since a version
+    /// without one has made the shard.
+    pub feed_floor: Option<Stamp>,
 }
 
 /// A walk over all identifiers of a shard, in bounded steps: what has changed for all of them is brought to each.
@@ -96,6 +99,8 @@ struct Stored {
     sweep_after: Bytes,
     #[prost(uint64, tag = "11")]
     made: u64,
+    #[prost(uint64, optional, tag = "20")]
+    feed_floor: Option<u64>,
 }
 
 impl ShardMeta {
@@ -114,6 +119,7 @@ impl ShardMeta {
             rules: Arc::default(),
             sources: Arc::default(),
             sweep: Sweep::default(),
+            feed_floor: Some(Stamp::ZERO),
         }
     }
 
@@ -157,6 +163,7 @@ impl ShardMeta {
             sweep_wanted: self.sweep.wanted,
             sweep_done: self.sweep.done,
             sweep_after: self.sweep.after.clone(),
+            feed_floor: self.feed_floor.map(|floor| floor.0),
         }
         .encode_to_vec()
         .into()
@@ -176,6 +183,7 @@ impl ShardMeta {
         meta.config_version = stored.config_version;
         meta.handled = stored.handled;
         meta.made = stored.made;
+        meta.feed_floor = stored.feed_floor.map(Stamp);
         meta.hash =
             StateHash::from_slice(&stored.hash).ok_or("a shard's meta row: the hash is not 16 bytes")?;
         let map =

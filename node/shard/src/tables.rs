@@ -5,6 +5,7 @@
 //! | events | facet, timestamp, event key | one row an event, readable by any Parquet reader |
 //! | facets | facet | deltas of facets; rows of one facet add up |
 //! | dedup | key | what is needed to know an event again |
+//! | feed | stamp, number | changes for the feed: see [`crate::feed`] |
 
 use std::sync::{Arc, LazyLock};
 
@@ -19,7 +20,7 @@ use arrow::{
 use isthmus_domain::Summary;
 use isthmus_storage::runs::{Combine, DICTIONARY, TableId, TableKind, TableSpec};
 
-use crate::memtable::DedupEntry;
+use crate::{feed, memtable::DedupEntry};
 
 /// Events.
 pub const EVENTS: TableId = TableId(1);
@@ -27,6 +28,9 @@ pub const EVENTS: TableId = TableId(1);
 pub const FACETS: TableId = TableId(2);
 /// Deduplication entries.
 pub const DEDUP: TableId = TableId(3);
+
+/// Changes for the feed.
+pub const FEED: TableId = TableId(4);
 
 /// Rows of a page of events: the smallest part of a timeline that is read.
 const EVENT_PAGE_ROWS: usize = 128;
@@ -114,6 +118,7 @@ pub fn tables() -> Vec<TableSpec> {
             name: "dedup",
             kind: TableKind::Flat { key_len: 16, value_len: DedupEntry::BYTES },
         },
+        TableSpec { id: FEED, name: "feed", kind: TableKind::Sequence { value_len: feed::Row::VALUE_BYTES } },
     ]
 }
 

@@ -23,8 +23,9 @@ use isthmus_storage::{
 };
 
 use crate::{
+    feed::{Place, Row, What, name_hash},
     memtable::{DedupEntry, EventRow, Memtable},
-    tables::{DEDUP, EVENT_SCHEMA, EVENTS, FACETS, FacetBatch, offset, vec_of_zero},
+    tables::{DEDUP, EVENT_SCHEMA, EVENTS, FACETS, FEED, FacetBatch, offset, vec_of_zero},
 };
 
 /// Rows of a batch: large enough for the columns to pay, small enough to stay in the processor's cache.
@@ -40,7 +41,7 @@ pub fn write_out(frozen: &Memtable, meta: GroupMeta) -> Result<WriteOut, String>
     let rows = frozen.rows.iter().map(|(key, value)| ControlWrite { key, value: value.cloned() });
     let mut rows: Vec<ControlWrite> = rows.collect();
     rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let (events, facets) = events_and_facets(frozen)?;
+    let (events, facets, heads) = events_and_facets(frozen)?;
     Ok(WriteOut {
         meta,
         rows,
@@ -48,6 +49,7 @@ pub fn write_out(frozen: &Memtable, meta: GroupMeta) -> Result<WriteOut, String>
             TableRows { table: EVENTS, rows: Rows::Columnar(events) },
             TableRows { table: FACETS, rows: Rows::Columnar(facets) },
             TableRows { table: DEDUP, rows: Rows::Flat(dedup(frozen)) },
+            TableRows { table: FEED, rows: Rows::Flat(feed(frozen, &heads)) },
         ],
     })
 }
@@ -72,33 +74,56 @@ fn dedup(frozen: &Memtable) -> Vec<u8> {
     bytes
 }
 
-/// The events by facet, time and key. Most comparisons end in the facet, and need no look at the row.
-fn sorted(frozen: &Memtable) -> Vec<&EventRow> {
-    let mut keys: Vec<(u128, i64, &EventRow)> = frozen
-        .events()
-        .iter()
-        .map(|row| (u128::from_be_bytes(*row.facet.as_bytes()), row.timestamp, row))
-        .collect();
-    keys.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| a.2.key.cmp(&b.2.key)));
-    keys.into_iter().map(|(_, _, row)| row).collect()
+/// Type and hash of the name of each event, in the order of arrival: what the feed knows of it.
+type Heads = Vec<(u8, u32)>;
+
+/// The changes for the feed, in order.
+fn feed(frozen: &Memtable, heads: &Heads) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(heads.len() * (16 + Row::VALUE_BYTES));
+    let mut heads = heads.iter();
+    for item in frozen.feed(Place::default()) {
+        let mut row = item.row();
+        if let What::Event { kind, name, .. } = &mut row.what
+            && let Some(head) = heads.next()
+        {
+            (*kind, *name) = *head;
+        }
+        bytes.extend_from_slice(&row.to_bytes());
+    }
+    bytes
 }
 
-fn events_and_facets(frozen: &Memtable) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>), String> {
+/// The events by facet, time and key, with their numbers. Most comparisons end in the facet, and need no look at the row.
+fn sorted(frozen: &Memtable) -> Vec<(usize, &EventRow)> {
+    let events = frozen.events();
+    let key =
+        |(number, row): (u32, &EventRow)| (u128::from_be_bytes(*row.facet.as_bytes()), row.timestamp, number);
+    let mut keys: Vec<(u128, i64, u32)> = (0..).zip(events).map(key).collect();
+    let place = |number: u32| &events[number as usize];
+    keys.sort_unstable_by(|a, b| {
+        (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| place(a.2).key.cmp(&place(b.2).key))
+    });
+    keys.into_iter().map(|(.., number)| (number as usize, place(number))).collect()
+}
+
+fn events_and_facets(frozen: &Memtable) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>, Heads), String> {
     let rows = sorted(frozen);
+    let mut heads = vec![(0, 0); rows.len()];
     let mut batches = Vec::with_capacity(rows.len().div_ceil(BATCH_ROWS));
     let mut facets = Facets::default();
     let mut room = [0; BLOBS];
     for chunk in rows.chunks(BATCH_ROWS) {
         let mut events = EventBatch::new(chunk.len(), room);
-        for row in chunk {
+        for (number, row) in chunk {
             let record = RecordView::read(frozen.record(row)).map_err(|error| error.to_string())?;
+            heads[*number] = (record.kind as u8, name_hash(record.name));
             facets.take(row.facet, &record)?;
             events.push(row, &record)?;
         }
         room = events.columns.each_ref().map(|column| column.values.len() + column.values.len() / 16);
         batches.push(events.finish()?);
     }
-    Ok((batches, facets.finish()?))
+    Ok((batches, facets.finish()?, heads))
 }
 
 /// Folds facets whose events come one after the other.

@@ -75,6 +75,7 @@ proptest! {
                 .collect();
             let replayed = run(&plain).await;
             assert_eq!(replica.hash(), replayed.hash());
+            assert_eq!(replica.feed(3), replayed.feed(1_000));
             for number in 0..6u8 {
                 let facet = user(&format!("u{number}"));
                 let bytes = |replica: &Replica| {

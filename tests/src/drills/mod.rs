@@ -4,6 +4,7 @@
 //! full and prints what it measured.
 
 mod failover;
+mod feed;
 mod giant;
 mod kills;
 mod linearizable;
@@ -16,6 +17,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::cluster::PATIENCE;
 
 pub use failover::{Gaps, leader_kills};
+pub use feed::{FeedReport, a_watch_over_kills};
 pub use giant::{GiantReport, a_giant_comes_together};
 pub use kills::{KillsReport, kills_during_ingest};
 pub use linearizable::{LinearizableReport, reads_after_writes};

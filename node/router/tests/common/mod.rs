@@ -11,9 +11,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use isthmus_domain::{NodeId, ReplicaId, ShardMap, Slot};
 use isthmus_proto::internal::v1::{
-    CallError, CallErrorCode, CommandItem, DoneReply, FacetEntry, IngestCall, IngestReply, ItemReason,
-    QuarantineRow, ReadEventsReply, ReadFacetsReply, ReadQuarantineReply, ReplicaStatusReply,
-    ScanFacetsReply, command_item, shard_call, shard_reply,
+    CallError, CallErrorCode, CommandItem, DoneReply, FacetEntry, FeedChange, IngestCall, IngestReply,
+    ItemReason, QuarantineRow, ReadEventsReply, ReadFacetsReply, ReadFeedCall, ReadFeedReply,
+    ReadQuarantineReply, ReplicaStatusReply, ScanFacetsReply, command_item, shard_call, shard_reply,
 };
 use isthmus_router::{Leadership, LocalShards, RoutedItem, Router, RouterOptions, ShardCalls, Topology};
 use tokio::sync::watch;
@@ -52,6 +52,9 @@ pub struct World {
     pub quarantine: BTreeMap<[u8; 16], Bytes>,
     /// Rows in a page, at most.
     pub page_max: usize,
+    /// Changes of the feed, of all shards, in order, and where it begins.
+    pub feed: Vec<FeedChange>,
+    pub feed_floor: u64,
     pub stored: BTreeMap<Bytes, u64>,
     pub attempts: BTreeSet<u64>,
     pub calls: usize,
@@ -254,6 +257,7 @@ impl World {
             shard_call::Body::ReplicaStatus(_) => {
                 shard_reply::Body::ReplicaStatus(ReplicaStatusReply { peer, ..Default::default() })
             }
+            shard_call::Body::ReadFeed(call) => shard_reply::Body::ReadFeed(self.feed_part(shard, &call)),
             shard_call::Body::ResolveQuarantine(_)
             | shard_call::Body::CountQuarantine(_)
             | shard_call::Body::Quality(_)
@@ -300,6 +304,33 @@ impl World {
         let more = rows.len() > limit;
         rows.truncate(limit);
         (rows, more)
+    }
+
+    /// As a shard does, but that it never waits.
+    fn feed_part(&self, shard: u64, call: &ReadFeedCall) -> ReadFeedReply {
+        let slots = call.ranges.iter().flat_map(|range| range.start_slot..range.end_slot);
+        if slots.into_iter().any(|slot| !self.owns(shard, Slot::new(slot as u16).unwrap())) {
+            return ReadFeedReply { not_owned: true, ..ReadFeedReply::default() };
+        }
+        let floor_stamp = self.feed_floor;
+        if call.limit > 0 && call.ranges.iter().any(|range| range.stamp < floor_stamp) {
+            return ReadFeedReply { too_old: true, floor_stamp, ..ReadFeedReply::default() };
+        }
+        let wanted = |change: &&FeedChange| {
+            let slot = u32::from(Slot::of_hash(change.facet.as_ref().try_into().unwrap()).number());
+            call.ranges.iter().any(|range| {
+                (range.start_slot..range.end_slot).contains(&slot)
+                    && (change.stamp, change.number) > (range.stamp, range.number)
+            })
+        };
+        let changes: Vec<FeedChange> =
+            self.feed.iter().filter(wanted).take(call.limit as usize).cloned().collect();
+        let cut = changes.len() == call.limit as usize;
+        let (through_stamp, through_number) = match changes.last() {
+            Some(last) if cut => (last.stamp, last.number),
+            _ => (self.feed.last().map_or(floor_stamp, |last| last.stamp), u32::MAX),
+        };
+        ReadFeedReply { changes, through_stamp, through_number, floor_stamp, ..ReadFeedReply::default() }
     }
 
     /// As a shard does: an attempt that is known gets the original outcome, another one with the same record is a

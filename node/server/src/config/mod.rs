@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use figment::{Figment, providers::Serialized};
 use serde::{Deserialize, Serialize};
 
-pub use self::options::{ByteSize, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
+pub use self::options::{ByteSize, FeedOptions, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
 use self::sources::Sources;
 use crate::{Error, Result, args::ServeArgs, logging};
 
@@ -69,6 +69,8 @@ pub struct Config {
     pub grpc: GrpcOptions,
     /// About what could not be applied.
     pub quarantine: QuarantineOptions,
+    /// About the change feed.
+    pub feed: FeedOptions,
 }
 
 impl Default for Config {
@@ -91,6 +93,7 @@ impl Default for Config {
             raft: RaftOptions::default(),
             grpc: GrpcOptions::default(),
             quarantine: QuarantineOptions::default(),
+            feed: FeedOptions::default(),
         }
     }
 }
@@ -168,7 +171,8 @@ impl Config {
         self.storage.validate()?;
         self.raft.validate()?;
         self.grpc.validate()?;
-        self.quarantine.validate()
+        self.quarantine.validate()?;
+        self.feed.validate()
     }
 }
 

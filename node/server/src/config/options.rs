@@ -167,6 +167,37 @@ impl QuarantineOptions {
     }
 }
 
+/// `[feed]`: the change feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeedOptions {
+    /// How long changes are kept to be watched from a cursor. All nodes of a cluster should have the same.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+    /// Bytes on this node's disk that changes may take, of all shards together: when there are more, the oldest go
+    /// whatever their age. A change takes 64, as the event that it names is kept anyway.
+    pub bytes: ByteSize,
+    /// Streams of changes that clients may have open at this node.
+    pub watchers: u32,
+}
+
+impl Default for FeedOptions {
+    /// 7 days, 4 GiB, 64 streams.
+    fn default() -> Self {
+        Self { retention: Duration::from_secs(7 * 24 * 60 * 60), bytes: ByteSize::mib(4_096), watchers: 64 }
+    }
+}
+
+impl FeedOptions {
+    /// Checks the bounds.
+    pub(super) fn validate(&self) -> Result<()> {
+        let high = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        within_time("feed.retention", self.retention, Duration::from_secs(1), high)?;
+        within("feed.bytes", self.bytes, ByteSize::mib(1), ByteSize(1 << 50))?;
+        within("feed.watchers", self.watchers, 1, 100_000)
+    }
+}
+
 /// `[raft]`: the rhythm of elections. All nodes of a cluster should have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

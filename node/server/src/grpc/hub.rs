@@ -10,7 +10,7 @@ use isthmus_shard::Clock;
 use tokio::{sync::watch, time::Instant};
 use tonic::metadata::MetadataMap;
 
-use super::{deadline::deadline, registry::Registries, status::Refusal};
+use super::{deadline::deadline, profile::watch::Watchers, registry::Registries, status::Refusal};
 use crate::metrics::Metrics;
 
 /// The most items of a page.
@@ -34,6 +34,8 @@ pub struct Hub {
     pub identity_key: IdentityKey,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Who watches through this node.
+    pub watchers: Watchers,
     /// Rules and schemas, compiled.
     pub registries: Registries,
     /// Held while this node learns a model to compare profiles by.
@@ -61,14 +63,14 @@ impl Hub {
     pub(super) fn facet(&self, key: Option<&ProfileKey>) -> Result<FacetId, Refusal> {
         const FIELDS: [&str; 4] =
             ["key", "key.identifier.namespace", "key.identifier.value", "key.profile_id"];
-        self.facet_of(key, FIELDS)
+        self.facet_named(key, FIELDS)
     }
 
     /// The facet that the field `other` of a request means.
     pub(super) fn other_facet(&self, key: &ProfileKey) -> Result<FacetId, Refusal> {
         const FIELDS: [&str; 4] =
             ["other", "other.identifier.namespace", "other.identifier.value", "other.profile_id"];
-        self.facet_of(Some(key), FIELDS)
+        self.facet_named(Some(key), FIELDS)
     }
 
     /// The facets that the fields `a` and `b` of a request mean.
@@ -79,11 +81,15 @@ impl Hub {
     ) -> Result<[FacetId; 2], Refusal> {
         const A: [&str; 4] = ["a", "a.identifier.namespace", "a.identifier.value", "a.profile_id"];
         const B: [&str; 4] = ["b", "b.identifier.namespace", "b.identifier.value", "b.profile_id"];
-        Ok([self.facet_of(a, A)?, self.facet_of(b, B)?])
+        Ok([self.facet_named(a, A)?, self.facet_named(b, B)?])
     }
 
     /// The facet that a key means; `fields` is what it and its parts are called in the request.
-    fn facet_of(&self, key: Option<&ProfileKey>, fields: [&'static str; 4]) -> Result<FacetId, Refusal> {
+    pub(super) fn facet_named(
+        &self,
+        key: Option<&ProfileKey>,
+        fields: [&'static str; 4],
+    ) -> Result<FacetId, Refusal> {
         let [whole, namespace_field, value_field, profile_id_field] = fields;
         match key.and_then(|key| key.key.as_ref()) {
             Some(Key::Identifier(given)) => {

@@ -29,13 +29,13 @@ use isthmus_matcher::{Hosted, Matching};
 use isthmus_proto::internal::v1::DocumentKind;
 use isthmus_raft::{RaftNode, transport::grpc::GrpcTransport};
 use isthmus_router::{Router, Topology};
-use isthmus_shard::{Clock, Keeper, Open, ShardConfig, ShardHandle};
+use isthmus_shard::{Clock, FeedRetention, Keeper, Open, ShardConfig, ShardHandle};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::storage::blocking;
-use crate::{Error, Result};
+use crate::{Error, Result, config::FeedOptions};
 
 /// How long to wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -55,6 +55,8 @@ pub(super) struct Host {
     pub(super) cache_bytes: u64,
     /// How long quarantine entries are kept.
     pub(super) quarantine_retention: Duration,
+    /// What is kept of the change feed, of all shards together.
+    pub(super) feed: FeedOptions,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) topology: watch::Sender<Arc<Topology>>,
     pub(super) config: watch::Sender<ShardConfig>,
@@ -158,10 +160,12 @@ impl Host {
             wanted.into_iter().filter(|peer| !open.contains_key(&peer.shard)).collect()
         };
         // As if all shards had a replica here: their number rises, the caches stay.
-        let cache_bytes = self.cache_bytes / (view.shard_map.shards.len() as u64).max(1);
+        let shards = (view.shard_map.shards.len() as u64).max(1);
+        let cache_bytes = self.cache_bytes / shards;
+        let feed = FeedRetention { age: self.feed.retention, bytes: self.feed.bytes.0 / shards };
         let opened = stream::iter(missing.into_iter().map(|peer| async move {
             let shard = peer.shard;
-            (shard, self.open(peer, cache_bytes).await)
+            (shard, self.open(peer, cache_bytes, feed).await)
         }));
         let mut opened = opened.buffer_unordered(OPENING_MAX);
         while let Some((shard, result)) = opened.next().await {
@@ -179,7 +183,7 @@ impl Host {
         whole
     }
 
-    async fn open(&self, wanted: ShardPeer, cache_bytes: u64) -> Result<ShardHandle> {
+    async fn open(&self, wanted: ShardPeer, cache_bytes: u64, feed: FeedRetention) -> Result<ShardHandle> {
         let ShardPeer { shard, peer, founders } = wanted;
         let founds_alone = founders.len() == 1;
         tracing::debug!(shard, %peer, "opening a replica");
@@ -200,6 +204,7 @@ impl Host {
                 way: Arc::new(self.router.clone()),
                 config: self.config.subscribe(),
                 quarantine_retention: self.quarantine_retention,
+                feed,
             },
         )
         .await?;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use isthmus_coordinator::FoundOptions;
 use isthmus_shard::{Clock, SystemClock};
 
-use crate::config::{GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
+use crate::config::{FeedOptions, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
 
 /// How a node without data comes to belong to a cluster. A node that has data ignores it.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct NodeOptions {
     pub grpc: GrpcOptions,
     /// About what could not be applied.
     pub quarantine: QuarantineOptions,
+    /// About the change feed.
+    pub feed: FeedOptions,
     /// Time of day.
     pub clock: Arc<dyn Clock>,
 }
@@ -66,6 +68,7 @@ impl NodeOptions {
             raft: RaftOptions::default(),
             grpc: GrpcOptions::default(),
             quarantine: QuarantineOptions::default(),
+            feed: FeedOptions::default(),
             clock: Arc::new(SystemClock),
         }
     }

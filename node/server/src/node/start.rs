@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    grpc::{hub::Hub, registry::Registries},
+    grpc::{hub::Hub, profile::watch::Watchers, registry::Registries},
     metrics::Metrics,
     version::VERSION,
 };
@@ -122,6 +122,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         view: view.clone(),
         identity_key,
         clock: options.clock.clone(),
+        watchers: Watchers::new(options.feed.watchers as usize),
         registries: Registries::default(),
         learning: tokio::sync::Mutex::new(()),
         metrics: Arc::new(Metrics::new()),
@@ -144,6 +145,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         outgoing: storage.outgoing,
         cache_bytes: options.storage.facet_cache.0,
         quarantine_retention: options.quarantine.retention,
+        feed: options.feed.clone(),
         clock: options.clock.clone(),
         topology,
         config,

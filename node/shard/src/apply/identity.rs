@@ -9,16 +9,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use isthmus_domain::identity::RowKey;
 use isthmus_domain::{FacetId, LinkFact, RecordView, Stamp};
-use isthmus_identity::{Error, Resolver, Store, keys, stored::StoredRow};
+use isthmus_identity::{Error, Resolver, Store, keys, stored::Home, stored::StoredRow};
 use isthmus_proto::internal::v1::{
     CourierMessage, FoundCommand, IdentityMessage, RetractCommand, SweepCommand, courier_message::Body,
 };
 use isthmus_raft::Broken;
+use prost::Message as _;
 
 use super::Outcome;
 use super::deliver::emit;
 use crate::below::Below;
 use crate::error::broken;
+use crate::feed::What;
 use crate::outbox::put_large;
 use crate::state::{Needs, State};
 
@@ -45,6 +47,7 @@ impl Store for Rows<'_> {
             return Ok(());
         }
         self.0.note(&key, value.as_ref());
+        note_members(self.0, &key, before.as_ref(), value.as_ref())?;
         put_large(&mut self.0.active, &mut self.0.meta.hash, key, before.as_ref(), value.as_ref());
         Ok(())
     }
@@ -60,6 +63,32 @@ impl Store for Rows<'_> {
         let (to, stamp) = (self.0.shard, self.0.meta.stamp.0);
         emit(self.0, to, CourierMessage { slot: slot.into(), stamp, body: Some(Body::Identity(message)) });
     }
+}
+
+/// Takes note, for the feed, of a home that serves another list than before, if that changes who belongs to the profile.
+fn note_members(
+    state: &mut State,
+    key: &[u8],
+    before: Option<&Bytes>,
+    value: Option<&Bytes>,
+) -> Result<(), Error> {
+    let (Some(facet), Some(value)) = (keys::facet(key), value) else { return Ok(()) };
+    if key != keys::home(&facet) {
+        return Ok(());
+    }
+    let active = |row: &Bytes| Home::decode(row.clone()).map(|home| home.active);
+    let damaged = |_| Error::Damaged("a home");
+    let epoch = active(value).map_err(damaged)?;
+    let before = before.map_or(Ok(0), active).map_err(damaged)?;
+    if epoch <= before {
+        return Ok(());
+    }
+    let served = keys::history(&facet, Some(before));
+    let changes = state.identity_rows(&keys::history(&facet, None), Some(&served), 1).map_err(store)?;
+    if changes.first().is_some_and(|(key, _)| *key <= keys::history(&facet, Some(epoch))) {
+        state.active.push_change(state.meta.stamp, facet, What::Members { before, epoch });
+    }
+    Ok(())
 }
 
 fn store(error: Broken) -> Error {

@@ -163,13 +163,14 @@ fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<
         let outcome = if known.attempt == attempt { known.outcome } else { number(ItemOutcome::Duplicate) };
         return Ok(((outcome, None), open));
     }
+    let outcome = number(ItemOutcome::Accepted);
+    let entry = DedupEntry { stamp, attempt, body_hash, outcome };
+    // Before its links: what they lead to comes behind it in the feed.
+    state.push_event(facet, key, timestamp, entry, &event.record)?;
     let open = match event.linked {
         true => identity::links(state, facet, &RecordView::read(&event.record).map_err(broken)?)?,
         false => vec![],
     };
-    let outcome = number(ItemOutcome::Accepted);
-    let entry = DedupEntry { stamp, attempt, body_hash, outcome };
-    state.push_event(facet, key, timestamp, entry, &event.record)?;
     // Only these have traits.
     if state.touched.is_on() && RecordView::read(&event.record).map_err(broken)?.kind == EventType::Identify {
         state.touched.add(facet);

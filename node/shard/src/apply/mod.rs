@@ -4,6 +4,7 @@
 //! has an outcome that says so; only storage that contradicts itself breaks a replica.
 
 mod deliver;
+mod expire_feed;
 mod expire_quarantine;
 pub(crate) mod identity;
 mod ingest;
@@ -50,6 +51,8 @@ pub enum Decoded {
     ExpireQuarantine(u64, isthmus_proto::internal::v1::ExpireQuarantineCommand),
     /// Keep, decide and drop pairs of profiles that may be one person.
     Matching(u64, isthmus_proto::internal::v1::MatchingCommand),
+    /// Delete changes of the feed.
+    ExpireFeed(u64, isthmus_proto::internal::v1::ExpireFeedCommand),
     /// No command that this version knows.
     Unknown,
 }
@@ -79,6 +82,8 @@ pub enum Outcome {
     Expired(u64),
     /// Of `Matching`: one for each change.
     Matching(Vec<MatchingOutcome>),
+    /// Of `ExpireFeed`: the floor.
+    FeedExpired(Stamp),
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -122,6 +127,7 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         }
         Some(Command::ExpireQuarantine(expire)) => Decoded::ExpireQuarantine(stamp, expire),
         Some(Command::Matching(matching)) => Decoded::Matching(stamp, matching),
+        Some(Command::ExpireFeed(expire)) => Decoded::ExpireFeed(stamp, expire),
         None => Decoded::Unknown,
     })
 }
@@ -145,6 +151,7 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
         | Decoded::Sweep(..)
         | Decoded::Found(..)
         | Decoded::Retract(..)
+        | Decoded::ExpireFeed(..)
         | Decoded::Unknown => {}
     }
     Ok(())
@@ -173,6 +180,7 @@ fn apply_one(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::ResolveQuarantine(stamp, verdicts) => resolve_quarantine::apply(state, stamp, verdicts),
         Decoded::ExpireQuarantine(stamp, expire) => expire_quarantine::apply(state, stamp, &expire),
         Decoded::Matching(stamp, matching) => matching::apply(state, stamp, matching),
+        Decoded::ExpireFeed(stamp, expire) => Ok(expire_feed::apply(state, stamp, &expire)),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     error::broken,
     machine::Shared,
     memtable::DedupKey,
+    state::Lower,
     tables::{EVENTS, event as column, micros, text},
 };
 
@@ -64,6 +65,32 @@ pub fn events(
     let more = events.len() > limit;
     events.truncate(limit);
     Ok(EventsPage { events, more, stamp: view.stamp })
+}
+
+/// One event below the active memtable, as [`events`] gives it. Waits for a disk.
+pub(super) fn event_at(
+    lower: &Lower,
+    facet: &FacetId,
+    place: EventPosition,
+) -> Result<Option<EventRecord>, Broken> {
+    if let Some(frozen) = &lower.frozen
+        && let Some((_, record)) = frozen.events_of(facet).find(|(row, _)| row.order() == place)
+    {
+        return EventRecord::from_bytes(Bytes::copy_from_slice(record)).map(Some).map_err(broken);
+    }
+    let (time, key) = place;
+    // Just behind the event: the last row before that is the event, in the run that has it.
+    let behind = SortKey::of_point(facet.as_bytes()).then_i64(time).then_bytes(&key).then_bytes(&[0]);
+    let tails = lower.runs.tail(EVENTS, facet.as_bytes(), Some(&behind), 1, Projection::ALL);
+    for batch in tails.map_err(broken)? {
+        for row in 0..batch.num_rows() {
+            let (found, _, record) = stored(&batch, row)?;
+            if found == place {
+                return Ok(Some(record));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn stored(batch: &RecordBatch, row: usize) -> Result<(EventPosition, Stamp, EventRecord), Broken> {

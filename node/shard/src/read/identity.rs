@@ -112,6 +112,32 @@ pub fn history(shared: &Shared, home: &FacetId) -> Result<Vec<ProfileEpoch>, Bro
     rows.into_iter().map(epoch).collect()
 }
 
+/// The epochs of a home's history above `before`, up to `through`, rising. Waits for a disk.
+///
+/// # Errors
+/// Storage that fails or is damaged.
+pub(crate) fn history_between(
+    shared: &Shared,
+    home: &FacetId,
+    before: u64,
+    through: u64,
+) -> Result<Vec<stored::Epoch>, Broken> {
+    const PAGE: usize = 64;
+    let (prefix, last) = (keys::history(home, None), keys::history(home, Some(through)));
+    let (mut after, mut epochs) = (keys::history(home, Some(before)), Vec::new());
+    loop {
+        let rows = Rows(shared).scan(&prefix, Some(&after), PAGE).map_err(broken)?;
+        let whole = rows.len() < PAGE || rows.iter().any(|(key, _)| *key > last);
+        for (key, row) in rows.into_iter().filter(|(key, _)| *key <= last) {
+            epochs.push(stored::Epoch::decode(row).map_err(broken)?);
+            after = key;
+        }
+        if whole {
+            return Ok(epochs);
+        }
+    }
+}
+
 /// Whether all that a retraction asked for is done at an identifier. Waits for a disk.
 ///
 /// # Errors

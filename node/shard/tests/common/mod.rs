@@ -5,14 +5,21 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use isthmus_domain::{
-    AcceptContext, BlockedValues, FacetId, IdentityKey, Limits, QuarantineEntry, RawItem, ReplicaId,
-    ShardMap, SourceView, accept,
+    AcceptContext, BlockedValues, EventRecord, FacetId, IdentityKey, Limits, QuarantineEntry, RawItem,
+    ReplicaId, ShardMap, SlotRange, SourceView, Stamp, accept,
 };
 use isthmus_proto::internal::v1::{
-    CommandItem, IngestCommand, SetConfigCommand, ShardCommand, command_item::Body, shard_command::Command,
+    CommandItem, IngestCommand, Member, SetConfigCommand, ShardCommand, command_item::Body, feed_change,
+    shard_command::Command,
 };
-use isthmus_raft::{Committed, StateMachine as _};
-use isthmus_shard::{Freezer, Keeper, KeeperOptions, Machine, Shared, StateHash, apply::Outcome, tables};
+use isthmus_raft::{Committed, PeerId, SnapshotSource, StagedSnapshot, StateMachine as _};
+use isthmus_shard::{
+    Freezer, Keeper, KeeperOptions, Machine, Shared, StateHash,
+    apply::Outcome,
+    feed::{Filter, Place},
+    read::{self, FeedPart, FeedQuery},
+    tables,
+};
 use isthmus_storage::{
     control::{MemoryControl, Order, keys::KeyRange},
     keeper::{Keeper as Storage, KeeperOptions as StorageOptions},
@@ -159,6 +166,49 @@ impl Replica {
             match rows.last() {
                 Some((last, _)) if page.more => range.start = [last.as_slice(), &[0]].concat(),
                 _ => return rows,
+            }
+        }
+    }
+
+    /// Says what a snapshot holds, and puts it in place of the state, as on a replica that has just come.
+    pub async fn reinstall(&mut self) {
+        let machine = self.machine.as_mut().unwrap();
+        let source = machine.snapshot().await.unwrap();
+        let SnapshotSource { position, manifest, dir, files } = source;
+        let staged = StagedSnapshot { from: PeerId(2), position, manifest, dir, files };
+        machine.install(staged).await.unwrap();
+    }
+
+    /// Changes of the feed behind a place, at most `limit`; `Err` when it isn't kept.
+    pub fn feed_after(&self, after: Place, limit: usize) -> FeedPart {
+        let ranges = vec![(SlotRange::ALL, after)];
+        read::feed(&self.shared(), &FeedQuery { ranges, filter: Filter::default(), limit }).unwrap()
+    }
+
+    /// All changes of the feed, read in steps: place, facet, and the event's message id or who came and left.
+    pub fn feed(&self, step: usize) -> Vec<(Place, Bytes, String)> {
+        let (mut found, mut after) = (Vec::new(), Place::end_of(Stamp::ZERO));
+        loop {
+            let FeedPart::Changes { changes, through, more, .. } = self.feed_after(after, step) else {
+                panic!()
+            };
+            assert!(changes.len() <= step && through >= after);
+            for change in changes {
+                let place = Place { stamp: Stamp(change.stamp), number: change.number };
+                assert!(place > after && place <= through, "{place:?} after {after:?}");
+                after = place;
+                let names = |members: &[Member]| {
+                    members.iter().map(|member| member.value.clone()).collect::<Vec<_>>().join(",")
+                };
+                let what = match change.body.unwrap() {
+                    feed_change::Body::Event(event) => EventRecord::decode(event).unwrap().message_id,
+                    feed_change::Body::Members(it) => format!("+{} -{}", names(&it.came), names(&it.left)),
+                };
+                found.push((place, change.facet, what));
+            }
+            after = through;
+            if !more {
+                return found;
             }
         }
     }

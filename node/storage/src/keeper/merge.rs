@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::policy::{self, Plan};
 use super::{Keeper, Store, node};
-use crate::runs::{NewRun, RowSource, RunId, RunMeta, RunSet, Table};
+use crate::control::BATCH_ROWS_MAX;
+use crate::runs::{NewRun, PointKey, RowSource, Run, RunId, RunMeta, RunSet, Table, TableId};
 use crate::{Error, Result, StoreId};
 
 impl Keeper {
@@ -40,8 +41,41 @@ impl Keeper {
         Ok(Some(set))
     }
 
+    /// Drops the runs of a sequence all of whose keys are below `key`, all or none, durably on return. Returns the
+    /// store's new runs, or `None` where there was nothing to drop, or a merge is under way: then it is to be tried again.
+    ///
+    /// # Errors
+    /// But for [`Error::Fatal`] nothing is changed.
+    pub fn drop_below(&self, store: StoreId, table: TableId, key: &PointKey) -> Result<Option<Arc<RunSet>>> {
+        self.check_whole()?;
+        let store = self.store(store)?;
+        let Some(_merging) = store.merging.try_lock() else { return Ok(None) };
+        let gone: Vec<Arc<Run>> = {
+            let set = store.set.load();
+            let runs = set.sequence(table)?.into_iter();
+            runs.filter(|(_, last, _)| last < key).map(|(.., run)| Arc::clone(run)).collect()
+        };
+        let mut dropped = None;
+        // All of a batch go at once, the oldest first: what is left is a sequence without a gap.
+        for gone in gone.chunks(BATCH_ROWS_MAX) {
+            let _node = self.writer.lock();
+            let rows: Vec<_> = gone.iter().map(|run| node::no_run_row(store.id, run.meta().id())).collect();
+            self.apply_durably(&rows)?;
+            let set = Arc::new(store.set.load().changed(gone, Vec::new()));
+            store.set.store(Arc::clone(&set));
+            store.retired.lock().extend(gone.iter().cloned());
+            dropped = Some(set);
+        }
+        self.remove_retired(&store)?;
+        Ok(dropped)
+    }
+
     fn plan(&self, set: &RunSet) -> Option<Plan> {
-        self.tables.keys().find_map(|table| policy::plan(set.runs_of(*table), &self.options))
+        let plan = |(id, table): (&TableId, &Arc<Table>)| match table.flat() {
+            Ok(flat) if flat.sequence => policy::plan_sequence(set.runs_of(*id), &self.options),
+            _ => policy::plan(set.runs_of(*id), &self.options),
+        };
+        self.tables.iter().find_map(plan)
     }
 
     fn write_merged(&self, store: &Store, table: &Arc<Table>, id: RunId, plan: Plan) -> Result<Arc<RunSet>> {

@@ -40,8 +40,8 @@
 //! ## What it leaves out
 //!
 //! It has no thread and no clock: callers decide when to write out and to merge. It doesn't know what rows mean: it
-//! can't part a shared store after a split, nor drop what was erased or is too old; these rewrite runs, and come with
-//! the issues that need them.
+//! can't part a shared store after a split, nor drop what was erased or, of any table but a sequence
+//! ([`Keeper::drop_below`]), what is too old; these rewrite runs, and come with the issues that need them.
 
 mod create;
 mod garbage;

@@ -28,6 +28,34 @@ pub(super) fn plan(runs: &[Arc<Run>], options: &KeeperOptions) -> Option<Plan> {
     Some(Plan { inputs: runs[inputs].to_vec(), level })
 }
 
+/// What to merge of a sequence's runs: those of one level that lie beside each other and are small. Larger ones stay as
+/// they are, since reading a sequence costs no more for many runs, and what is old goes by whole runs.
+pub(super) fn plan_sequence(runs: &[Arc<Run>], options: &KeeperOptions) -> Option<Plan> {
+    let mut ordered: Vec<_> = runs.iter().filter_map(|run| Some((run.bounds()?.0, run))).collect();
+    ordered.sort_unstable_by_key(|(first, _)| *first);
+    let shapes: Vec<(u32, u64)> =
+        ordered.iter().map(|(_, run)| (run.meta().level, run.meta().bytes)).collect();
+    let inputs = choose_beside(&shapes, options)?;
+    let level = shapes[inputs.start].0 + 1;
+    Some(Plan { inputs: ordered[inputs].iter().rev().map(|(_, run)| Arc::clone(run)).collect(), level })
+}
+
+/// Runs from this size on are not merged any more, of a sequence.
+const SEQUENCE_BYTES_MAX: u64 = 8 << 20;
+
+/// The same on levels and bytes, in the order of keys.
+fn choose_beside(runs: &[(u32, u64)], options: &KeeperOptions) -> Option<std::ops::Range<usize>> {
+    let mut start = 0;
+    for streak in runs.chunk_by(|a, b| a.0 == b.0 && a.1.max(b.1) < SEQUENCE_BYTES_MAX) {
+        let allowed = if streak[0].0 == 0 { options.first_level_runs } else { options.fan_out };
+        if streak.len() >= allowed {
+            return Some(start..start + allowed);
+        }
+        start += streak.len();
+    }
+    None
+}
+
 /// The same on levels alone, rising.
 fn choose(levels: &[u32], options: &KeeperOptions) -> Option<(std::ops::Range<usize>, u32)> {
     let mut start = 0;
@@ -56,6 +84,17 @@ mod tests {
         assert_eq!(choose(&[0, 0, 0, 1, 1], &options), None);
         assert_eq!(choose(&[0, 0, 0, 0, 1, 1], &options), Some((0..4, 1)));
         assert_eq!(choose(&[0, 1, 1, 1, 1, 1, 1, 1, 1, 2], &options), Some((1..9, 2)));
+    }
+
+    #[test]
+    fn of_a_sequence_small_runs_beside_each_other_are_merged() {
+        let options = KeeperOptions { first_level_runs: 3, fan_out: 2 };
+        let (small, large) = (SEQUENCE_BYTES_MAX - 1, SEQUENCE_BYTES_MAX);
+        assert_eq!(choose_beside(&[(0, small), (0, small), (0, large), (0, small)], &options), None);
+        assert_eq!(choose_beside(&[(0, large), (0, small), (0, small), (0, small)], &options), Some(1..4));
+        assert_eq!(choose_beside(&[(1, small), (0, small), (1, small), (1, small)], &options), Some(2..4));
+        assert_eq!(choose_beside(&[(0, large); 9], &options), None);
+        assert_eq!(choose_beside(&[], &options), None);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl FlatWriter {
     /// # Errors
     /// [`Error::Refused`] when keys don't rise or there is a part of a row.
     pub fn write(&mut self, rows: &[u8]) -> Result<()> {
-        let Flat { key_len, row_len, block_rows } = self.table;
+        let Flat { key_len, row_len, block_rows, .. } = self.table;
         if !rows.len().is_multiple_of(row_len) {
             return Err(Error::Refused(format!("flat rows of {row_len} bytes, but a part of one is left")));
         }
@@ -61,7 +61,9 @@ impl FlatWriter {
                 self.first_keys.extend_from_slice(key);
             }
             self.file.append(row)?;
-            self.filter.push(&point_of(key))?;
+            if !self.table.sequence {
+                self.filter.push(&point_of(key))?;
+            }
             self.min_point.get_or_insert_with(|| point_of(key));
             self.last_key.clear();
             self.last_key.extend_from_slice(key);

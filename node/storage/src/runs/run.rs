@@ -12,6 +12,7 @@ use super::cache::{RunCache, Stripe};
 use super::checked::{CHUNK_BYTES, CheckedFile};
 use super::disk::Disk;
 use super::filter::PointFilter;
+use super::flat_merge::FlatRow;
 use super::index::StoredIndex;
 use super::key::{Keys, PointKey, point_of};
 use super::meta::RunMeta;
@@ -241,6 +242,26 @@ impl Run {
             return Ok(None);
         }
         Ok(Some(block.slice(start + table.key_len..start + table.row_len)))
+    }
+
+    /// Adds the rows of a sequence behind a key, in order, until there are `limit`.
+    pub(crate) fn rows_after(&self, after: &PointKey, limit: usize, rows: &mut Vec<FlatRow>) -> Result<()> {
+        let table = self.flat()?;
+        let first = self.first_keys.partition_at_most(after).saturating_sub(1);
+        for number in first..self.first_keys.len() {
+            let block = self.cache.block(self.meta.run, number, || self.flat_blocks(number..number + 1))?;
+            let start = super::flat::lower_bound(&block, table, after);
+            for row in block.chunks_exact(table.row_len).skip(start) {
+                if rows.len() >= limit {
+                    return Ok(());
+                }
+                let row = block.slice_ref(row);
+                if row[..table.key_len] != after[..] {
+                    rows.push(FlatRow { key: row.slice(..table.key_len), value: row.slice(table.key_len..) });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The rows of blocks, around the cache. Of one block: rows side by side. Of several: with what pads each to 4 KiB.

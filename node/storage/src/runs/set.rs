@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 
-use super::flat_merge::FlatScan;
+use super::flat_merge::{FlatRow, FlatScan};
 use super::key::{PointKey, SortKey, point_of};
 use super::merge::Merge;
 use super::run::Run;
@@ -167,6 +167,33 @@ impl RunSet {
         let table = self.table(table)?;
         let oldest_first: Vec<_> = table.runs.iter().rev().cloned().collect();
         Ok(Scan(Merge::new(&table.table, &oldest_first, (from, to), projection, batch_rows)?))
+    }
+
+    /// The rows of a sequence behind a key, in order, at most `limit`. Reads only the runs and blocks that these are in.
+    pub fn sequence_after(&self, table: TableId, after: &PointKey, limit: usize) -> Result<Vec<FlatRow>> {
+        let mut runs = self.sequence(table)?;
+        runs.retain(|(_, last, _)| last > after);
+        let mut rows = Vec::new();
+        for (.., run) in runs {
+            run.rows_after(after, limit, &mut rows)?;
+            if rows.len() >= limit {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The runs of a sequence that have rows, in the order of their keys, with their first and last key: one ends before
+    /// the next begins.
+    pub fn sequence(&self, table: TableId) -> Result<Vec<(PointKey, PointKey, &Arc<Run>)>> {
+        let table = self.table(table)?;
+        if !table.table.flat()?.sequence {
+            return Err(Error::Refused(format!("{:?} is no sequence", table.table)));
+        }
+        let runs = table.runs.iter().filter_map(|run| run.bounds().map(|(first, last)| (first, last, run)));
+        let mut runs: Vec<_> = runs.collect();
+        runs.sort_unstable_by_key(|(first, ..)| *first);
+        Ok(runs)
     }
 
     /// All rows of a flat table from the point key `from` on and before `to`, in key order; the newest of each key.

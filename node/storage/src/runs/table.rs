@@ -68,6 +68,12 @@ pub enum TableKind {
         /// Bytes of the value.
         value_len: usize,
     },
+    /// A flat file of rows that only ever come behind all that are there: a log. It is read on from a key, never
+    /// looked up, so it has no filter; merging stops at runs of some MB, so that what is old goes by whole runs.
+    Sequence {
+        /// Bytes of the value; the key has 16, and each write-out's are above all before.
+        value_len: usize,
+    },
 }
 
 /// A table as the caller declares it.
@@ -153,6 +159,8 @@ pub(crate) struct Flat {
     pub row_len: usize,
     /// Rows of a block; what is left of its 4 KiB is zero.
     pub block_rows: usize,
+    /// Whether it is a sequence: rows in order of their keys over all runs, without filters.
+    pub sequence: bool,
 }
 
 impl fmt::Debug for Table {
@@ -173,11 +181,12 @@ impl Table {
                 if !(POINT_BYTES..=FLAT_KEY_BYTES_MAX).contains(key_len) {
                     return Err(refused("a key has 16 to 32 bytes"));
                 }
-                let row_len = key_len + value_len;
-                if row_len > CHUNK_BYTES {
-                    return Err(refused("a row is longer than a block of 4 KiB"));
-                }
-                Shape::Flat(Flat { key_len: *key_len, row_len, block_rows: CHUNK_BYTES / row_len })
+                let flat = Flat::new(*key_len, *value_len, false);
+                Shape::Flat(flat.ok_or_else(|| refused("a row is longer than a block of 4 KiB"))?)
+            }
+            TableKind::Sequence { value_len } => {
+                let flat = Flat::new(POINT_BYTES, *value_len, true);
+                Shape::Flat(flat.ok_or_else(|| refused("a row is longer than a block of 4 KiB"))?)
             }
             TableKind::Columnar { schema, key_columns, combine, page_rows } => {
                 let fields = schema.fields();
@@ -243,6 +252,19 @@ impl Table {
             Shape::Flat(flat) => Ok(flat),
             Shape::Columnar(_) => Err(Error::Refused(format!("{:?} is columnar", self.spec))),
         }
+    }
+}
+
+impl Flat {
+    /// `None` when a row is longer than a block.
+    fn new(key_len: usize, value_len: usize, sequence: bool) -> Option<Self> {
+        let row_len = key_len + value_len;
+        (row_len <= CHUNK_BYTES).then(|| Self {
+            key_len,
+            row_len,
+            block_rows: CHUNK_BYTES / row_len,
+            sequence,
+        })
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Drill {
     Matching,
     /// A customer of a thousand identifiers and `--events` events comes together while others are served.
     Giant,
+    /// A watch on 10,000 customers that change, with the busiest node killed three times.
+    Feed,
 }
 
 /// Which drills, and how large.
@@ -110,6 +112,11 @@ pub async fn run(options: Options) {
                 );
             }
             Drill::Matching => matching(&cluster, &cli, &data).await,
+            Drill::Feed => {
+                let kills = options.kills.unwrap_or(3);
+                let report = drills::a_watch_over_kills(&mut cluster, 10_000, 10, kills).await;
+                println!("feed: {report:?}");
+            }
             Drill::Giant => {
                 let report = drills::a_giant_comes_together(&cluster, 1_000, options.events).await;
                 let memory: Vec<u64> = (0..3).map(|index| cluster.memory(index).0 >> 20).collect();

@@ -10,6 +10,7 @@ mod explain;
 mod fields;
 mod split;
 mod timeline;
+pub mod watch;
 mod wire;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use isthmus_domain::{FacetId, Profile, Stamp};
 use isthmus_proto::v1::{
     self, BatchGetEntry, BatchGetRequest, BatchGetResponse, ExplainRequest, ExplainResponse, GetRequest,
     GetResponse, ProfileServiceListRequest, ProfileServiceListResponse, SplitRequest, SplitResponse,
-    TimelineRequest, TimelineResponse, profile_service_server::ProfileService,
+    TimelineRequest, TimelineResponse, WatchRequest, profile_service_server::ProfileService,
 };
 use isthmus_router::ProfileParts;
 use prost::Message as _;
@@ -175,6 +176,12 @@ impl ProfileService for Profiles {
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         Ok(Response::new(self.explained(request).await?))
+    }
+
+    type WatchStream = watch::WatchStream;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(self.watching(request).await?))
     }
 
     async fn split(&self, request: Request<SplitRequest>) -> Result<Response<SplitResponse>, Status> {

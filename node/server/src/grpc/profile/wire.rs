@@ -65,15 +65,7 @@ pub(super) fn profile(
 
 /// An event of a timeline. An event that was written out doesn't name its identifier: `known` is the timeline's.
 pub(super) fn event(record: EventRecord, stamp: Stamp, known: &(String, String)) -> TimelineEvent {
-    let kind = match record.kind() {
-        EventType::Unspecified => v1::EventType::Unspecified,
-        EventType::Identify => v1::EventType::Identify,
-        EventType::Track => v1::EventType::Track,
-        EventType::Page => v1::EventType::Page,
-        EventType::Screen => v1::EventType::Screen,
-        EventType::Group => v1::EventType::Group,
-        EventType::Alias => v1::EventType::Alias,
-    };
+    let kind = event_type(record.kind());
     let (namespace, value) = match known {
         (namespace, value) if record.value.is_empty() => (namespace.clone(), value.clone()),
         _ => (record.namespace, record.value),
@@ -92,7 +84,20 @@ pub(super) fn event(record: EventRecord, stamp: Stamp, known: &(String, String))
     }
 }
 
+/// A type of event as clients get it.
+pub(super) fn event_type(kind: EventType) -> v1::EventType {
+    match kind {
+        EventType::Unspecified => v1::EventType::Unspecified,
+        EventType::Identify => v1::EventType::Identify,
+        EventType::Track => v1::EventType::Track,
+        EventType::Page => v1::EventType::Page,
+        EventType::Screen => v1::EventType::Screen,
+        EventType::Group => v1::EventType::Group,
+        EventType::Alias => v1::EventType::Alias,
+    }
+}
+
 /// Stored JSON as text; `{}` for what is not there.
-fn object(json: &[u8]) -> String {
+pub(super) fn object(json: &[u8]) -> String {
     if json.is_empty() { "{}".to_owned() } else { String::from_utf8_lossy(json).into_owned() }
 }

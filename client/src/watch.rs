@@ -1,0 +1,165 @@
+//! Watching changes of profiles: a stream that goes on by itself where another node has to take over.
+//!
+//! The hub tells with each response where a stream goes on ([`proto::WatchResponse::cursor`]). When the connection
+//! breaks, the node stops or a shard is without a leader for long, [`Watch`] begins anew at another node from the last
+//! cursor that it has handed on: nothing is left out, and nothing comes twice as long as the stream lives. A consumer
+//! that keeps the cursor beside what it has made of the changes, and passes over ids that it has seen, is exact over
+//! its own restarts, too.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, Stream};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Request, Status, Streaming};
+
+use crate::{
+    Client, Error, Refusal,
+    client::{ANSWER_BYTES_MAX, random_id},
+    endpoint::Lease,
+    proto::{self, profile_service_client::ProfileServiceClient as Profiles},
+    retry::{self, Ending, Kind, Verdict},
+};
+
+/// The hub says something every few seconds: a connection that is silent for so long is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How long a node that ended a stream is left alone.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Client {
+    /// Changes of profiles, as they come about or from the request's cursor on. The first response comes at once, without
+    /// changes: with [`WatchFrom::Now`](proto::WatchFrom::Now) its cursor is the one to take before listing all
+    /// profiles.
+    ///
+    /// The stream ends with the first error that waiting doesn't help against, `CURSOR_TOO_OLD` for example, or when no
+    /// node has answered for as long as the client's deadline.
+    ///
+    /// ```no_run
+    /// # async fn example(client: isthmus_client::Client) -> Result<(), isthmus_client::Error> {
+    /// use futures::TryStreamExt as _;
+    /// use isthmus_client::proto::WatchRequest;
+    ///
+    /// let mut changes = client.watch(WatchRequest::default());
+    /// while let Some(response) = changes.try_next().await? {
+    ///     for change in &response.changes {
+    ///         println!("{} {}", change.id, change.profile_id);
+    ///     }
+    ///     // Here is the place to keep `response.cursor`.
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, request: proto::WatchRequest) -> Watch {
+        let state = State { client: self.clone(), request, open: None, failing: None, tries: 0 };
+        let next = |state: Option<State>| async move {
+            let mut state = state?;
+            match state.next().await {
+                Ok(response) => Some((Ok(response), Some(state))),
+                Err(error) => Some((Err(error), None)),
+            }
+        };
+        Watch { responses: Box::pin(stream::unfold(Some(state), next)) }
+    }
+}
+
+/// A stream of changes. See [`Client::watch`].
+pub struct Watch {
+    responses: BoxStream<'static, Result<proto::WatchResponse, Error>>,
+}
+
+impl Stream for Watch {
+    type Item = Result<proto::WatchResponse, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.responses.as_mut().poll_next(context)
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+struct State {
+    client: Client,
+    /// What the next try asks for: the last cursor.
+    request: proto::WatchRequest,
+    open: Option<(Streaming<proto::WatchResponse>, Lease)>,
+    /// Since when no try has brought anything.
+    failing: Option<Instant>,
+    tries: u32,
+}
+
+impl State {
+    async fn next(&mut self) -> Result<proto::WatchResponse, Error> {
+        loop {
+            let request_id = random_id();
+            let (ending, status) = match self.once(&request_id).await {
+                Ok(response) => {
+                    (self.failing, self.tries) = (None, 0);
+                    self.request.cursor = response.cursor.clone();
+                    return Ok(response);
+                }
+                Err(failed) => failed,
+            };
+            let refusal = Refusal::of(&status, &request_id);
+            tracing::debug!(request_id, ?ending, code = ?refusal.code, "a watch broke off");
+            let asked = match retry::verdict(Kind::Read, ending, &refusal) {
+                Verdict::Stop => return Err(Error::Refused(Box::new(refusal))),
+                Verdict::Elsewhere => None,
+                Verdict::Later(asked) => asked,
+            };
+            let since = *self.failing.get_or_insert_with(Instant::now);
+            self.tries = self.tries.saturating_add(1);
+            let wait = retry::wait(self.tries, asked, rand::random());
+            if since.elapsed() + wait > self.client.patience() {
+                return Err(match ending {
+                    Ending::NotSent => Error::Unreachable(refusal.message),
+                    Ending::Answered => Error::Refused(Box::new(refusal)),
+                    Ending::Broken | Ending::TimedOut => Error::Deadline(refusal.message),
+                });
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// The next response of the stream under way, or of a new one.
+    async fn once(&mut self, request_id: &str) -> Result<proto::WatchResponse, (Ending, Status)> {
+        let silent = |_| (Ending::TimedOut, Status::deadline_exceeded("the node said nothing for long"));
+        let failed = |status: Status| (retry::ending_of(&status), status);
+        if self.open.is_none() {
+            let lease = self.client.lease();
+            let mut message = Request::new(self.request.clone());
+            if let Ok(value) = request_id.parse() {
+                message.metadata_mut().insert("x-request-id", value);
+            }
+            let mut service = Profiles::new(lease.channel()).max_decoding_message_size(ANSWER_BYTES_MAX);
+            let begun = timeout(SILENCE_MAX, service.watch(message)).await.map_err(silent);
+            match begun.and_then(|begun| begun.map_err(failed)) {
+                Ok(stream) => self.open = Some((stream.into_inner(), lease)),
+                Err((ending, status)) => {
+                    lease.is_down(PAUSE);
+                    return Err((ending, status));
+                }
+            }
+        }
+        let Some((stream, lease)) = &mut self.open else {
+            return Err((Ending::Broken, Status::unavailable("no stream")));
+        };
+        let ended = || (Ending::Broken, Status::new(Code::Unavailable, "the node ended the stream"));
+        let next = timeout(SILENCE_MAX, stream.message()).await.map_err(silent);
+        match next.and_then(|next| next.map_err(failed)).and_then(|next| next.ok_or_else(ended)) {
+            Ok(response) => {
+                lease.is_up();
+                Ok(response)
+            }
+            Err(broken) => {
+                lease.is_down(PAUSE);
+                self.open = None;
+                Err(broken)
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The change feed of all shards as one stream.
+//!
+//! A reader has one call under way for each shard; a call waits at the shard's leader for a change. What a shard has
+//! answered is handed on, and only then is it asked again: a reader that is slow holds one bounded answer a shard, and
+//! nobody waits for it. The [`FeedPosition`] after each answer is where another reader goes on, through any node.
+//!
+//! Promises:
+//! 1. All changes of a slot come in order, each once in the life of a reader; those of different shards come in any
+//!    order.
+//! 2. A shard that loses its leader is followed to the next; the others go on meanwhile. Slots that move are followed to
+//!    their next shard, from the place that they had.
+//! 3. A position that a shard keeps no changes for any more is refused, never passed over.
+
+mod position;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::{BoxFuture, try_join_all};
+use futures::stream::FuturesUnordered;
+use isthmus_domain::{Slot, SlotRange, Stamp};
+use isthmus_proto::internal::v1::{
+    FeedChange, FeedFilter, FeedRange, ReadFeedCall, ReadFeedReply, shard_call, shard_reply,
+};
+use isthmus_shard::feed::Place;
+use tokio::time::{Instant, sleep};
+
+pub use self::position::{FeedPosition, RANGES_MAX as FEED_RANGES_MAX};
+use crate::error::Error;
+use crate::pursuit::{Want, backoff};
+use crate::router::Router;
+
+/// The most changes that one answer may have.
+pub const FEED_ANSWER_MAX: u32 = 256;
+/// How long one call is pursued before its slots are looked up anew.
+const CALL: Duration = Duration::from_secs(5);
+/// How long a shard may answer nothing before the reader is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The first wait and the longest before a shard that answered nothing is asked again.
+const AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+
+/// Reads the feed of all shards. Dropping it ends it.
+pub struct FeedReader {
+    router: Router,
+    filter: FeedFilter,
+    limit: u32,
+    position: FeedPosition,
+    calls: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Slots that nobody is being asked about.
+    idle: Vec<SlotRange>,
+    /// Shards that answer nothing, since when, and how often they were asked.
+    silent: BTreeMap<u64, (Instant, u32)>,
+}
+
+/// What came of a call.
+struct Answer {
+    shard: u64,
+    slots: Vec<SlotRange>,
+    /// `None`: the shard doesn't own the slots, or is no more; a newer map is there, or was waited for.
+    reply: Result<Option<ReadFeedReply>, Error>,
+}
+
+/// Where the feed begins and how far it has come: all that was acknowledged before is up to there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedStand {
+    /// Nothing older is kept.
+    pub beginning: FeedPosition,
+    /// Nothing newer was acknowledged when it was asked for.
+    pub now: FeedPosition,
+}
+
+impl Router {
+    /// Asks all shards where the feed stands.
+    ///
+    /// # Errors
+    /// When a shard doesn't answer by the deadline.
+    pub async fn feed_stand(&self, deadline: Instant) -> Result<FeedStand, Error> {
+        let nothing = FeedPosition::all(Place::default());
+        let (mut stand, mut attempt) = (FeedStand { beginning: nothing.clone(), now: nothing.clone() }, 0);
+        let mut open = vec![SlotRange::ALL];
+        loop {
+            let (groups, unowned, revision) = self.by_shard(&open);
+            let nothing = &nothing;
+            let asked = groups.into_iter().map(|(shard, slots)| async move {
+                let ranges = slots.iter().flat_map(|slots| nothing.of(*slots));
+                let body = read_feed(ranges, &FeedFilter::default(), 0, Duration::ZERO);
+                Ok::<_, Error>((slots, self.read_feed(shard, &body, deadline).await?))
+            });
+            let answers = try_join_all(asked).await?;
+            open = unowned;
+            for (slots, reply) in answers {
+                let Some(reply) = reply else {
+                    open.extend(slots);
+                    continue;
+                };
+                for slots in slots {
+                    stand.beginning.advance(slots, Place::end_of(Stamp(reply.floor_stamp)));
+                    stand.now.advance(slots, Place::end_of(Stamp(reply.through_stamp)));
+                }
+            }
+            if open.is_empty() {
+                return Ok(stand);
+            }
+            self.await_newer(revision, attempt, deadline).await?;
+            attempt += 1;
+        }
+    }
+
+    /// Reads on from a position, at most `limit` changes an answer (up to [`FEED_ANSWER_MAX`]). What is not kept any more
+    /// shows with the first answers.
+    pub fn feed(&self, position: FeedPosition, filter: FeedFilter, limit: u32) -> FeedReader {
+        FeedReader {
+            router: self.clone(),
+            filter,
+            limit: limit.clamp(1, FEED_ANSWER_MAX),
+            position,
+            calls: FuturesUnordered::new(),
+            idle: vec![SlotRange::ALL],
+            silent: BTreeMap::new(),
+        }
+    }
+
+    /// Slots by the shards that own them, slots that nobody owns, and the revision of the map that says so.
+    fn by_shard(&self, slots: &[SlotRange]) -> (BTreeMap<u64, Vec<SlotRange>>, Vec<SlotRange>, u64) {
+        let routes = self.routes();
+        let (mut groups, mut unowned): (BTreeMap<u64, Vec<SlotRange>>, _) = (BTreeMap::new(), Vec::new());
+        for slots in slots {
+            let (mut start, end) = (slots.start(), slots.end_exclusive());
+            loop {
+                let segment = routes.segments_from(start).and_then(|rest| rest.first());
+                let Some(segment) = segment else {
+                    unowned.extend(SlotRange::new(start.number(), end));
+                    break;
+                };
+                let last = segment.slots.end_exclusive().min(end);
+                groups.entry(segment.shard).or_default().extend(SlotRange::new(start.number(), last));
+                match Slot::new(last).filter(|_| last < end) {
+                    Some(next) => start = next,
+                    None => break,
+                }
+            }
+        }
+        (groups, unowned, routes.revision)
+    }
+
+    /// Asks a shard; `None` when it doesn't own the slots, or is no more.
+    async fn read_feed(
+        &self,
+        shard: u64,
+        body: &shard_call::Body,
+        deadline: Instant,
+    ) -> Result<Option<ReadFeedReply>, Error> {
+        match self.reach(shard, &mut self.pursuit(Want::Leader), body, deadline).await {
+            Ok(shard_reply::Body::ReadFeed(reply)) => Ok((!reply.not_owned).then_some(reply)),
+            Ok(_) => Err(Error::BadReply { shard, what: "not changes of the feed" }),
+            Err(Error::NoShard { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FeedReader {
+    /// How far it has come: with everything that was handed on.
+    pub fn position(&self) -> &FeedPosition {
+        &self.position
+    }
+
+    /// The next changes of a shard; none when the shard has had none for a while, or none that were asked for.
+    ///
+    /// # Errors
+    /// [`Error::CursorTooOld`]; the last error of a shard that has answered nothing for half a minute; what no waiting
+    /// helps against. The reader is over then, and its position is where another one goes on. Waiting may be broken off
+    /// at any time.
+    pub async fn next(&mut self) -> Result<Vec<FeedChange>, Error> {
+        loop {
+            self.ask();
+            let Some(answer) = self.calls.next().await else {
+                return Err(Error::StaleShardMap { version: self.router.routes().map_version() });
+            };
+            let Answer { shard, slots, reply } = answer;
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(error) => {
+                    self.idle.extend(slots);
+                    let (since, attempts) = self.silent.entry(shard).or_insert((Instant::now(), 0));
+                    *attempts += 1;
+                    if !passes(&error) || since.elapsed() > PATIENCE {
+                        return Err(error);
+                    }
+                    continue;
+                }
+            };
+            self.idle.extend(&slots);
+            let Some(reply) = reply else { continue };
+            self.silent.remove(&shard);
+            if reply.too_old {
+                return Err(Error::CursorTooOld);
+            }
+            let through = Place { stamp: Stamp(reply.through_stamp), number: reply.through_number };
+            for slots in slots {
+                self.position.advance(slots, through);
+            }
+            return Ok(reply.changes);
+        }
+    }
+
+    /// Has everybody asked whom nobody is asking.
+    fn ask(&mut self) {
+        if self.idle.is_empty() {
+            return;
+        }
+        let idle = std::mem::take(&mut self.idle);
+        let (groups, unowned, revision) = self.router.by_shard(&idle);
+        for (shard, slots) in groups {
+            let ranges = slots.iter().flat_map(|slots| self.position.of(*slots));
+            let body = read_feed(ranges, &self.filter, self.limit, self.router.patience_of_a_try() / 2);
+            let (router, attempts) =
+                (self.router.clone(), self.silent.get(&shard).map_or(0, |(_, attempts)| *attempts));
+            self.calls.push(Box::pin(async move {
+                if attempts > 0 {
+                    sleep(backoff(AGAIN[0], AGAIN[1], attempts - 1, router.next_attempt())).await;
+                }
+                let deadline = Instant::now() + CALL;
+                let mut reply = router.read_feed(shard, &body, deadline).await;
+                if let Ok(None) = reply
+                    && let Err(error) = router.await_newer(revision, 0, deadline).await
+                {
+                    reply = Err(error);
+                }
+                Answer { shard, slots, reply }
+            }));
+        }
+        if !unowned.is_empty() {
+            let router = self.router.clone();
+            self.calls.push(Box::pin(async move {
+                let waited = router.await_newer(revision, u32::MAX, Instant::now() + CALL).await;
+                Answer { shard: 0, slots: unowned, reply: waited.map(|()| None) }
+            }));
+        }
+    }
+}
+
+/// Whether waiting may help.
+fn passes(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NoLeader { .. }
+            | Error::Unavailable { .. }
+            | Error::StaleShardMap { .. }
+            | Error::Overloaded { .. }
+            | Error::OutcomeUnknown { .. }
+            | Error::DeadlineExceeded { .. }
+    )
+}
+
+fn read_feed(
+    ranges: impl Iterator<Item = (SlotRange, Place)>,
+    filter: &FeedFilter,
+    limit: u32,
+    wait: Duration,
+) -> shard_call::Body {
+    let ranges = ranges.map(|(slots, place)| FeedRange {
+        start_slot: slots.start().number().into(),
+        end_slot: slots.end_exclusive().into(),
+        stamp: place.stamp.0,
+        number: place.number,
+    });
+    shard_call::Body::ReadFeed(ReadFeedCall {
+        ranges: ranges.collect(),
+        filter: Some(filter.clone()),
+        limit,
+        wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        fresh: limit == 0,
+    })
+}
