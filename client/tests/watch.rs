@@ -60,7 +60,7 @@ async fn a_stream_goes_on_from_the_last_cursor_whatever_breaks_it() {
             (vec![response("c3", &["4"])], Some(old())),
         ],
     );
-    let request = WatchRequest { from: WatchFrom::Now.into(), ..WatchRequest::default() };
+    let request = WatchRequest { start: WatchFrom::Now.into(), ..WatchRequest::default() };
     let (found, error) = all(&client(&[&fake]), request).await;
     assert_eq!(found, ["1", "2", "3", "4"]);
     assert_eq!(error.expect("the last one").reason().expect("the hub's").as_str(), "CURSOR_TOO_OLD");

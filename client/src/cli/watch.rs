@@ -121,7 +121,7 @@ pub async fn watch(
     };
     let mut left = limit.unwrap_or(u64::MAX);
     let mut request =
-        proto::WatchRequest { cursor, from: from.into(), filter: Some(filter), ..Default::default() };
+        proto::WatchRequest { cursor, start: from.into(), filter: Some(filter), ..Default::default() };
     request.response_changes_max = response_max(left);
     let mut responses = client.watch(request.clone());
     while let Some(response) = responses.next().await {

@@ -56,7 +56,7 @@ pub async fn a_watch_over_kills(
         .unwrap();
     let expected: BTreeSet<String> =
         (0..rounds).flat_map(|round| (0..profiles).map(move |user| message_id(user, round))).collect();
-    let mut changes = client.watch(WatchRequest { from: WatchFrom::Now.into(), ..WatchRequest::default() });
+    let mut changes = client.watch(WatchRequest { start: WatchFrom::Now.into(), ..WatchRequest::default() });
     let first = changes.try_next().await.unwrap().unwrap();
     assert!(first.changes.is_empty() && !first.cursor.is_empty());
     let (begin, linked) = (Instant::now(), profiles.div_ceil(LINKED));
@@ -147,7 +147,7 @@ async fn write(client: Client, profiles: u64, rounds: u64, sent: watch::Sender<u
 
 async fn from_the_beginning(client: &Client, count: usize) -> Vec<Change> {
     let from = WatchFrom::Beginning.into();
-    let mut changes = client.watch(WatchRequest { from, ..WatchRequest::default() });
+    let mut changes = client.watch(WatchRequest { start: from, ..WatchRequest::default() });
     let mut found = Vec::new();
     while ids(&found).len() < count {
         let response = tokio::time::timeout(Duration::from_secs(60), changes.try_next()).await;

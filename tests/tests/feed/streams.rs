@@ -10,7 +10,7 @@ use tonic::{Code, Status, Streaming};
 use super::{cli, field, folder, options, watched};
 
 async fn open(cluster: &Cluster, node: usize, from: WatchFrom) -> Result<Streaming<WatchResponse>, Status> {
-    let request = WatchRequest { from: from.into(), ..WatchRequest::default() };
+    let request = WatchRequest { start: from.into(), ..WatchRequest::default() };
     let mut client = ProfileServiceClient::new(cluster.channel(node));
     client.watch(request).await.map(tonic::Response::into_inner)
 }

@@ -557,6 +557,70 @@ class ItemResult(Message):
     retryable: bool
     def __init__(self, *, outcome: int | None = ..., reason: str | None = ..., message: str | None = ..., message_id: str | None = ..., retryable: bool | None = ...) -> None: ...
 
+class WatchRequest(Message):
+    cursor: str
+    start: int
+    @property
+    def filter(self) -> WatchFilter: ...
+    response_changes_max: int
+    def __init__(self, *, cursor: str | None = ..., start: int | None = ..., filter: WatchFilter | None = ..., response_changes_max: int | None = ...) -> None: ...
+
+class WatchFilter(Message):
+    @property
+    def events(self) -> Scalars[str]: ...
+    @property
+    def types(self) -> Scalars[int]: ...
+    @property
+    def traits(self) -> Scalars[str]: ...
+    members: bool
+    @property
+    def identifiers(self) -> Messages[Identifier]: ...
+    @property
+    def profile_ids(self) -> Scalars[str]: ...
+    def __init__(self, *, events: Iterable[str] | None = ..., types: Iterable[int] | None = ..., traits: Iterable[str] | None = ..., members: bool | None = ..., identifiers: Iterable[Identifier] | None = ..., profile_ids: Iterable[str] | None = ...) -> None: ...
+
+class WatchResponse(Message):
+    @property
+    def changes(self) -> Messages[Change]: ...
+    cursor: str
+    def __init__(self, *, changes: Iterable[Change] | None = ..., cursor: str | None = ...) -> None: ...
+
+class Change(Message):
+    id: str
+    @property
+    def at(self) -> Timestamp: ...
+    version: str
+    profile_id: str
+    @property
+    def identifier(self) -> Identifier: ...
+    @property
+    def event(self) -> EventChange: ...
+    @property
+    def members(self) -> MembersChange: ...
+    def __init__(self, *, id: str | None = ..., at: Timestamp | None = ..., version: str | None = ..., profile_id: str | None = ..., identifier: Identifier | None = ..., event: EventChange | None = ..., members: MembersChange | None = ...) -> None: ...
+
+class EventChange(Message):
+    type: int
+    message_id: str
+    source: str
+    name: str
+    @property
+    def timestamp(self) -> Timestamp: ...
+    @property
+    def traits(self) -> Scalars[str]: ...
+    properties_json: str
+    context_json: str
+    def __init__(self, *, type: int | None = ..., message_id: str | None = ..., source: str | None = ..., name: str | None = ..., timestamp: Timestamp | None = ..., traits: Iterable[str] | None = ..., properties_json: str | None = ..., context_json: str | None = ...) -> None: ...
+
+class MembersChange(Message):
+    @property
+    def came(self) -> Messages[Identifier]: ...
+    @property
+    def left(self) -> Messages[Identifier]: ...
+    came_count: int
+    left_count: int
+    def __init__(self, *, came: Iterable[Identifier] | None = ..., left: Iterable[Identifier] | None = ..., came_count: int | None = ..., left_count: int | None = ...) -> None: ...
+
 class ProfileKey(Message):
     @property
     def identifier(self) -> Identifier: ...
@@ -926,6 +990,7 @@ class ProfileService:
     List: Method[ProfileServiceListRequest, ProfileServiceListResponse]
     Timeline: Method[TimelineRequest, TimelineResponse]
     Explain: Method[ExplainRequest, ExplainResponse]
+    Watch: Method[WatchRequest, WatchResponse]
     Split: Method[SplitRequest, SplitResponse]
 
 class MatchingService:

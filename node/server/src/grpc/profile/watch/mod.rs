@@ -103,7 +103,7 @@ impl Profiles {
             return Err(stopping());
         }
         let request = request.into_inner();
-        let from = WatchFrom::try_from(request.from)
+        let from = WatchFrom::try_from(request.start)
             .map_err(|_| Refusal::field("INVALID_FROM", "from", "is not a place to begin that there is"))?;
         let limit = match request.response_changes_max {
             0 => FEED_ANSWER_MAX,
