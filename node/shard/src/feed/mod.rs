@@ -79,7 +79,7 @@ pub enum What {
         key: DedupKey,
         /// The number of `isthmus.v1.EventType`.
         kind: u8,
-        /// [`name_hash`] of its name.
+        /// Hash of its name.
         name: u32,
     },
     /// Others belong to the profile of this home than before.
