@@ -55,6 +55,7 @@ mod touched;
 mod waits;
 pub mod write_out;
 
+pub use apply::matching::seen_before;
 pub use calls::{FACETS_MAX, PAGE_MAX};
 pub use clock::{Clock, SystemClock};
 pub use courier::Deliver;

@@ -16,8 +16,12 @@ use bytes::Bytes;
 use hashbrown::{HashTable, hash_table::Entry};
 use isthmus_domain::{Error, FacetId, FacetSummary, RecordView, Stamp, Summary};
 
-use crate::feed::{self, Place, What};
 use crate::rows::Rows;
+
+mod feed;
+
+use self::feed::Change;
+pub use self::feed::FeedItem;
 
 /// Key of a deduplication entry: the record's, moved into its facet's slot ([`keys::in_slot`](crate::keys::in_slot)).
 pub type DedupKey = [u8; 16];
@@ -96,37 +100,6 @@ pub struct FoundEvent {
     pub stamp: Stamp,
     /// The encoded record, in memory of its own.
     pub record: Bytes,
-}
-
-/// A change for the feed that is no event.
-#[derive(Clone, Copy, Debug)]
-struct Change {
-    row: feed::Row,
-    /// Events here that came before it.
-    events: usize,
-}
-
-/// A change for the feed.
-#[derive(Clone, Copy, Debug)]
-pub enum FeedItem<'a> {
-    /// An event, with its number among the changes of its command.
-    Event(&'a EventRow, u32),
-    /// Another change.
-    Other(feed::Row),
-}
-
-impl FeedItem<'_> {
-    /// Its row, but for what only the record of an event tells: type and name.
-    pub fn row(&self) -> feed::Row {
-        match self {
-            Self::Event(event, number) => {
-                let what = What::Event { timestamp: event.timestamp, key: event.key, kind: 0, name: 0 };
-                let place = Place { stamp: event.entry.stamp, number: *number };
-                feed::Row { place, facet: event.facet, what }
-            }
-            Self::Other(row) => *row,
-        }
-    }
 }
 
 /// A facet with events here.
@@ -274,52 +247,6 @@ impl Memtable {
         &self.events
     }
 
-    /// Adds a change for the feed that is no event, of a command with this stamp.
-    pub fn push_change(&mut self, stamp: Stamp, facet: FacetId, what: What) {
-        let place = Place { stamp, number: self.changes_of(stamp) };
-        self.changes.push(Change { row: feed::Row { place, facet, what }, events: self.events.len() });
-    }
-
-    /// How many changes the last command has made, whose stamp this is.
-    fn changes_of(&self, stamp: Stamp) -> u32 {
-        let events = self.events.partition_point(|event| event.entry.stamp < stamp);
-        let others = self.changes.partition_point(|change| change.row.place.stamp < stamp);
-        let count = self.events.len() - events + self.changes.len() - others;
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    /// The changes behind a place, in order: events and others together. All changes of a command are in one memtable,
-    /// so their numbers follow from where they stand.
-    pub fn feed(&self, after: Place) -> impl Iterator<Item = FeedItem<'_>> {
-        // From the first change of that command on, whose numbers have to be counted.
-        let mut event = self.events.partition_point(|event| event.entry.stamp < after.stamp);
-        let mut other = self.changes.partition_point(|change| change.row.place.stamp < after.stamp);
-        let mut last: Option<Place> = None;
-        let next = move || {
-            let next_other = self.changes.get(other);
-            let found = self.events.get(event);
-            if let Some(change) = next_other.filter(|change| found.is_none() || change.events <= event) {
-                other += 1;
-                last = Some(change.row.place);
-                return Some(FeedItem::Other(change.row));
-            }
-            let found = found?;
-            event += 1;
-            let stamp = found.entry.stamp;
-            let number = last.filter(|last| last.stamp == stamp).map_or(0, |last| last.number + 1);
-            last = Some(Place { stamp, number });
-            Some(FeedItem::Event(found, number))
-        };
-        std::iter::from_fn(next).skip_while(move |item| item.row().place <= after)
-    }
-
-    /// The place of the last change.
-    pub fn feed_end(&self) -> Option<Place> {
-        let event = self.events.last().map(|event| event.entry.stamp);
-        let stamp = event.max(self.changes.last().map(|change| change.row.place.stamp))?;
-        Some(Place { stamp, number: self.changes_of(stamp).saturating_sub(1) })
-    }
-
     /// The encoded record of an event of this memtable.
     pub fn record(&self, row: &EventRow) -> &[u8] {
         self.records.get(row.place)
@@ -417,7 +344,7 @@ mod tests {
 
     use super::*;
 
-    fn record(facet: u8, number: u64) -> EventRecord {
+    pub fn record(facet: u8, number: u64) -> EventRecord {
         EventRecord {
             facet: vec![facet; 16].into(),
             namespace: "user_id".into(),
@@ -434,7 +361,7 @@ mod tests {
         }
     }
 
-    fn key(number: u64) -> DedupKey {
+    pub fn key(number: u64) -> DedupKey {
         (u128::from(number) * 0x9e37_79b9_7f4a_7c15).to_be_bytes()
     }
 
@@ -484,42 +411,6 @@ mod tests {
         // Times fall with numbers; those whose number ends in 7, 8 or 9 are of other facets.
         assert_eq!(times, [944, 940, 939, 938, 937]);
         assert!(found.iter().all(|e| EventRecord::from_bytes(e.record.clone()).is_ok()));
-    }
-
-    #[test]
-    fn changes_are_numbered_by_command_in_the_order_in_which_they_came() {
-        let mut memtable = Memtable::default();
-        let facet = FacetId::from_bytes([1; 16]);
-        let mut put = |stamp: u64, is_event: bool| {
-            let stamp = Stamp(stamp);
-            if !is_event {
-                return memtable.push_change(stamp, facet, What::Members { before: 0, epoch: stamp.0 });
-            }
-            let number = memtable.events().len() as u64;
-            let entry = DedupEntry { stamp, attempt: 1, body_hash: [0; 16], outcome: 1 };
-            memtable.push_event(facet, key(number), 1, entry, &record(1, number).to_bytes()).unwrap();
-        };
-        let all =
-            [(5, true), (5, false), (5, true), (7, false), (7, false), (9, true), (9, true), (9, false)];
-        all.iter().for_each(|(stamp, is_event)| put(*stamp, *is_event));
-        let place = |stamp: u64, number| Place { stamp: Stamp(stamp), number };
-        let expected = [(5, 0), (5, 1), (5, 2), (7, 0), (7, 1), (9, 0), (9, 1), (9, 2)];
-        let behind = |after: Place| -> Vec<(u64, u32, bool)> {
-            let items = memtable.feed(after);
-            let shown = items.map(|item| {
-                let place = item.row().place;
-                (place.stamp.0, place.number, matches!(item, FeedItem::Event(..)))
-            });
-            shown.collect()
-        };
-        for (count, (stamp, number)) in expected.iter().enumerate() {
-            let rest = expected.iter().zip(&all).skip(count + 1);
-            let rest: Vec<_> = rest.map(|((stamp, number), (_, event))| (*stamp, *number, *event)).collect();
-            assert_eq!(behind(place(*stamp, *number)), rest);
-        }
-        assert_eq!(behind(Place::default()).len(), 8);
-        assert_eq!(memtable.feed_end(), Some(place(9, 2)));
-        assert_eq!(Memtable::default().feed_end(), None);
     }
 
     #[test]

@@ -9,15 +9,11 @@ use isthmus_proto::internal::v1::{
     matching_change::Change,
 };
 use isthmus_router::Error;
+use isthmus_shard::seen_before;
 use tokio::time::Instant;
 
 use super::{Owner, TIMEOUT, copied};
 use crate::link;
-
-/// Whether one holder saw the one before the other; false for what two have seen.
-fn is_before(one: &SeenAt, other: &SeenAt) -> bool {
-    one.holder == other.holder && (one.incarnation, one.number) < (other.incarnation, other.number)
-}
 
 impl Owner {
     /// Drops the pairs of this shard that nothing was decided about and that this model has not found.
@@ -65,7 +61,7 @@ impl Owner {
         }
         // A pair whose block lies elsewhere now is none to the one and found by the other: it is one.
         gone.retain(|key, gone| match found.get(key) {
-            Some(row) => row.seen_at.as_ref().is_some_and(|seen| is_before(seen, gone)),
+            Some(row) => seen_before(&row.seen_at, &Some(*gone)),
             None => true,
         });
         found.retain(|key, _| !gone.contains_key(key));

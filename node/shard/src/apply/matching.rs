@@ -110,7 +110,7 @@ fn one(state: &mut State, stamp: Stamp, change: MatchingChange) -> Result<Matchi
 
 /// A pair that was found, with what was known of it.
 fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
-    if let Some(known) = known.as_ref().filter(|known| is_before(&found.seen_at, &known.seen_at)) {
+    if let Some(known) = known.as_ref().filter(|known| seen_before(&found.seen_at, &known.seen_at)) {
         return known.clone();
     }
     let Some(known) = known.filter(|known| !known.gone) else {
@@ -144,8 +144,8 @@ fn put(known: Option<PairRow>, found: PairRow, stamp: Stamp) -> PairRow {
     }
 }
 
-/// Whether one holder saw the one before the other; false for what two have seen.
-fn is_before(one: &Option<SeenAt>, other: &Option<SeenAt>) -> bool {
+/// Whether one holder of blocks saw the one before the other; false for what two have seen, and where one is absent.
+pub fn seen_before(one: &Option<SeenAt>, other: &Option<SeenAt>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return false };
     one.holder == other.holder && (one.incarnation, one.number) < (other.incarnation, other.number)
 }
@@ -154,7 +154,7 @@ fn is_before(one: &Option<SeenAt>, other: &Option<SeenAt>) -> bool {
 fn dropped(known: Option<PairRow>, drop: DropPair) -> Option<PairRow> {
     let decided = known.as_ref().is_some_and(|known| known.state() != PairState::Unspecified);
     let newer = known.as_ref().is_some_and(|known| match drop.before_model {
-        0 => is_before(&drop.seen_at, &known.seen_at),
+        0 => seen_before(&drop.seen_at, &known.seen_at),
         model => known.model_version >= model,
     });
     match drop.before_model {
