@@ -1,10 +1,10 @@
 //! The fold over the facts of one bundle, as its root owns it.
 //!
 //! Rows and flags come in, in any order; [`Fold::step`] folds a bounded number of facts; when the fold is
-//! [settled](Fold::is_settled), the components that may have changed come out, and at any time the pieces to store.
+//! [settled](Fold::is_settled), whoever may have moved comes out, and at any time the pieces to store.
 //!
 //! ```text
-//! put, set_shared, set_rules ──▶ rows in the total order of their facts ──step(n)──▶ components ──▶ take_changed
+//! put, set_shared, set_rules ──▶ rows in the total order of their facts ──step(n)──▶ homes ──▶ take_moved
 //!                                     │                                     ▲
 //!                                     └─ older than the head, gone, or judged differently: its region again
 //! ```
@@ -240,24 +240,8 @@ impl Fold {
         self.component(number)
     }
 
-    /// The components that may have changed since the last call, by home; `None` unless settled. All whose members,
-    /// home or rules have changed are among them, also identifiers that stand alone now. Whoever keeps what it took
-    /// before tells the changed from the others.
-    pub fn take_changed(&mut self) -> Option<Vec<Component>> {
-        if !self.is_settled() {
-            return None;
-        }
-        let Touched { numbers, sets } = std::mem::take(&mut self.touched);
-        let roots: BTreeSet<Number> = numbers.into_iter().chain(sets).map(|n| self.head.root(n)).collect();
-        let mut changed: Vec<_> = roots.into_iter().filter_map(|root| self.component(root)).collect();
-        changed.sort_by_key(Component::home);
-        self.unwritten.insert(PieceKey::Head);
-        Some(changed)
-    }
-
     /// The identifiers whose home may be another one than at the last call, with their homes; `None` unless settled.
-    /// What [`Self::take_changed`] would give is taken with them. Costs a look at each of these identifiers, and not at
-    /// all who are with them.
+    /// Costs a look at each of these identifiers, and not at all who are with them.
     pub fn take_moved(&mut self) -> Option<BTreeMap<FacetId, FacetId>> {
         if !self.is_settled() {
             return None;

@@ -110,7 +110,7 @@ proptest! {
             take(&mut ledger, arrival);
         }
         ledger.fold_mut().settle();
-        ledger.fold_mut().take_changed();
+        ledger.fold_mut().take_moved();
         ledger.fold_mut().take_writes();
         for arrival in &all {
             prop_assert_eq!(take(&mut ledger, arrival), News::Known);
@@ -124,7 +124,7 @@ proptest! {
         }
         prop_assert!(ledger.fold().is_settled());
         prop_assert!(ledger.fold_mut().take_writes().is_empty());
-        prop_assert!(ledger.fold_mut().take_changed().unwrap().is_empty());
+        prop_assert!(ledger.fold_mut().take_moved().unwrap().is_empty());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Late facts, other rules and restarts: a part is folded again, or all, and nobody can tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus_domain::identity::{
-    Component, Fold, IdentityRules, Ledger, News, Pattern, Retraction, Scope, SourceTrust, Until,
+    Fold, IdentityRules, Ledger, News, Pattern, Retraction, Scope, SourceTrust, Until,
 };
 use isthmus_domain::{FacetId, LinkRow, Namespace, hash128};
 use proptest::prelude::*;
@@ -56,51 +56,6 @@ proptest! {
             prop_assert_eq!(stays.fold_mut().step(*step), restarts.fold_mut().step(*step));
         }
         prop_assert_eq!(shown(&mut stays), shown(&mut restarts));
-    }
-
-    #[test]
-    fn whoever_takes_the_changes_knows_all_components(
-        rules in rules(),
-        facts in facts(),
-        retractions in retractions(),
-        places in prop::collection::vec(any::<prop::sample::Index>(), 24),
-        pauses in prop::collection::vec(0..4_u8, 9),
-    ) {
-        let mut ledger = ledger(&rules.rules(1));
-        let (mut known, mut stored) = (BTreeMap::<FacetId, Component>::new(), Store::new());
-        let mut learn = |ledger: &mut Ledger| {
-            for component in ledger.fold_mut().take_changed().into_iter().flatten() {
-                for member in component.members() {
-                    known.insert(member.facet, component.clone());
-                }
-            }
-            known.clone()
-        };
-        for (arrival, pause) in shuffled(&arrivals(&facts, &retractions), &places).iter().zip(pauses.iter().cycle()) {
-            take(&mut ledger, arrival);
-            match pause {
-                0 => {}
-                1 => {
-                    ledger.fold_mut().step(2);
-                    learn(&mut ledger);
-                }
-                2 => {
-                    ledger.fold_mut().settle();
-                    learn(&mut ledger);
-                }
-                _ => {
-                    store(ledger.fold_mut(), &mut stored);
-                    *ledger.fold_mut() = restored(ledger.fold(), &stored);
-                }
-            }
-        }
-        ledger.fold_mut().settle();
-        let known = learn(&mut ledger);
-        for (facet, component) in &known {
-            prop_assert_eq!(&ledger.fold().component_of(*facet).unwrap(), component);
-        }
-        let all = ledger.fold().components().unwrap();
-        prop_assert!(all.iter().flat_map(Component::members).all(|m| known.contains_key(&m.facet)));
     }
 
     #[test]
@@ -211,15 +166,15 @@ fn large(facts: i64) -> Ledger {
 fn a_late_fact_folds_its_region_and_is_as_if_it_had_come_in_time() {
     let mut ledger = large(5_500);
     assert_eq!(ledger.fold().progress().folded, 5_500);
-    ledger.fold_mut().take_changed();
+    ledger.fold_mut().take_moved();
     ledger.accept(link(4_321, "user_id:u1", "email:late@x.de")).unwrap();
     assert!(ledger.fold().components().is_none());
     // A step of no facts: what came late is no young fact.
     let progress = ledger.fold_mut().step(0);
     assert_eq!((progress.folded, progress.facts), (5_501, 5_501));
     assert!(ledger.fold().is_settled());
-    let changed = ledger.fold_mut().take_changed().unwrap();
-    assert_eq!(changed.len(), 1, "the customer of the late fact, and no other of its bundle");
+    let homes: BTreeSet<FacetId> = ledger.fold_mut().take_moved().unwrap().into_values().collect();
+    assert_eq!(homes.len(), 1, "the customer of the late fact, and no other of its bundle");
 
     let mut in_order = Ledger::new(KEY, std::sync::Arc::default());
     for judged in ledger.fold().facts() {
@@ -257,7 +212,7 @@ fn row_of_customers() -> Ledger {
         ledger.accept(link(300 + i, &format!("email:b{i}@x.de"), &format!("email:a{}@x.de", i + 1))).unwrap();
     }
     ledger.fold_mut().settle();
-    ledger.fold_mut().take_changed();
+    ledger.fold_mut().take_moved();
     ledger
 }
 
@@ -267,8 +222,8 @@ fn a_late_fact_that_lets_a_refused_one_be_followed_takes_in_who_that_leads_to() 
     // Before u3 was known by its first mail, that mail was u2's: so u2 and u3 meet otherwise than before.
     ledger.accept(link(50, "user_id:u2", "email:a3@x.de")).unwrap();
     ledger.fold_mut().settle();
-    let changed = ledger.fold_mut().take_changed().unwrap();
-    assert!((2..=4).contains(&changed.len()), "u2, u3 and who stands beside them: {}", changed.len());
+    let homes: BTreeSet<FacetId> = ledger.fold_mut().take_moved().unwrap().into_values().collect();
+    assert!((2..=4).contains(&homes.len()), "u2, u3 and who stands beside them: {}", homes.len());
     let mut in_order = Ledger::new(KEY, std::sync::Arc::default());
     for judged in ledger.fold().facts() {
         in_order.accept((*judged.fact).clone()).unwrap();
@@ -356,7 +311,7 @@ fn an_older_version_of_a_row_is_no_news() {
 #[test]
 fn a_restart_under_other_rules_folds_anew() {
     let mut ledger = large(1_500);
-    ledger.fold_mut().take_changed();
+    ledger.fold_mut().take_moved();
     let mut stored = Store::new();
     store(ledger.fold_mut(), &mut stored);
     let strict = std::sync::Arc::new(IdentityRules::default().with_version(1).with_other_limit(2));
@@ -367,7 +322,8 @@ fn a_restart_under_other_rules_folds_anew() {
     ledger.set_rules(strict).unwrap();
     ledger.fold_mut().settle();
     assert_eq!(fold.components(), ledger.fold().components());
-    assert_eq!(fold.take_changed().unwrap().len(), 1_500 + 40 - 2 * 40, "also those that are alone now");
+    let homes: BTreeSet<FacetId> = fold.take_moved().unwrap().into_values().collect();
+    assert_eq!(homes.len(), 1_500 + 40 - 2 * 40, "also those that are alone now");
 }
 
 #[test]
