@@ -14,6 +14,7 @@ use crate::{
     endpoint::{Lease, Pool},
     error::{Error, Reason, Refusal},
     retry::{self, Ending, Kind, Verdict},
+    tls::Tls,
 };
 
 /// How long a call may take unless told otherwise, retries included.
@@ -44,10 +45,12 @@ pub struct ClientBuilder {
     try_limit: Option<Duration>,
     write_key: Option<Arc<str>>,
     source: Option<Arc<str>>,
+    tls: Option<Tls>,
 }
 
 impl ClientBuilder {
-    /// Nodes of one cluster, each as `[http://]HOST[:PORT]` (port 7400 unless said). Adds to those given before.
+    /// Nodes of one cluster, each as `[http://|https://]HOST[:PORT]` (port 7400 unless said; `https` with [`tls`](Self::tls),
+    /// else `http`). Adds to those given before.
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
         self
@@ -77,13 +80,20 @@ impl ClientBuilder {
         self
     }
 
+    /// How connections are encrypted. Needed for authorities other than the system's, and for mutual TLS; all endpoints then
+    /// have to be `https`.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Makes the client. Connections are opened by the first calls. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is no endpoint, or one that isn't an address.
+    /// [`Error::Usage`] when there is no endpoint, or one that isn't an address; when TLS options can't be used.
     pub fn connect_lazy(self) -> Result<Client, Error> {
         Ok(Client {
-            pool: Arc::new(Pool::new(&self.endpoints)?),
+            pool: Arc::new(Pool::new(&self.endpoints, self.tls.as_ref())?),
             deadline: self.deadline.unwrap_or(DEADLINE_DEFAULT),
             try_limit: self.try_limit.unwrap_or(TRY_DEFAULT),
             write_key: self.write_key,
@@ -134,9 +144,9 @@ impl Client {
         Self { source: Some(name.into().into()), ..self.clone() }
     }
 
-    /// How long a call may take, retries included.
-    pub(crate) fn patience(&self) -> Duration {
-        self.deadline
+    /// How long one try may take.
+    pub(crate) fn try_limit(&self) -> Duration {
+        self.try_limit
     }
 
     /// A hold on the endpoint for a call that takes care of itself.

@@ -18,7 +18,7 @@ use std::{
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::error::Error;
+use crate::{error::Error, tls::Tls};
 
 /// The port that nodes listen on for clients unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7400;
@@ -29,25 +29,30 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Reads `[http://]HOST[:PORT]` into a full address.
+/// Reads `[http://|https://]HOST[:PORT]` into a full address; `http` when no scheme is given.
 ///
 /// # Errors
 /// [`Error::Usage`] for anything else, with what is wrong.
 pub fn parse_endpoint(text: &str) -> Result<String, Error> {
+    parse_with(text, "http")
+}
+
+/// The same, with another scheme where none is given.
+fn parse_with(text: &str, default_scheme: &'static str) -> Result<String, Error> {
     let text = text.trim();
     let wrong = |problem: &str| Error::Usage(format!("endpoint `{text}`: {problem}"));
-    let rest = match text.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", _)) => return Err(wrong("TLS isn't supported yet; use http://")),
-        Some(_) => return Err(wrong("the scheme has to be http")),
-        None => text,
+    let (scheme, rest) = match text.split_once("://") {
+        Some(("http", rest)) => ("http", rest),
+        Some(("https", rest)) => ("https", rest),
+        Some(_) => return Err(wrong("the scheme has to be http or https")),
+        None => (default_scheme, text),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let shape = "give HOST:PORT or http://HOST:PORT";
+    let shape = "give HOST:PORT, http://HOST:PORT or https://HOST:PORT";
     if rest.is_empty() || rest.contains(['/', '@', '?', '#']) {
         return Err(wrong(shape));
     }
-    let uri: Uri = format!("http://{rest}").parse().map_err(|_| wrong(shape))?;
+    let uri: Uri = format!("{scheme}://{rest}").parse().map_err(|_| wrong(shape))?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong(shape))?;
     let port = match uri.port_u16() {
         Some(0) => return Err(wrong("0 isn't a port")),
@@ -55,7 +60,7 @@ pub fn parse_endpoint(text: &str) -> Result<String, Error> {
         None if rest == host => DEFAULT_PORT,
         None => return Err(wrong("the port has to be a number up to 65535")),
     };
-    Ok(format!("http://{host}:{port}"))
+    Ok(format!("{scheme}://{host}:{port}"))
 }
 
 /// All endpoints of a client.
@@ -99,15 +104,25 @@ fn choose(loads: &[Load], now_ms: u64, turn: usize) -> usize {
 
 impl Pool {
     /// Opens nothing yet. Must be called within a tokio runtime.
-    pub(crate) fn new(endpoints: &[String]) -> Result<Self, Error> {
+    pub(crate) fn new(endpoints: &[String], tls: Option<&Tls>) -> Result<Self, Error> {
         let mut slots: Vec<Arc<Slot>> = Vec::new();
         for endpoint in endpoints {
-            let address = parse_endpoint(endpoint)?;
+            let address = parse_with(endpoint, if tls.is_some() { "https" } else { "http" })?;
             if slots.iter().any(|slot| slot.address == address) {
                 continue;
             }
-            let channel = Endpoint::from_shared(address.clone())
-                .map_err(|_| Error::Usage(format!("endpoint `{address}`: not an address")))?
+            let mut settings = Endpoint::from_shared(address.clone())
+                .map_err(|_| Error::Usage(format!("endpoint `{address}`: not an address")))?;
+            match (address.starts_with("https://"), tls) {
+                (true, tls) => settings = tls.cloned().unwrap_or_default().applied_to(settings)?,
+                (false, Some(_)) => {
+                    // What was meant to be secret would go in the clear.
+                    let problem = "TLS options are given: use https://";
+                    return Err(Error::Usage(format!("endpoint `{address}`: {problem}")));
+                }
+                (false, None) => {}
+            }
+            let channel = settings
                 .connect_timeout(CONNECT_TIMEOUT)
                 .http2_keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT)
@@ -134,7 +149,7 @@ impl Pool {
 
     /// The endpoint for the next try; `hint` (`host:port`) wins when it is one of ours.
     pub(crate) fn take(&self, hint: Option<&str>) -> Lease {
-        let named = hint.and_then(|hint| self.slots.iter().position(|slot| slot.address[7..] == *hint));
+        let named = hint.and_then(|hint| self.slots.iter().position(|slot| slot.authority() == hint));
         let index = named.unwrap_or_else(|| {
             let loads: Vec<Load> = self.slots.iter().map(|slot| slot.load()).collect();
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
@@ -147,6 +162,11 @@ impl Pool {
 }
 
 impl Slot {
+    /// `host:port`.
+    fn authority(&self) -> &str {
+        self.address.split_once("://").map_or("", |(_, authority)| authority)
+    }
+
     fn load(&self) -> Load {
         Load {
             in_flight: self.in_flight.load(Ordering::Relaxed),
@@ -221,29 +241,30 @@ mod tests {
             ("hub", "http://hub:7400"),
             ("[::1]:9", "http://[::1]:9"),
             ("[::1]", "http://[::1]:7400"),
+            ("https://hub", "https://hub:7400"),
+            ("https://hub:1", "https://hub:1"),
         ];
         for (text, full) in good {
             assert_eq!(parse_endpoint(text).unwrap(), full);
         }
-        for text in [
-            "",
-            "http://",
-            "https://hub:1",
-            "ftp://hub",
-            "hub:99999",
-            "hub:x",
-            "hub:0",
-            "a/b",
-            "u:p@hub:1",
-            "a b",
-        ] {
+        for text in ["", "http://", "ftp://hub", "hub:99999", "hub:x", "hub:0", "a/b", "u:p@hub:1", "a b"] {
             assert!(parse_endpoint(text).is_err(), "{text}");
         }
     }
 
     #[tokio::test]
+    async fn with_tls_options_nothing_goes_in_the_clear() {
+        let authority = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap().cert.pem();
+        let tls = Tls::new().ca_pem(authority);
+        let pool = Pool::new(&["a:1".into(), "https://b:2".into()], Some(&tls)).unwrap();
+        assert_eq!(pool.take(Some("a:1")).address(), "https://a:1");
+        assert_eq!(pool.take(Some("b:2")).address(), "https://b:2");
+        assert!(Pool::new(&["http://a:1".into()], Some(&tls)).is_err());
+    }
+
+    #[tokio::test]
     async fn a_lease_counts_until_it_is_dropped() {
-        let pool = Pool::new(&["a:1".into(), "b:1".into(), "a:1".into()]).unwrap();
+        let pool = Pool::new(&["a:1".into(), "b:1".into(), "a:1".into()], None).unwrap();
         assert_eq!(pool.len(), 2);
         let first = pool.take(Some("a:1"));
         let second = pool.take(None);

@@ -7,10 +7,12 @@
 //!
 //! No variant carries what was sent, so errors can be logged.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, error::Error as _, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+pub use crate::reason::Reason;
 
 /// Why a call did not end well.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,71 +58,6 @@ pub struct Refusal {
     pub request_id: String,
 }
 
-/// The stable reasons that callers act on. What isn't listed is [`Reason::Other`], with the hub's word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The node that answered doesn't lead the shard: `leader` in the metadata does. Retried by this client.
-    NotLeader,
-    /// A shard has no leader now. Retried by this client.
-    NoLeader,
-    /// The node's shard map was old. Retried by this client.
-    StaleShardMap,
-    /// A limit on rate or queues was reached. Retried by this client when the hub said so.
-    Overloaded,
-    /// The hub itself doesn't know by the deadline. Retried by this client where that is safe.
-    OutcomeUnknown,
-    /// The nodes that would remain could not hold the data.
-    QuorumAtRisk,
-    /// There is no such thing.
-    NotFound,
-    /// The person was erased.
-    Erased,
-    /// Any other reason, by its stable name.
-    Other(String),
-    /// The answer carried no reason.
-    Unsaid,
-}
-
-impl Reason {
-    /// The reason of a stable name such as `NO_LEADER`.
-    pub fn of(name: &str) -> Self {
-        match name {
-            "NOT_LEADER" => Self::NotLeader,
-            "NO_LEADER" => Self::NoLeader,
-            "STALE_SHARD_MAP" => Self::StaleShardMap,
-            "OVERLOADED" => Self::Overloaded,
-            "OUTCOME_UNKNOWN" => Self::OutcomeUnknown,
-            "QUORUM_AT_RISK" => Self::QuorumAtRisk,
-            "NOT_FOUND" => Self::NotFound,
-            "ERASED" => Self::Erased,
-            "" => Self::Unsaid,
-            other => Self::Other(other.to_owned()),
-        }
-    }
-
-    /// Its stable name; empty for [`Reason::Unsaid`].
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::NotLeader => "NOT_LEADER",
-            Self::NoLeader => "NO_LEADER",
-            Self::StaleShardMap => "STALE_SHARD_MAP",
-            Self::Overloaded => "OVERLOADED",
-            Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
-            Self::QuorumAtRisk => "QUORUM_AT_RISK",
-            Self::NotFound => "NOT_FOUND",
-            Self::Erased => "ERASED",
-            Self::Other(name) => name,
-            Self::Unsaid => "",
-        }
-    }
-
-    /// `REASON: `, or nothing.
-    fn as_prefix(&self) -> String {
-        if *self == Self::Unsaid { String::new() } else { format!("{}: ", self.as_str()) }
-    }
-}
-
 impl Refusal {
     /// Reads a status with its details.
     pub(crate) fn of(status: &Status, request_id: &str) -> Self {
@@ -130,9 +67,10 @@ impl Refusal {
         Self {
             code: status.code(),
             reason: Reason::of(reason.map_or("", |info| info.reason.as_str())),
-            message: match status.message() {
-                "" => status.code().description().to_owned(),
-                message => message.to_owned(),
+            message: match (cause(status), status.message()) {
+                (Some(cause), _) => cause,
+                (None, "") => status.code().description().to_owned(),
+                (None, message) => message.to_owned(),
             },
             metadata: info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default(),
             fields: details
@@ -147,8 +85,34 @@ impl Refusal {
     }
 }
 
+/// What lies at the bottom of a failure on this side: of a connection that was refused, of a certificate that is not
+/// trusted. Nothing when the hub answered.
+fn cause(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
+}
+
 impl Error {
     /// The hub's reason, where it answered.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = isthmus_node::dev::Temporary::start().await?;
+    /// # let endpoint = hub.endpoint();
+    /// use isthmus_client::{Client, Reason};
+    ///
+    /// let client = Client::builder().endpoints([endpoint]).write_key("made up").connect_lazy()?;
+    /// let event = serde_json::json!({"type": "track", "event": "Seen", "userId": "42"});
+    /// let refused = client.ingest_one(event).await.unwrap_err();
+    /// assert_eq!(refused.reason(), Some(&Reason::WriteKeyInvalid));
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Refused(refusal) => Some(&refusal.reason),
@@ -248,15 +212,5 @@ mod tests {
             ErrorDetails::with_error_info("NO_LEADER", "proxy.example", [] as [(String, String); 0]);
         let status = Status::with_error_details(Code::Unavailable, "", details);
         assert_eq!(Refusal::of(&status, "").reason, Reason::Unsaid);
-    }
-
-    #[test]
-    fn reasons_keep_their_names() {
-        for name in
-            ["NOT_LEADER", "NO_LEADER", "STALE_SHARD_MAP", "OVERLOADED", "OUTCOME_UNKNOWN", "QUORUM_AT_RISK"]
-        {
-            assert_eq!(Reason::of(name).as_str(), name);
-        }
-        assert_eq!(Reason::of("BATCH_TOO_MANY"), Reason::Other("BATCH_TOO_MANY".into()));
     }
 }

@@ -46,25 +46,86 @@ pub struct Counts {
     pub unknown: u64,
 }
 
+impl Counts {
+    pub(crate) fn note(&mut self, result: &ItemResult) {
+        let count = match result.outcome() {
+            ItemOutcome::Accepted => &mut self.accepted,
+            ItemOutcome::Duplicate => &mut self.duplicate,
+            ItemOutcome::Quarantined => &mut self.quarantined,
+            ItemOutcome::Rejected => &mut self.rejected,
+            ItemOutcome::OutcomeUnknown | ItemOutcome::Unspecified => &mut self.unknown,
+        };
+        *count += 1;
+    }
+}
+
 impl Ingested {
     /// Counts the results by outcome.
     pub fn count(&self) -> Counts {
         let mut counts = Counts::default();
-        for result in &self.results {
-            match result.outcome() {
-                ItemOutcome::Accepted => counts.accepted += 1,
-                ItemOutcome::Duplicate => counts.duplicate += 1,
-                ItemOutcome::Quarantined => counts.quarantined += 1,
-                ItemOutcome::Rejected => counts.rejected += 1,
-                ItemOutcome::OutcomeUnknown | ItemOutcome::Unspecified => counts.unknown += 1,
-            }
-        }
+        self.results.iter().for_each(|result| counts.note(result));
         counts
     }
 }
 
+/// What can be sent as an event.
+pub trait IntoItem {
+    /// The event as an item of the interface.
+    fn into_item(self) -> IngestItem;
+}
+
+impl IntoItem for IngestItem {
+    fn into_item(self) -> IngestItem {
+        self
+    }
+}
+
+impl IntoItem for proto::Event {
+    fn into_item(self) -> IngestItem {
+        IngestItem { body: Some(Body::Event(self)), origin: String::new() }
+    }
+}
+
+/// An event in Segment's shape.
+impl IntoItem for serde_json::Value {
+    fn into_item(self) -> IngestItem {
+        IngestItem { body: Some(Body::Json(self.to_string().into())), origin: String::new() }
+    }
+}
+
 impl Client {
+    /// Sends one event, and waits until it is stored: its result.
+    ///
+    /// # Errors
+    /// As [`Client::ingest`].
+    pub async fn ingest_one(&self, event: impl IntoItem) -> Result<ItemResult, Error> {
+        let mut done = self.ingest(vec![event.into_item()]).await?;
+        done.results.pop().ok_or(Error::BadAnswer("not one result for each item"))
+    }
+
     /// Sends a batch of at most 2,500 items and 4 MiB, and waits until it is stored.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = isthmus_node::dev::Temporary::start().await?;
+    /// # let (endpoint, write_key) = (hub.endpoint(), isthmus_node::dev::WRITE_KEY);
+    /// use isthmus_client::{Client, IntoItem as _};
+    /// use serde_json::json;
+    ///
+    /// let client = Client::builder().endpoints([endpoint]).write_key(write_key).connect_lazy()?;
+    /// let batch = vec![
+    ///     json!({"type": "identify", "userId": "42", "traits": {"email": "ann@example.com"}}).into_item(),
+    ///     json!({"type": "track", "event": "Order Completed", "userId": "42"}).into_item(),
+    ///     json!({"type": "track", "event": "nobody's"}).into_item(),
+    /// ];
+    /// let stored = client.ingest(batch).await?;
+    /// assert_eq!((stored.count().accepted, stored.count().quarantined), (2, 1));
+    /// assert_eq!(stored.results[2].reason, "NO_IDENTIFIER");
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Refused as a whole before anything was stored (a wrong write key, a batch too large);
@@ -136,7 +197,7 @@ fn retain<T>(elements: &mut Vec<T>, keep: &[bool]) {
 }
 
 /// Gives an item that has no message id a random one. What can't have one is left as it is.
-fn give_message_id(item: &mut IngestItem) {
+pub(crate) fn give_message_id(item: &mut IngestItem) {
     match &mut item.body {
         Some(Body::Event(event)) if event.message_id.is_empty() => event.message_id = random_id(),
         Some(Body::Json(json)) => {

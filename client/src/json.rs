@@ -5,6 +5,7 @@
 
 mod admin;
 mod change;
+mod group;
 mod identity;
 mod quarantine;
 mod rules;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 
 pub use admin::{Node, Replica, Source, Status, role_name, state_name};
 pub use change::Change;
+pub use group::{Group, GroupMember, Membership};
 pub use identity::{Explanation, Split};
 pub use quarantine::{QuarantineEntry, QuarantineResult, resolution_name};
 pub use rules::RulesStatus;

@@ -14,57 +14,75 @@
 //! # How it works
 //!
 //! [`Client`] is a cheap handle on a pool of connections (`endpoint`). One loop (`client`) carries out every
-//! call; what it does after a failure is decided by pure code (`retry`). [`files`] turns JSON lines and CSV into
-//! items, in bounded memory; [`json`] is the shape in which the command line shows answers.
+//! call; what it does after a failure is decided by pure code (`retry`). `files` turns JSON lines, CSV and Parquet
+//! into items, in bounded memory; [`json`] is the shape in which the command line shows answers. `files` and `cli`
+//! come with the feature `cli`, which is on unless it is switched off.
 //!
 //! # What it leaves out
 //!
-//! TLS and credentials other than write keys (they come with access control); ingest streams; buffering in the background: a call returns when its events are stored.
+//! Credentials other than write keys and TLS certificates (they come with access control); events that outlive the process:
+//! a call returns when its events are stored, and a [writer](IngestWriter) holds in memory what isn't yet.
 //!
 //! # Example
 //!
-//! ```no_run
-//! use isthmus_client::{Client, key::ProfileKey, proto::{Event, EventType, IngestItem, ingest_item::Body}};
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let hub = isthmus_node::dev::Temporary::start().await?;
+//! # let (endpoint, write_key) = (hub.endpoint(), isthmus_node::dev::WRITE_KEY);
+//! use isthmus_client::{Client, key::ProfileKey, proto::{Event, EventType, ItemOutcome}};
 //!
-//! # async fn example() -> Result<(), isthmus_client::Error> {
-//! let client = Client::builder().endpoints(["127.0.0.1:7400"]).write_key("dev-write-key").connect_lazy()?;
+//! let client = Client::builder().endpoints([endpoint]).write_key(write_key).connect_lazy()?;
 //! let event = Event {
 //!     r#type: EventType::Track.into(),
 //!     user_id: "42".into(),
 //!     name: "Order Completed".into(),
 //!     ..Event::default()
 //! };
-//! let item = IngestItem { body: Some(Body::Event(event)), ..IngestItem::default() };
-//! let stored = client.ingest(vec![item]).await?;
-//! println!("{} stored", stored.count().accepted);
+//! let result = client.ingest_one(event).await?;
+//! assert_eq!(result.outcome(), ItemOutcome::Accepted);
 //! let profile = client.profile("user_id:42".parse::<ProfileKey>()?).await?;
-//! println!("{} orders", profile.event_counts["Order Completed"]);
+//! assert_eq!(profile.event_counts["Order Completed"], 1);
+//! # hub.stop().await;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Many events, one by one and with back-pressure: [`Client::writer`]. Changes as they come about: [`Client::watch`].
+//! Encrypted connections: [`Tls`].
 
 mod admin;
+#[cfg(feature = "cli")]
 pub mod cli;
 mod client;
 mod endpoint;
 pub mod error;
+#[cfg(feature = "cli")]
 pub mod files;
+mod group;
 mod ingest;
 pub mod json;
 pub mod key;
 mod matching;
 pub mod message_id;
+mod pages;
 mod profile;
+mod reason;
 mod registry;
 mod retry;
+mod tls;
 mod watch;
+mod writer;
 
 pub use client::{Client, ClientBuilder, DEADLINE_DEFAULT};
 pub use endpoint::{DEFAULT_PORT, parse_endpoint};
 pub use error::{Error, Reason, Refusal};
-pub use ingest::{Counts, Ingested};
+pub use group::{GroupPages, MemberPages, MembershipPages};
+pub use ingest::{Counts, Ingested, IntoItem};
 pub use profile::{ProfilePages, TimelinePages};
-pub use watch::Watch;
+pub use tls::Tls;
+pub use watch::{Watch, WatchNews, WatchOptions};
+pub use writer::{Flushed, ITEM_BYTES_MAX, IngestWriter, IngestWriterBuilder, Receipt};
 
 /// The generated messages of the public interface.
 pub use isthmus_proto::v1 as proto;

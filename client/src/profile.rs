@@ -1,18 +1,15 @@
 //! Reading profiles and timelines.
 //!
-//! Reads are linearizable unless a [`proto::Consistency`] says otherwise. Lists come page by page; the pagers here
-//! follow the cursors and stop at a limit, holding one page at a time.
+//! Reads are linearizable unless a [`proto::Consistency`] says otherwise.
 
 use crate::{
     Client, Error,
     client::ANSWER_BYTES_MAX,
     key::ProfileKey,
+    pages::pages,
     proto::{self, profile_service_client::ProfileServiceClient as Profiles},
     retry::Kind,
 };
-
-/// The most that one page may hold.
-const PAGE_MAX: u64 = 1_000;
 
 impl Client {
     /// The profile of one customer, linearizable.
@@ -80,17 +77,55 @@ impl Client {
     }
 
     /// All profiles by rising id, at most `limit`; the request's own limit is set page by page.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = isthmus_node::dev::Temporary::start().await?;
+    /// # let (endpoint, write_key) = (hub.endpoint(), isthmus_node::dev::WRITE_KEY);
+    /// # let client = isthmus_client::Client::builder().endpoints([endpoint]).write_key(write_key).connect_lazy()?;
+    /// # client.ingest_one(serde_json::json!({"type": "page", "userId": "42"})).await?;
+    /// use futures::TryStreamExt as _;
+    ///
+    /// let profiles: Vec<_> = client.profile_pages(Default::default(), None).into_stream().try_collect().await?;
+    /// assert_eq!(profiles[0].identifiers[0].value, "42");
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn profile_pages(
         &self,
         request: proto::ProfileServiceListRequest,
         limit: Option<u64>,
     ) -> ProfilePages {
-        ProfilePages { client: self.clone(), request, walk: Walk::new(limit) }
+        ProfilePages::new(self.clone(), request, limit)
     }
 
     /// A customer's events, newest first, at most `limit`; the request's own limit is set page by page.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = isthmus_node::dev::Temporary::start().await?;
+    /// # let (endpoint, write_key) = (hub.endpoint(), isthmus_node::dev::WRITE_KEY);
+    /// # let client = isthmus_client::Client::builder().endpoints([endpoint]).write_key(write_key).connect_lazy()?;
+    /// # client.ingest_one(serde_json::json!({"type": "track", "event": "Seen", "userId": "42"})).await?;
+    /// use futures::TryStreamExt as _;
+    /// use isthmus_client::{key::ProfileKey, proto::TimelineRequest};
+    ///
+    /// let key = "user_id:42".parse::<ProfileKey>()?;
+    /// let request = TimelineRequest { key: Some(key.into()), ..TimelineRequest::default() };
+    /// let mut newest_first = std::pin::pin!(client.timeline_pages(request, Some(10)).into_stream());
+    /// while let Some(event) = newest_first.try_next().await? {
+    ///     println!("{}", event.name);
+    /// #   assert_eq!(event.name, "Seen");
+    /// }
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeline_pages(&self, request: proto::TimelineRequest, limit: Option<u64>) -> TimelinePages {
-        TimelinePages { client: self.clone(), request, walk: Walk::new(limit) }
+        TimelinePages::new(self.clone(), request, limit)
     }
 }
 
@@ -101,95 +136,14 @@ fn unique_id() -> String {
     format!("{:016x}-{random:016x}", jiff::Timestamp::now().as_microsecond())
 }
 
-/// Where a pager stands.
-#[derive(Debug, Clone)]
-struct Walk {
-    left: u64,
-    over: bool,
-    more: bool,
+pages! {
+    /// Walks over profiles. See [`Client::profile_pages`].
+    ProfilePages, Profiles, proto::ProfileServiceListRequest, list, profiles: proto::Profile,
+    "As every read; asking again asks for the same page."
 }
 
-impl Walk {
-    fn new(limit: Option<u64>) -> Self {
-        Self { left: limit.unwrap_or(u64::MAX), over: false, more: false }
-    }
-
-    /// How many to ask for; nothing when the walk is over.
-    fn ask(&self) -> Option<u32> {
-        // Bounded by PAGE_MAX, so it fits.
-        (!self.over && self.left > 0).then(|| u32::try_from(self.left.min(PAGE_MAX)).unwrap_or(u32::MAX))
-    }
-
-    /// Takes note of a page. Refuses one that would make the walk endless.
-    fn took(&mut self, asked_at: &str, count: usize, next_cursor: &str) -> Result<(), Error> {
-        self.left = self.left.saturating_sub(count as u64);
-        self.more = !next_cursor.is_empty();
-        self.over = !self.more;
-        if self.more && next_cursor == asked_at {
-            return Err(Error::BadAnswer("a page's cursor leads back to it"));
-        }
-        Ok(())
-    }
-}
-
-/// Walks over profiles. See [`Client::profile_pages`].
-#[derive(Debug, Clone)]
-pub struct ProfilePages {
-    client: Client,
-    request: proto::ProfileServiceListRequest,
-    walk: Walk,
-}
-
-impl ProfilePages {
-    /// The next page, at most 1,000; nothing at the end or at the limit.
-    ///
-    /// # Errors
-    /// As every read; asking again asks for the same page.
-    pub async fn next(&mut self) -> Result<Option<Vec<proto::Profile>>, Error> {
-        let Some(limit) = self.walk.ask() else { return Ok(None) };
-        self.request.limit = limit;
-        let send = |channel, request| async move {
-            Profiles::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).list(request).await
-        };
-        let page = self.client.call(Kind::Read, self.client.deadline(), &self.request, send).await?;
-        self.walk.took(&self.request.cursor, page.profiles.len(), &page.next_cursor)?;
-        self.request.cursor = page.next_cursor;
-        Ok(Some(page.profiles))
-    }
-
-    /// Whether the last page was cut off by the limit.
-    pub fn has_more(&self) -> bool {
-        self.walk.more
-    }
-}
-
-/// Walks over a customer's events. See [`Client::timeline_pages`].
-#[derive(Debug, Clone)]
-pub struct TimelinePages {
-    client: Client,
-    request: proto::TimelineRequest,
-    walk: Walk,
-}
-
-impl TimelinePages {
-    /// The next page, at most 1,000; nothing at the end or at the limit.
-    ///
-    /// # Errors
-    /// NOT_FOUND when nothing is known under the key; else as every read; asking again asks for the same page.
-    pub async fn next(&mut self) -> Result<Option<Vec<proto::TimelineEvent>>, Error> {
-        let Some(limit) = self.walk.ask() else { return Ok(None) };
-        self.request.limit = limit;
-        let send = |channel, request| async move {
-            Profiles::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).timeline(request).await
-        };
-        let page = self.client.call(Kind::Read, self.client.deadline(), &self.request, send).await?;
-        self.walk.took(&self.request.cursor, page.events.len(), &page.next_cursor)?;
-        self.request.cursor = page.next_cursor;
-        Ok(Some(page.events))
-    }
-
-    /// Whether the last page was cut off by the limit.
-    pub fn has_more(&self) -> bool {
-        self.walk.more
-    }
+pages! {
+    /// Walks over a customer's events. See [`Client::timeline_pages`].
+    TimelinePages, Profiles, proto::TimelineRequest, timeline, events: proto::TimelineEvent,
+    "NOT_FOUND when nothing is known under the key; else as every read; asking again asks for the same page."
 }

@@ -5,8 +5,12 @@
 //! cursor that it has handed on: nothing is left out, and nothing comes twice as long as the stream lives. A consumer
 //! that keeps the cursor beside what it has made of the changes, and passes over ids that it has seen, is exact over
 //! its own restarts, too.
+//!
+//! A watch outlives the calls around it, so the client's deadline says nothing of it: it waits for a hub that is away for
+//! as long as [`WatchOptions::patience`] says, for ever unless told otherwise.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,32 +30,99 @@ use crate::{
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long a node that ended a stream is left alone.
 const PAUSE: Duration = Duration::from_millis(500);
+/// From the second failure in a row on a watch is said to wait: the first one is a node that hands its streams over.
+const TRIES_UNSAID: u32 = 1;
+
+/// What a watch tells beside its changes. See [`WatchOptions::on_news`].
+#[derive(Debug)]
+pub enum WatchNews<'a> {
+    /// No node serves it for now; it goes on trying. The error is what the last try met.
+    Waits(&'a Error),
+    /// It is served again, from where it was.
+    GoesOn,
+}
+
+/// Who is told what a watch tells.
+type OnNews = dyn Fn(WatchNews<'_>) + Send + Sync;
+
+/// How a watch bears with a hub that is away.
+#[derive(Clone, Default)]
+pub struct WatchOptions {
+    patience: Option<Duration>,
+    news: Option<Arc<OnNews>>,
+}
+
+impl WatchOptions {
+    /// The default: waits for ever, and tells nobody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long no node may serve the watch before it ends with the last error. Default: for ever.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// Is called when the watch begins to wait, and when it goes on after that. A stream that another node takes over at
+    /// once is no news.
+    pub fn on_news(mut self, news: impl Fn(WatchNews<'_>) + Send + Sync + 'static) -> Self {
+        self.news = Some(Arc::new(news));
+        self
+    }
+
+    fn tell(&self, news: WatchNews<'_>) {
+        if let Some(told) = &self.news {
+            told(news);
+        }
+    }
+}
+
+impl std::fmt::Debug for WatchOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatchOptions").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
 
 impl Client {
     /// Changes of profiles, as they come about or from the request's cursor on. The first response comes at once, without
     /// changes: with [`WatchFrom::Now`](proto::WatchFrom::Now) its cursor is the one to take before listing all
     /// profiles.
     ///
-    /// The stream ends with the first error that waiting doesn't help against, `CURSOR_TOO_OLD` for example, or when no
-    /// node has answered for as long as the client's deadline.
+    /// The stream ends with the first error that waiting doesn't help against, `CURSOR_TOO_OLD` for example. A hub that is
+    /// away is waited for: [`watch_with`](Self::watch_with) says for how long.
     ///
-    /// ```no_run
-    /// # async fn example(client: isthmus_client::Client) -> Result<(), isthmus_client::Error> {
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = isthmus_node::dev::Temporary::start().await?;
+    /// # let (endpoint, write_key) = (hub.endpoint(), isthmus_node::dev::WRITE_KEY);
+    /// # let client = isthmus_client::Client::builder().endpoints([endpoint]).write_key(write_key).connect_lazy()?;
+    /// # client.ingest_one(serde_json::json!({"type": "page", "userId": "42"})).await?;
     /// use futures::TryStreamExt as _;
-    /// use isthmus_client::proto::WatchRequest;
+    /// use isthmus_client::proto::{WatchFrom, WatchRequest};
     ///
-    /// let mut changes = client.watch(WatchRequest::default());
+    /// let from = WatchRequest { start: WatchFrom::Beginning.into(), ..WatchRequest::default() };
+    /// let mut changes = client.watch(from);
     /// while let Some(response) = changes.try_next().await? {
     ///     for change in &response.changes {
     ///         println!("{} {}", change.id, change.profile_id);
     ///     }
     ///     // Here is the place to keep `response.cursor`.
+    /// #   if !response.changes.is_empty() { break }
     /// }
+    /// # drop(changes);
+    /// # hub.stop().await;
     /// # Ok(())
     /// # }
     /// ```
     pub fn watch(&self, request: proto::WatchRequest) -> Watch {
-        let state = State { client: self.clone(), request, open: None, failing: None, tries: 0 };
+        self.watch_with(request, WatchOptions::new())
+    }
+
+    /// The same, told how long to wait for a hub that is away, and whom to tell of it.
+    pub fn watch_with(&self, request: proto::WatchRequest, options: WatchOptions) -> Watch {
+        let state = State { client: self.clone(), options, request, open: None, failing: None, tries: 0 };
         let next = |state: Option<State>| async move {
             let mut state = state?;
             match state.next().await {
@@ -84,6 +155,7 @@ impl std::fmt::Debug for Watch {
 
 struct State {
     client: Client,
+    options: WatchOptions,
     /// What the next try asks for: the last cursor.
     request: proto::WatchRequest,
     open: Option<(Streaming<proto::WatchResponse>, Lease)>,
@@ -98,6 +170,9 @@ impl State {
             let request_id = random_id();
             let (ending, status) = match self.once(&request_id).await {
                 Ok(response) => {
+                    if self.tries > TRIES_UNSAID {
+                        self.options.tell(WatchNews::GoesOn);
+                    }
                     (self.failing, self.tries) = (None, 0);
                     self.request.cursor = response.cursor.clone();
                     return Ok(response);
@@ -114,12 +189,16 @@ impl State {
             let since = *self.failing.get_or_insert_with(Instant::now);
             self.tries = self.tries.saturating_add(1);
             let wait = retry::wait(self.tries, asked, rand::random());
-            if since.elapsed() + wait > self.client.patience() {
-                return Err(match ending {
-                    Ending::NotSent => Error::Unreachable(refusal.message),
-                    Ending::Answered => Error::Refused(Box::new(refusal)),
-                    Ending::Broken | Ending::TimedOut => Error::Deadline(refusal.message),
-                });
+            let error = match ending {
+                Ending::NotSent => Error::Unreachable(refusal.message),
+                Ending::Answered => Error::Refused(Box::new(refusal)),
+                Ending::Broken | Ending::TimedOut => Error::Deadline(refusal.message),
+            };
+            if self.options.patience.is_some_and(|patience| since.elapsed() + wait > patience) {
+                return Err(error);
+            }
+            if self.tries == TRIES_UNSAID + 1 {
+                self.options.tell(WatchNews::Waits(&error));
             }
             sleep(wait).await;
         }

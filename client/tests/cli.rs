@@ -286,7 +286,7 @@ fn what_is_asked_wrongly_exits_with_two() {
         vec!["profile", "get", "42"],
         vec!["profile", "get", "user_id:42", "--max-staleness", "2h"],
         vec!["cluster", "status", "--output", "xml"],
-        vec!["cluster", "status", "--endpoint", "https://hub:7400"],
+        vec!["cluster", "status", "--endpoint", "ftp://hub:7400"],
         vec!["cluster", "status", "--endpoint", "no address"],
         vec!["cluster", "status", "--endpoint", ""],
         vec!["ingest"],

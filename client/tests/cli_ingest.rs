@@ -3,11 +3,13 @@
 mod common;
 #[path = "common/run.rs"]
 mod run;
+#[path = "common/sending.rs"]
+mod sending;
 
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
 };
@@ -15,43 +17,11 @@ use std::{
 use common::{Fake, Step, dead_endpoint, refusal};
 use isthmus_client::proto::{IngestItem, ItemOutcome, ingest_item::Body, value::Kind};
 use run::{Run, command, run};
-use tempfile::TempDir;
+use sending::{counts, folder, ingest, lines, text, write};
 use tokio::sync::Notify;
 use tonic::{Code, Status};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/");
-
-fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, text).expect("writes");
-    path
-}
-
-fn lines(count: usize) -> String {
-    (1..=count).map(|n| format!("{{\"type\":\"track\",\"event\":\"e\",\"userId\":\"{n}\"}}\n")).collect()
-}
-
-fn ingest(fake: &Fake, args: &[&str]) -> Run {
-    let endpoint = fake.endpoint();
-    let mut all = vec!["ingest", "--endpoint", &endpoint, "--output", "json"];
-    all.extend(args);
-    run(&all)
-}
-
-/// accepted, duplicate, quarantined, rejected
-fn counts(run: &Run) -> [u64; 4] {
-    let object = run.object();
-    assert!(object["seconds"].is_f64(), "{object}");
-    ["accepted", "duplicate", "quarantined", "rejected"].map(|key| object[key].as_u64().expect("a count"))
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
 
 #[test]
 fn a_file_goes_in_once_however_often_it_is_sent() {
@@ -124,9 +94,19 @@ fn what_is_wrong_with_files_and_mappings_exits_with_two_before_anything_is_sent(
     let jsonl = write(at, "events.jsonl", "{}\n");
     fs::create_dir(at.join("sub")).expect("a folder");
     let twin = write(&at.join("sub"), "events.jsonl", "{}\n");
-    let table: [(&[&Path], &[&str], &str); 9] = [
+    let empty = at.join("empty");
+    fs::create_dir(&empty).expect("a folder");
+    let gz = write(at, "plain.jsonl.gz", "{}\n");
+    let parquet = write(at, "text.parquet", "{}\n");
+    let packed = write(at, "x.parquet.gz", "");
+    let table: [(&[&Path], &[&str], &str); 13] = [
         (&[&at.join("none.jsonl")], &[], "No such file"),
-        (&[at], &[], "directory"),
+        (&[&empty], &[], "holds no file"),
+        (&[&at.join("*.tsv")], &[], "holds no file"),
+        (&[&gz], &[], "isn't gzip"),
+        (&[&parquet], &[], "isn't a whole Parquet file"),
+        (&[&packed], &[], "compressed in itself"),
+        (&[Path::new("-")], &["--format", "parquet"], "can't be read from standard input"),
         (&[&csv], &[], "--mapping"),
         (&[&odd], &[], "--format"),
         (
@@ -135,7 +115,6 @@ fn what_is_wrong_with_files_and_mappings_exits_with_two_before_anything_is_sent(
             "column.toml: line 6: there is no column `total`; there are: id, sum",
         ),
         (&[&csv], &["--mapping", text(&broken)], "broken.toml: line 2:"),
-        (&[&jsonl], &["--mapping", text(&mapping)], "need no --mapping"),
         (&[&jsonl, &twin], &[], "two files are named events.jsonl"),
         (&[&jsonl, &csv], &["--dataset", "d"], "--dataset"),
     ];
@@ -219,7 +198,8 @@ fn an_interrupt_lets_what_is_under_way_end_and_says_how_far_it_came() {
     let endpoint = fake.endpoint();
     let args = ["ingest", text(&file), "--endpoint", &endpoint, "--batch-items", "10", "--parallel", "2"];
     let mut child = command(&args).spawn().expect("runs");
-    while fake.state().calls.len() < 2 {
+    let sent = || fake.state().calls.iter().filter(|call| *call == "ingest").count();
+    while sent() < 2 {
         std::thread::yield_now();
     }
     let killed =
@@ -241,7 +221,41 @@ fn an_interrupt_lets_what_is_under_way_end_and_says_how_far_it_came() {
         said.push_str(&line.expect("reads"));
     }
     let run = Run::from(child.wait_with_output().expect("ends"));
-    assert_eq!((run.code, counts(&run)), (Some(1), [18, 0, 2, 0]), "{said}");
+    assert_eq!((run.code, counts(&run)), (Some(130), [18, 0, 2, 0]), "{said}");
     assert!(said.contains("up to events.jsonl:20"), "{said}");
-    assert_eq!(fake.state().calls.len(), 2, "nothing more was sent");
+    assert_eq!(sent(), 2, "nothing more was sent");
+}
+
+#[test]
+fn a_write_key_need_not_stand_among_the_arguments() {
+    let (fake, folder) = (Fake::start(), folder());
+    let events = write(folder.path(), "e.jsonl", lines(1));
+    let key = write(folder.path(), "shop.key", "of-the-file\n");
+    let two = write(folder.path(), "two.key", "one two\n");
+    let endpoint = fake.endpoint();
+    let base = ["ingest", text(&events), "--endpoint", &endpoint, "--from-start"];
+    let sent_as = |environment: &str, args: &[&str]| {
+        let ended = command(&[&base[..], args].concat()).env("ISTHMUS_WRITE_KEY", environment).output();
+        let ended = Run::from(ended.expect("runs"));
+        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
+        let batch = fake.state().batches.pop().expect("a batch");
+        (batch.write_key, batch.source)
+    };
+    let key_of = |key: &str| (key.to_owned(), String::new());
+    assert_eq!(sent_as("of-the-environment", &[]), key_of("of-the-environment"));
+    assert_eq!(sent_as("", &[]), key_of(""));
+    // What is said on the command line counts.
+    assert_eq!(sent_as("of-the-environment", &["--write-key-file", text(&key)]), key_of("of-the-file"));
+    assert_eq!(sent_as("of-the-environment", &["--write-key", "typed"]), key_of("typed"));
+    assert_eq!(sent_as("of-the-environment", &["--source", "shop"]), (String::new(), "shop".to_owned()));
+    for (wrong, word) in [
+        (&["--write-key", "a", "--write-key-file", text(&key)][..], "cannot be used with"),
+        (&["--source", "a", "--write-key-file", text(&key)], "cannot be used with"),
+        (&["--write-key-file", "none.key"], "none.key"),
+        (&["--write-key-file", text(&two)], "a write key and nothing else"),
+    ] {
+        let ended = run(&[&base[..], wrong].concat());
+        assert_eq!(ended.code, Some(2), "{wrong:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+    }
 }

@@ -55,6 +55,8 @@ impl Cli {
     fn command(&self, endpoints: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.0[0]);
         command.args(&self.0[1..]).args(arguments).env("ISTHMUS_ENDPOINT", endpoints).stdin(Stdio::null());
+        // No state is kept in people's own folders.
+        command.env_remove("XDG_STATE_HOME").env_remove("HOME").env_remove("ISTHMUS_WRITE_KEY");
         command
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, ErrorKind},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -13,6 +13,8 @@ use isthmus_proto::v1::{
     ReplicaRole, ShardsRequest, StatusRequest, cluster_service_client::ClusterServiceClient,
 };
 use tonic::transport::Channel;
+
+use crate::ports;
 
 /// How long a test waits for what must come; only a broken build takes as long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,7 +101,7 @@ impl Cluster {
     /// Adds a node: the first one bootstraps, the others join. Returns its index.
     pub fn add_node(&mut self) -> usize {
         let id = self.nodes.last().map_or(1, |node| node.id + 1);
-        let [grpc, http, peer] = free_addresses();
+        let [grpc, http, peer] = ports::reserve();
         let data = self.options.data.join(format!("node-{id}"));
         self.nodes.push(Node { id, grpc, http, peer, data, child: None });
         self.launch(self.nodes.len() - 1);
@@ -152,6 +154,16 @@ impl Cluster {
         let mut child = self.nodes[index].child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Sends a signal, such as `STOP` or `CONT`, to a node.
+    ///
+    /// # Panics
+    /// When it doesn't run.
+    pub fn signal(&self, index: usize, name: &str) {
+        let id = self.nodes[index].child.as_ref().unwrap().id();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Asks a node to stop (SIGTERM) and waits until it has; its exit code.
@@ -238,8 +250,9 @@ impl Cluster {
             }
             assert!(
                 Instant::now() < until,
-                "waited in vain until {what}; {last}; logs: {}",
-                self.options.data.display()
+                "waited in vain until {what}; {last}; logs: {}; they end with {:?}",
+                self.options.data.display(),
+                self.nodes.iter().map(|n| log_lines(&self.options.data, n.id, "").pop()).collect::<Vec<_>>()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -323,12 +336,6 @@ fn disk_bytes(folder: &Path) -> u64 {
 /// Never: the address is a valid one.
 pub fn channel(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().tcp_nodelay(true).connect_lazy()
-}
-
-/// Loopback addresses that nobody listens on. All are held until all are known, so that none comes twice.
-fn free_addresses() -> [SocketAddr; 3] {
-    let listeners = std::array::from_fn::<_, 3, _>(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
 }
 
 fn log_file(data: &Path, id: u32) -> Stdio {

@@ -4,9 +4,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests and benchmarks own a clock, and tasks end with them")]
 
 pub mod ask;
+pub mod bad_input;
 pub mod cli;
 pub mod cluster;
 pub mod drills;
 pub mod load;
 pub mod look;
+mod ports;
 pub mod program;
+pub mod tools;

@@ -1,5 +1,7 @@
 //! Load: events of a given size over a given number of profiles, and reads.
 
+pub mod http;
+
 use std::{
     sync::{
         Arc,
@@ -10,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
+use isthmus_client::Client;
 use isthmus_proto::v1::{
     GetRequest, Identifier, IngestItem, IngestRequest, ItemOutcome, ProfileKey, ingest_item::Body,
     ingest_service_client::IngestServiceClient, profile_key::Key,
@@ -142,6 +145,48 @@ pub async fn ingest(channels: &[Channel], load: &IngestLoad) -> Measured {
     });
     let latencies = join_all(senders.collect::<Vec<_>>()).await;
     measured(load.events, begin, latencies.into_iter().map(Result::unwrap))
+}
+
+/// Sends events over ingest streams by the client library's writer, one stream for each endpoint that is named, and waits
+/// until all are acknowledged; panics unless every one of them is accepted. Latencies are of one event in a hundred: from
+/// when the writer took it until its result was known.
+///
+/// # Panics
+/// When a stream fails for good or an item isn't accepted.
+pub async fn stream(endpoints: &[String], load: &IngestLoad) -> Measured {
+    let begin = Instant::now();
+    let streams = endpoints.len() as u64;
+    let writers = (0..streams).zip(endpoints).map(|(writer, endpoint)| {
+        let (endpoint, load) = (endpoint.clone(), load.clone());
+        tokio::task::spawn(async move {
+            let client = Client::builder().endpoints([endpoint]).connect_lazy().unwrap();
+            let batch = usize::try_from(load.batch).unwrap();
+            let sender = client.writer().batch_items(batch).start().unwrap();
+            let mut numbers = Numbers(load.first + writer);
+            let mut samples = Vec::new();
+            for number in (writer..load.events).step_by(streams as usize) {
+                let json = event(&load.run, load.first + number, load.profiles, &mut numbers);
+                let item = IngestItem { body: Some(Body::Json(json)), origin: String::new() };
+                let receipt = sender.send(item).await.unwrap();
+                if number % 100 < streams {
+                    let taken = Instant::now();
+                    samples.push(tokio::task::spawn(async move {
+                        receipt.await.unwrap();
+                        taken.elapsed()
+                    }));
+                }
+            }
+            let flushed = sender.close().await.unwrap();
+            let problem = flushed.problems.first();
+            assert_eq!(problem.map(|result| format!("{}: {}", result.reason, result.message)), None);
+            let latencies = join_all(samples).await.into_iter().map(Result::unwrap).collect();
+            (flushed.counts.accepted, latencies)
+        })
+    });
+    let done: Vec<(u64, Vec<Duration>)> =
+        join_all(writers.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(done.iter().map(|(accepted, _)| accepted).sum::<u64>(), load.events);
+    measured(load.events, begin, done.into_iter().map(|(_, latencies)| latencies))
 }
 
 /// How profiles are merged: each customer has been seen under a user id and under a cookie, and then under both.

@@ -1,19 +1,21 @@
 //! Files through the command line: what is good in a file comes in, what is broken is kept with its line, and sending
-//! a file again changes nothing.
+//! a file again changes nothing; nor does being killed in the middle.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
+#![allow(clippy::disallowed_methods, reason = "tests own a clock")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use isthmus_tests::{
     cli::{Cli, Ended},
-    cluster::{Cluster, ClusterOptions},
+    cluster::{Cluster, ClusterOptions, PATIENCE},
 };
 use serde_json::Value;
 
@@ -27,9 +29,13 @@ struct Hub {
 
 impl Hub {
     async fn start() -> Self {
+        Self::of(1).await
+    }
+
+    async fn of(nodes: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options =
-            ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), folder.path().join("data"), 1);
+            ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), folder.path().join("data"), nodes);
         let cluster = Cluster::start(options).await;
         Self { folder, cluster, cli: Cli(vec![CLI.to_owned()]) }
     }
@@ -257,4 +263,115 @@ fn wrong_mappings(hub: &Hub, table: &str) {
     assert_eq!(ended.code, 2, "{}", ended.err);
     let ended = hub.json(&["ingest", table]);
     assert!(ended.code == 2 && ended.err.contains("--mapping"), "{}", ended.err);
+}
+
+/// How many lines the state of a stopped ingest says are dealt with.
+fn dealt_with(state: &Path) -> u64 {
+    let Ok(text) = fs::read(state) else { return 0 };
+    serde_json::from_slice::<Value>(&text).unwrap()["inputs"][0]["lines"].as_u64().unwrap()
+}
+
+/// Starts to send a file a few lines at a time, and sends a signal when more is dealt with than `before`.
+fn stopped(hub: &Hub, file: &str, state: &Path, signal: &str, before: u64) -> Ended {
+    let child = Command::new(CLI)
+        .args(["ingest", file, "--output", "json", "--resume-file", &state.display().to_string()])
+        .args(["--batch-items", "4", "--parallel", "2"])
+        .env("ISTHMUS_ENDPOINT", hub.cluster.endpoints())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + PATIENCE;
+    while dealt_with(state) <= before {
+        assert!(Instant::now() < until, "nothing is kept of how far it came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    Ended::from(child.wait_with_output().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingest_that_is_killed_and_interrupted_goes_on_and_every_event_counts_once() {
+    const LINES: u64 = 20_000;
+    let hub = Hub::of(3).await;
+    let line = |n: u64| {
+        let user = n % 40;
+        format!(
+            r#"{{"type":"track","event":"Order Completed","userId":"r{user}","properties":{{"revenue":"0.01"}}}}"#
+        )
+    };
+    let file = hub.write("many.jsonl", (0..LINES).map(|n| line(n) + "\n").collect::<String>());
+    let state = hub.folder.path().join("state/many.json");
+
+    assert_eq!(stopped(&hub, &file, &state, "-KILL", 0).code, -1);
+    let after_kill = dealt_with(&state);
+    let interrupted = stopped(&hub, &file, &state, "-INT", after_kill);
+    assert_eq!(interrupted.code, 130, "{}", interrupted.err);
+    assert_eq!(interrupted.last()["resumed"], after_kill, "{}", interrupted.err);
+    let after_interrupt = dealt_with(&state);
+    assert!(after_kill < after_interrupt && after_interrupt < LINES, "{after_kill} {after_interrupt}");
+    let counts = interrupted.last();
+    let of = |counts: &Value, key: &str| counts[key].as_u64().unwrap();
+    assert_eq!(
+        of(&counts, "accepted") + of(&counts, "duplicate"),
+        after_interrupt,
+        "what was under way was answered"
+    );
+
+    let ended = hub.json(&["ingest", &file, "--resume-file", &state.display().to_string()]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(
+        ended.err.contains(&format!("many.jsonl: going on behind line {after_interrupt}")),
+        "{}",
+        ended.err
+    );
+    let counts = ended.last();
+    assert_eq!(of(&counts, "resumed"), after_interrupt);
+    assert_eq!(of(&counts, "accepted") + of(&counts, "duplicate"), LINES, "{counts}");
+    assert!(!state.exists());
+
+    let profiles = hub.json(&["profile", "list"]).objects();
+    assert_eq!(profiles.len(), 40);
+    for profile in profiles {
+        assert_eq!(profile["event_counts"]["Order Completed"], LINES / 40, "{profile}");
+        assert_eq!(profile["revenue"], "5.00", "{profile}");
+    }
+    // And nothing but duplicates are left to send.
+    let again = hub.json(&["ingest", &file]).last();
+    assert_eq!((&again["accepted"], &again["duplicate"]), (&0.into(), &LINES.into()));
+}
+
+/// The first lines of a file that ships with the tests.
+fn excerpt(name: &str, lines: usize) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name);
+    fs::read_to_string(path).unwrap().split_inclusive('\n').take(lines).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guessed_mapping_takes_real_files_in() {
+    let hub = Hub::start().await;
+    let infer = |file: &str| {
+        let guess = hub.cli.run("none", &["ingest", "--infer", file]);
+        assert_eq!(guess.code, 0, "{}", guess.err);
+        hub.write("guessed.toml", &guess.out)
+    };
+    let purchases = excerpt("cdnow_sample.txt", 200);
+    let file = hub.write("purchases.txt", &purchases);
+    counted(&hub.json(&["ingest", &file, "--mapping", &infer(&file)]), 0, [200, 0, 0, 0]);
+    let customers: BTreeSet<&str> =
+        purchases.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    let first = customers.first().unwrap();
+    let expected = purchases.lines().filter(|line| line.split_whitespace().next() == Some(first));
+    let cents: u64 = expected
+        .map(|line| line.split_whitespace().last().unwrap().replace('.', "").parse::<u64>().unwrap())
+        .sum();
+    let profile = hub.json(&["profile", "get", &format!("user_id:{first}")]).last();
+    assert_eq!(profile["revenue"], format!("{}.{:02}", cents / 100, cents % 100), "{profile}");
+
+    let file = hub.write("people.csv", excerpt("febrl/febrl1.csv", 101));
+    counted(&hub.json(&["ingest", &file, "--mapping", &infer(&file)]), 0, [100, 0, 0, 0]);
+    let profile = hub.json(&["profile", "get", "user_id:rec-122-org"]).last();
+    assert_eq!(profile["traits"]["surname"], "berry", "{profile}");
+    assert_eq!(hub.json(&["profile", "list"]).objects().len(), customers.len() + 100);
 }

@@ -48,6 +48,18 @@ class _Handlers(grpc.GenericRpcHandler):
             self._hub.calls.append((name, request, metadata))
             return self._hub.answers[name](request, context)
 
+        if name == "IngestStream":
+            return grpc.stream_stream_rpc_method_handler(
+                self._hub.stream,
+                request_deserializer=wire.IngestStreamRequest.FromString,
+                response_serializer=lambda message: message.SerializeToString(),
+            )
+        if name == "Watch":
+            return grpc.unary_stream_rpc_method_handler(
+                answer,
+                request_deserializer=wire.WatchRequest.FromString,
+                response_serializer=lambda message: message.SerializeToString(),
+            )
         return grpc.unary_unary_rpc_method_handler(
             answer,
             request_deserializer=self._hub.request_class(method).FromString,
@@ -56,14 +68,56 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 class FakeHub:
-    """Set `answers[method]` to a function of request and context; `calls` has what was asked."""
+    """Set `answers[method]` to a function of request and context; `calls` has what was asked.
 
-    def __init__(self):
+    An ingest stream is answered message by message, each as the batch that it would be: `answers["Ingest"]` is asked,
+    and `calls` has it as a call of its own. `opened` has how streams were opened, `credits` how many items and bytes
+    beyond those that are acknowledged one may be sent.
+    """
+
+    def __init__(self, credentials=None):
         self.answers = {}
         self.calls = []
+        self.opened = []
+        self.credits = (4_096, 2 << 20)
         self._server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[_Handlers(self)])
-        self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if credentials is None:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self.endpoint = f"127.0.0.1:{port}"
         self._server.start()
+
+    def stream(self, requests, context):
+        """Speaks the protocol of `ingest.proto`, and holds the client to it."""
+        begin = next(requests).open
+        self.opened.append(begin)
+        done, received, bytes_done, bytes_received = begin.first_sequence - 1, begin.first_sequence - 1, 0, 0
+        items_more, bytes_more = self.credits
+
+        def told(results=()):
+            return wire.IngestStreamResponse(
+                acknowledged=done,
+                results=results,
+                sequence_max=done + items_more,
+                bytes_max=bytes_done + bytes_more,
+                item_bytes_max=1 << 20,
+                received_until=wire.Timestamp(seconds=done),
+            )
+
+        yield told()
+        for request in requests:
+            items = request.items.items
+            assert request.items.first_sequence == received + 1
+            received += len(items)
+            bytes_received += sum(item.ByteSize() for item in items)
+            assert received <= done + items_more
+            assert bytes_received <= bytes_done + bytes_more
+            batch = wire.IngestRequest(source=begin.source, items=items)
+            self.calls.append(("IngestStream", batch, dict(context.invocation_metadata())))
+            answer = self.answers["Ingest"](batch, context)
+            done, bytes_done = received, bytes_received
+            yield told(answer.results)
 
     @staticmethod
     def request_class(method):

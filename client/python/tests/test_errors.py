@@ -9,7 +9,7 @@ from cluster import free_ports
 from fake import FakeHub, refuse
 from isthmus import _wire as wire
 from isthmus._endpoints import Pool, Slot, parse_endpoints
-from isthmus._retry import Ending
+from isthmus._retry import Ending, refusal
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,24 @@ def test_a_refusal_is_raised_as_the_class_of_its_reason(fake, fake_client, code,
     assert (error.code, error.reason, error.message, str(error)) == (code, reason, "why", f"{reason}: why")
     assert (error.metadata, error.fields, error.request_id) == ({"shard": "16"}, (("limit", "is 5"),), "r-1")
     assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        ("UNAVAILABLE", "failed to connect to all addresses; last error: …", Ending.NOT_SENT),
+        ("UNAVAILABLE", "Socket closed", Ending.BROKEN),
+        ("UNKNOWN", "Stream removed", Ending.BROKEN),
+        ("INTERNAL", "Received RST_STREAM with error code 2", Ending.BROKEN),
+        ("INTERNAL", "Internal error from Core", Ending.BROKEN),
+        ("INTERNAL", "Exception deserializing response!", Ending.ANSWERED),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", Ending.TIMED_OUT),
+    ],
+)
+def test_what_grpc_says_of_a_connection_is_not_taken_for_the_hubs_word(code, message, expected):
+    assert refusal(code, message, (), "r-1")[0] is expected
+    # The hub names every answer.
+    assert refusal(code, message, [("x-request-id", "r-1")], "r-1")[0] is Ending.ANSWERED
 
 
 def test_a_reason_of_another_domain_is_not_the_hubs(fake, fake_client):
@@ -150,16 +168,16 @@ def test_a_dead_endpoint_is_passed_over_and_all_dead_ones_are_told(fake):
 
 def test_what_a_client_is_given_is_checked():
     given = {
-        "hub": ["hub:7400"],
-        "http://a:1/, b:2,a:1": ["a:1", "b:2"],
-        "[::1]:9": ["[::1]:9"],
-        "[::1]": ["[::1]:7400"],
+        "hub": [("hub:7400", False)],
+        "http://a:1/, b:2,a:1": [("a:1", False), ("b:2", False)],
+        "[::1]:9": [("[::1]:9", False)],
+        "https://[::1]": [("[::1]:7400", True)],
     }
     assert [parse_endpoints(text) for text in given] == list(given.values())
+    assert parse_endpoints(["a", "https://b"], encrypted=True) == [("a:7400", True), ("b:7400", True)]
     for wrong in (
         "",
         ",",
-        "https://hub:1",
         "ftp://hub",
         "hub:99999",
         "hub:x",

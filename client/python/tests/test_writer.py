@@ -125,32 +125,102 @@ def test_nodes_that_stand_still_slow_the_writer_and_lose_nothing(own_cluster, us
         assert hub.profiles.get(f"user_id:{user}", timeout=60).event_counts == {"Seen": 201}
 
 
-def test_batches_in_doubt_are_tried_again_under_the_same_ids(fake, fake_client):
-    batches = []
+def test_what_is_in_doubt_is_sent_again_under_the_same_ids_and_in_order(fake, fake_client):
     answers = [("UNAVAILABLE", "NO_LEADER"), ("DEADLINE_EXCEEDED", "OUTCOME_UNKNOWN"), ("RESOURCE_EXHAUSTED", "")]
+    batches = []
 
     def answer(request, context):
         batches.append([item.event.message_id for item in request.items])
-        if answers:
-            code, reason = answers.pop(0)
-            refuse(context, code, reason, retry_after=0.01)
-        if len(batches) == 4:
-            outcomes = [wire.ItemResult(outcome=5 if n % 2 else 1) for n in range(len(request.items))]
-            return wire.IngestResponse(results=outcomes)
+        if len(batches) > 1 and answers:
+            refuse(context, *answers.pop(), retry_after=0.01)
         return accept_all(request, context)
 
     fake.answers["Ingest"] = answer
-    # The calls themselves give up at once: what tries again is the writer.
-    with fake_client.with_options(deadline=0.2).writer() as writer:
+    # The calls themselves would give up at once.
+    with fake_client.with_options(deadline=0.001).writer(batch_items=2) as writer:
         for event in seen("1", 6):
             writer.send(event)
         writer.flush()
     assert writer.counts == isthmus.Counts(accepted=6)
-    first = batches[0]
-    assert batches[:4] == [first] * 4
-    doubtful = first[1::2]
-    assert [id for batch in batches[4:] for id in batch if id in first] == doubtful
+    one, two, *_ = batches
+    assert batches[:5] == [one, two, two, two, two]
     assert len({id for batch in batches for id in batch}) == 6
+    assert [begin.first_sequence for begin in fake.opened] == [1, 3, 3, 3]
+    assert len({begin.stream_id for begin in fake.opened}) == 1
+    assert [begin.received_until.seconds for begin in fake.opened] == [0, 2, 2, 2]
+
+
+def test_several_messages_are_under_way_at_a_time_and_within_the_credits(fake, fake_client):
+    end, many = threading.Event(), threading.Event()
+
+    def told(acknowledged, count, sequence_max):
+        results = [wire.ItemResult(outcome=1)] * count
+        return wire.IngestStreamResponse(
+            acknowledged=acknowledged, results=results, sequence_max=sequence_max, bytes_max=1 << 20
+        )
+
+    def stream(requests, context):
+        assert next(requests).open.first_sequence == 1
+        yield told(0, 0, 30)
+        received = 0
+        for request in requests:
+            received += len(request.items.items)
+            if received == 30:
+                many.set()
+                assert end.wait(60)
+                yield told(30, 30, 60)
+            if received == 50:
+                yield told(50, 20, 60)
+
+    fake.stream = stream
+    with fake_client.writer(batch_items=10) as writer:
+        for event in seen("1", 50):
+            writer.send(event)
+        # Three messages, none of which is answered; there are no credits for the rest.
+        assert many.wait(60)
+        assert writer.pending == 50
+        end.set()
+        assert writer.flush() == isthmus.Counts(accepted=50)
+
+
+def test_where_no_stream_can_be_opened_any_more_what_is_left_goes_in_batches(fake, fake_client, monkeypatch):
+    fake.answers["Ingest"] = accept_all
+    start = threading.Thread.start
+
+    def starting(thread):
+        # As at the very end of a program from Python 3.12 on, where the writer's own thread is there already.
+        if thread.name == "isthmus-stream":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    writer = fake_client.writer(batch_items=4)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", starting)
+        for event in seen("1", 10):
+            writer.send(event)
+        assert writer.flush(timeout=60) == isthmus.Counts(accepted=10)
+    assert {name for name, _, _ in fake.calls} == {"Ingest"}
+    assert writer.close().accepted == 10
+
+
+def test_an_answer_that_makes_no_sense_stops_the_writer(fake, fake_client):
+    fake.answers["Ingest"] = lambda request, context: wire.IngestResponse()
+    writer = fake_client.writer()
+    writer.send(isthmus.identify("1"))
+    with pytest.raises(isthmus.WriterError, match="not one result"):
+        writer.close()
+
+
+def test_each_profile_is_what_the_order_of_sending_makes_of_it(hub, user):
+    with hub.writer(batch_items=7) as writer:
+        for n in range(400):
+            writer.send(isthmus.identify(f"{user}-{n % 5}", {"n": n}))
+            # The same customer under another identifier, which says the last word.
+            writer.send(isthmus.identify(f"{user}-{n % 5}", {"last": n}, anonymous_id=f"{user}-a{n % 5}"))
+            writer.send(isthmus.Event("identify", anonymous_id=f"{user}-a{n % 5}", traits={"n": -n}))
+    assert writer.counts.accepted == 1_200
+    for n in range(5):
+        assert hub.profiles.get(f"user_id:{user}-{n}").traits == {"n": -(395 + n), "last": 395 + n}
 
 
 def test_what_cannot_be_delivered_stops_the_writer_and_is_handed_back(fake, fake_client):

@@ -1,15 +1,17 @@
 //! The command line's grammar. Names are pinned by the interface's description; options that all commands share
 //! stand before or after the verb.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::{Client, Tls};
+
 use crate::cli::{
-    cluster::ClusterVerb, identity::IdentityVerb, ingest::IngestCommand, output::Format,
-    profile::ProfileVerb, quality::QualityVerb, quarantine::QuarantineVerb, schema::SchemaVerb,
-    source::SourceVerb, watch::WatchCommand,
+    cluster::ClusterVerb, failure::Failure, group::GroupVerb, identity::IdentityVerb, ingest::IngestCommand,
+    output::Format, profile::ProfileVerb, quality::QualityVerb, quarantine::QuarantineVerb,
+    schema::SchemaVerb, source::SourceVerb, watch::WatchCommand,
 };
 
 /// The version, and the commit that this was built from.
@@ -19,12 +21,17 @@ const EXAMPLES: &str = "\
 Examples:
   isthmus cluster status --wait 60s
   isthmus ingest events.jsonl --write-key dev-write-key
+  isthmus ingest --infer orders.csv > orders.toml
   isthmus profile get user_id:42 --output json
   isthmus profile timeline email:a@b.de --limit 20
   isthmus watch --from now
   isthmus quarantine list
+  isthmus cluster status --endpoint https://hub.example:7400 --ca ca.pem --cert me.pem --key me.key
 
-Exit codes: 0 done, 1 refused or failed, 2 usage, 3 done with quarantined or rejected items.";
+Each command has examples of its own: isthmus ingest --help, isthmus cluster status --help, and so on. Errors and progress
+go to standard error; with --output json there is nothing but JSON on standard output, one object a line.
+
+Exit codes: 0 done, 1 refused or failed, 2 usage, 3 done with quarantined or rejected items, 130 stopped by Ctrl-C.";
 
 /// Talks to an Isthmus cluster: sends events, reads profiles, looks after nodes and shards.
 #[derive(Debug, Parser)]
@@ -38,14 +45,16 @@ pub struct Args {
 
 /// What all commands share.
 #[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Options of all commands")]
 pub struct Global {
-    /// Nodes to talk to, as [http://]HOST[:PORT]; one that can't be reached is skipped. May be repeated
+    /// Nodes to talk to, as [http://|https://]HOST[:PORT]; one that can't be reached is skipped. May be repeated
     #[arg(
         long,
         global = true,
         value_name = "URL",
         value_delimiter = ',',
         env = "ISTHMUS_ENDPOINT",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:7400"
     )]
     pub endpoint: Vec<String>,
@@ -55,6 +64,49 @@ pub struct Global {
     /// How long a call may take, retries included
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+    /// Trust nodes whose certificates are signed by the authorities in this file (PEM), and no others; endpoints are https://
+    /// then [default: the system's authorities]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Show this certificate (PEM) to nodes that ask for one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// The key of the certificate (PEM)
+    #[arg(long = "key", global = true, value_name = "FILE")]
+    pub certificate_key: Option<PathBuf>,
+}
+
+impl Global {
+    /// A client as it was asked for.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when a certificate comes without its key; the client's, when an endpoint is no address, a file
+    /// can't be read, or what is to be encrypted would go in the clear.
+    pub fn client(self) -> Result<Client, Failure> {
+        let mut builder = Client::builder().deadline(self.timeout);
+        let identity = match (self.cert, self.certificate_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            // Looked at here: they may stand before and after the verb, and the grammar sees one place at a time.
+            (Some(_), None) => {
+                return Err(Failure::Usage("--cert needs --key, the certificate's key".into()));
+            }
+            (None, Some(_)) => {
+                return Err(Failure::Usage("--key needs --cert, the key's certificate".into()));
+            }
+        };
+        if self.ca.is_some() || identity.is_some() {
+            let mut tls = Tls::new();
+            if let Some(ca) = self.ca {
+                tls = tls.ca_file(ca)?;
+            }
+            if let Some((certificate, key)) = identity {
+                tls = tls.client_certificate_files(certificate, key)?;
+            }
+            builder = builder.tls(tls);
+        }
+        Ok(builder.endpoints(self.endpoint).connect_lazy()?)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +118,12 @@ pub enum Noun {
     Profile {
         #[command(subcommand)]
         verb: ProfileVerb,
+    },
+    /// Read groups, such as companies, and who belongs to them
+    #[command(after_help = crate::cli::group::EXAMPLES)]
+    Group {
+        #[command(subcommand)]
+        verb: GroupVerb,
     },
     /// Follow changes of profiles, as they come about or from a cursor on
     #[command(after_help = crate::cli::watch::EXAMPLES)]
@@ -107,7 +165,9 @@ pub enum Noun {
         verb: QuarantineVerb,
     },
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  isthmus completions bash > /etc/bash_completion.d/isthmus")]
+    #[command(
+        after_help = "Examples:\n  isthmus completions bash > /etc/bash_completion.d/isthmus\n  isthmus completions zsh > \"${fpath[1]}/_isthmus\"\n  isthmus completions fish > ~/.config/fish/completions/isthmus.fish"
+    )]
     Completions {
         /// The shell
         shell: Shell,
@@ -115,12 +175,4 @@ pub enum Noun {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_grammar_is_sound() {
-        Args::command().debug_assert();
-    }
-}
+mod tests;

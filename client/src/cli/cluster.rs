@@ -25,16 +25,22 @@ const POLL: Duration = Duration::from_millis(250);
 #[derive(Debug, Subcommand)]
 pub enum ClusterVerb {
     /// Say whether all is well; exits 1 when not
+    #[command(
+        after_help = "Examples:\n  isthmus cluster status\n  isthmus cluster status --wait 60s --output json"
+    )]
     Status {
         /// Wait so long for every shard to have a leader and all its replicas
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         wait: Option<Duration>,
     },
     /// List the nodes
+    #[command(after_help = "Example:\n  isthmus cluster nodes")]
     Nodes,
     /// List the replicas of all shards
+    #[command(after_help = "Example:\n  isthmus cluster shards --output json")]
     Shards,
     /// Hand a shard's leadership to another node
+    #[command(after_help = "Example:\n  isthmus cluster transfer --shard 17 --to-node 2")]
     Transfer {
         /// The shard
         #[arg(long)]
@@ -44,6 +50,7 @@ pub enum ClusterVerb {
         to_node: u32,
     },
     /// Remove a node for good; its replicas are placed elsewhere first
+    #[command(after_help = "Example:\n  isthmus cluster remove 3 --wait 10m")]
     Remove {
         /// The node
         #[arg(value_name = "NODE", required_unless_present = "node_option", conflicts_with = "node_option")]

@@ -9,10 +9,12 @@ use crate::Error;
 pub enum Done {
     /// All is well: 0.
     Well,
-    /// It did what it was asked, and the answer is "no" (an unhealthy cluster), or it was stopped: 1.
+    /// It did what it was asked, and the answer is "no" (an unhealthy cluster): 1.
     NotWell,
     /// Some items were quarantined or rejected: 3.
     WithRejects,
+    /// Somebody pressed Ctrl-C: 130, as a shell would say.
+    Interrupted,
 }
 
 /// A command that did not.
@@ -38,6 +40,7 @@ impl Done {
             Self::Well => ExitCode::SUCCESS,
             Self::NotWell => ExitCode::from(1),
             Self::WithRejects => ExitCode::from(3),
+            Self::Interrupted => ExitCode::from(130),
         }
     }
 }

@@ -23,6 +23,9 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum IdentityVerb {
     /// Which identifiers lead, how many a customer may have, which values count for nobody, whose word counts
+    #[command(
+        after_help = "Examples:\n  isthmus identity rules get > identity.toml\n  isthmus identity rules put identity.toml --wait 60s\n  isthmus identity rules status"
+    )]
     Rules {
         #[command(subcommand)]
         verb: IdentityRulesVerb,

@@ -20,6 +20,9 @@ const PAGE: u32 = 1_000;
 #[derive(Debug, Subcommand)]
 pub enum MatchingVerb {
     /// Find profiles that may be one person though they share no identifier; without --full, show how far that is
+    #[command(
+        after_help = "Examples:\n  isthmus identity match\n  isthmus identity match --full --wait\n  isthmus identity match --full --config matching.toml"
+    )]
     Match {
         /// Learn what matching pairs look like from all profiles, and compare them all anew
         #[arg(long)]
@@ -32,6 +35,7 @@ pub enum MatchingVerb {
         config: Option<String>,
     },
     /// All pairs from a score on
+    #[command(after_help = "Example:\n  isthmus identity pairs --min-score 0.9 --only open --output json")]
     Pairs {
         /// The least probability that the two are one person, 0 to 1
         #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = score)]
@@ -41,6 +45,7 @@ pub enum MatchingVerb {
         only: Option<Decision>,
     },
     /// The pairs that wait for a decision, the surest first
+    #[command(after_help = "Example:\n  isthmus identity candidates --limit 20")]
     Candidates {
         /// The least probability that the two are one person, 0 to 1
         #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = score)]
@@ -50,8 +55,10 @@ pub enum MatchingVerb {
         limit: usize,
     },
     /// Take a pair for one person: they are linked, which `isthmus profile split` can take back
+    #[command(after_help = "Example:\n  isthmus identity accept user_id:17 crm_id:A-4 --note 'called both'")]
     Accept(Decide),
     /// Take a pair for two people: it is not proposed again
+    #[command(after_help = "Example:\n  isthmus identity refuse user_id:17 crm_id:A-4")]
     Refuse(Decide),
 }
 
@@ -65,7 +72,7 @@ pub struct Decide {
     #[arg(value_name = "OTHER")]
     b: ProfileKey,
     /// Who decides, for the history
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "")]
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "")]
     by: String,
     /// Why
     #[arg(long, value_name = "TEXT", default_value = "")]

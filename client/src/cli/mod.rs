@@ -2,13 +2,14 @@
 //!
 //! `isthmus <noun> <verb>`, one file a noun. Tables for people; `--output json` prints one JSON object a line on
 //! standard output and nothing else there: progress and messages go to standard error. Exit codes: 0 done, 1 refused
-//! or failed, 2 usage, 3 done with quarantined or rejected items. An output that nobody reads any more (`| head`)
-//! ends the program quietly.
+//! or failed, 2 usage, 3 done with quarantined or rejected items, 130 stopped by Ctrl-C. An output that nobody reads any
+//! more (`| head`) ends the program quietly.
 
 mod args;
 mod cluster;
 mod document;
 mod failure;
+mod group;
 mod identity;
 mod ingest;
 mod matching;
@@ -28,7 +29,6 @@ use std::{
     process::ExitCode,
 };
 
-use crate::Client;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{Args, Noun};
@@ -60,12 +60,12 @@ async fn carry_out(args: Args) -> Result<Done, Failure> {
         io::stdout().write_all(&script)?;
         return Ok(Done::Well);
     }
-    let client =
-        Client::builder().endpoints(args.global.endpoint).deadline(args.global.timeout).connect_lazy()?;
+    let client = args.global.client()?;
     let done = match args.noun {
         Noun::Ingest(command) => ingest::run(command, client, &mut output).await?,
         Noun::Watch(command) => watch::run(command, client, &mut output).await?,
         Noun::Profile { verb } => profile::run(verb, client, &mut output).await?,
+        Noun::Group { verb } => group::run(verb, client, &mut output).await?,
         Noun::Cluster { verb } => cluster::run(verb, client, &mut output).await?,
         Noun::Source { verb } => source::run(verb, client, &mut output).await?,
         Noun::Schema { verb } => schema::run(verb, client, &mut output).await?,

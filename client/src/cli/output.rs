@@ -3,10 +3,17 @@
 //! What comes from customers' data is made harmless before it goes to a terminal: control characters, which could
 //! move the cursor or hide text, are shown as escapes.
 
-use std::io::{self, BufWriter, Stdout, Write as _};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufWriter, Stdout, Write as _},
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
+
+use crate::{cli::failure::Failure, json, proto};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -71,10 +78,39 @@ impl Output {
         Ok(())
     }
 
+    /// Traits with their values, one a line under a heading, for people.
+    pub fn traits(&mut self, traits: &BTreeMap<String, proto::Value>) -> Result<(), Failure> {
+        if !traits.is_empty() {
+            self.line("traits")?;
+        }
+        for (name, value) in traits {
+            let value = serde_json::to_string(&json::Value(value)).map_err(io::Error::from)?;
+            self.facts(&[(&format!("  {}", harmless(name)), value)])?;
+        }
+        Ok(())
+    }
+
     /// Writes out what is still buffered.
     pub fn flush(&mut self) -> io::Result<()> {
         self.stdout.flush()
     }
+
+    /// The same, and puts it on disk when it goes into a file: what was printed is there even after a power cut.
+    pub fn keep(&mut self) -> io::Result<()> {
+        self.stdout.flush()?;
+        sync_file(self.stdout.get_ref().as_fd())?;
+        Ok(())
+    }
+}
+
+/// Syncs what was written when it is a regular file; whether it is one.
+fn sync_file(out: BorrowedFd<'_>) -> io::Result<bool> {
+    let file = File::from(out.try_clone_to_owned()?);
+    let regular = file.metadata()?.is_file();
+    if regular {
+        file.sync_data()?;
+    }
+    Ok(regular)
 }
 
 /// Text without control and formatting characters, shown as escapes instead.
@@ -100,6 +136,16 @@ pub fn complain(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_synced_and_nothing_else() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(sync_file(file.as_fd()).unwrap());
+        let (_reader, writer) = io::pipe().unwrap();
+        assert!(!sync_file(writer.as_fd()).unwrap());
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        assert!(!sync_file(null.as_fd()).unwrap());
+    }
 
     #[test]
     fn control_characters_are_shown_and_not_obeyed() {

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::{
     failure::{Done, Failure},
+    group::groups_of,
     output::{Output, complain},
     split::{Split, explain, split},
     watch::{WatchOptions, watch},
@@ -18,6 +19,7 @@ Examples:
   isthmus profile get 00112233445566778899aabbccddeeff
   isthmus profile timeline email:a@b.de --limit 20
   isthmus profile explain user_id:42 email:a@b.de
+  isthmus profile groups user_id:42
   isthmus profile watch user_id:42 --from beginning
   isthmus profile split user_id:42 anonymous_id:kiosk-7 --never --preview
   isthmus profile list --output json > profiles.jsonl";
@@ -30,6 +32,9 @@ const TABLE_ROWS_MAX: u64 = 10_000;
 #[derive(Debug, Subcommand)]
 pub enum ProfileVerb {
     /// Show one profile
+    #[command(
+        after_help = "Examples:\n  isthmus profile get user_id:42 --output json\n  isthmus profile get 00112233445566778899aabbccddeeff --max-staleness 1s"
+    )]
     Get {
         /// Any identifier, as NAMESPACE:VALUE, or the profile's id
         #[arg(value_name = "PROFILE", value_parser = profile_key)]
@@ -38,6 +43,7 @@ pub enum ProfileVerb {
         freshness: Freshness,
     },
     /// Show a customer's events, newest first
+    #[command(after_help = "Example:\n  isthmus profile timeline email:a@b.de --limit 20")]
     Timeline {
         /// Any identifier, as NAMESPACE:VALUE, or the profile's id
         #[arg(value_name = "PROFILE", value_parser = profile_key)]
@@ -49,6 +55,9 @@ pub enum ProfileVerb {
         freshness: Freshness,
     },
     /// Show why a customer's identifiers are one customer, or why two are not
+    #[command(
+        after_help = "Examples:\n  isthmus profile explain user_id:42\n  isthmus profile explain user_id:42 email:a@b.de"
+    )]
     Explain {
         /// Any identifier, as NAMESPACE:VALUE, or the profile's id
         #[arg(value_name = "PROFILE", value_parser = profile_key)]
@@ -58,6 +67,7 @@ pub enum ProfileVerb {
         other: Option<ProfileKey>,
     },
     /// Follow a customer's changes, as they come about or from a cursor on
+    #[command(after_help = "Example:\n  isthmus profile watch user_id:42 --from beginning")]
     Watch {
         /// Any identifier, as NAMESPACE:VALUE, or the profile's id
         #[arg(value_name = "PROFILE", value_parser = profile_key)]
@@ -66,8 +76,24 @@ pub enum ProfileVerb {
         options: WatchOptions,
     },
     /// Take links back: what they joined comes apart, and nothing that was said is lost
+    #[command(
+        after_help = "Examples:\n  isthmus profile split email:a@b.de --preview\n  isthmus profile split user_id:42 anonymous_id:kiosk-7 --never --reason 'a kiosk'\n  isthmus profile split --source old-crm --until 2024-01-01T00:00:00Z"
+    )]
     Split(Split),
+    /// Show the groups that a customer belongs to
+    #[command(after_help = "Example:\n  isthmus profile groups user_id:42")]
+    Groups {
+        /// Any identifier, as NAMESPACE:VALUE, or the profile's id
+        #[arg(value_name = "PROFILE", value_parser = profile_key)]
+        key: ProfileKey,
+        /// At most so many groups [default: all with --output json, else 50]
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<u64>,
+        #[command(flatten)]
+        freshness: Freshness,
+    },
     /// Show all profiles, in the order of their ids
+    #[command(after_help = "Example:\n  isthmus profile list --output json > profiles.jsonl")]
     List {
         /// At most so many profiles [default: all with --output json, else 50]
         #[arg(long, value_name = "COUNT")]
@@ -93,7 +119,7 @@ fn profile_key(text: &str) -> Result<ProfileKey, Error> {
 }
 
 impl Freshness {
-    fn consistency(self) -> Result<Option<proto::Consistency>, Failure> {
+    pub(super) fn consistency(self) -> Result<Option<proto::Consistency>, Failure> {
         use proto::consistency::Level;
         let level = match (self.min_version, self.max_staleness) {
             (Some(version), _) => Level::MinVersion(version),
@@ -123,6 +149,9 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
             let request = proto::TimelineRequest { key: Some(key.into()), consistency, ..Default::default() };
             timeline(&client, request, limit, output).await?;
         }
+        ProfileVerb::Groups { key, limit, freshness } => {
+            groups_of(key, limit, freshness, &client, output).await?;
+        }
         ProfileVerb::Explain { key, other } => return explain(key, other, &client, output).await,
         ProfileVerb::Watch { key, options } => return watch(vec![key], options, client, output).await,
         ProfileVerb::Split(what) => return split(what, &client, output).await,
@@ -138,7 +167,7 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
 }
 
 /// Says it plainly when there is no such profile; doesn't repeat the identifier, which may be personal.
-fn nothing_known(error: Error) -> Failure {
+pub(super) fn nothing_known(error: Error) -> Failure {
     if error.is_not_found() {
         return Failure::Failed(format!(
             "{error}\n  nothing is known of such a customer; is the identifier complete?"
@@ -148,7 +177,7 @@ fn nothing_known(error: Error) -> Failure {
 }
 
 /// The limit in force: in tables one, in JSON none, unless given.
-fn limit_of(given: Option<u64>, output: &Output) -> Option<u64> {
+pub(super) fn limit_of(given: Option<u64>, output: &Output) -> Option<u64> {
     if output.is_json() { given } else { Some(given.unwrap_or(TABLE_ROWS).min(TABLE_ROWS_MAX)) }
 }
 
@@ -175,14 +204,7 @@ fn show(profile: &proto::Profile, output: &mut Output) -> Result<(), Failure> {
     // A profile need not have each of them; what it lacks has no row.
     facts.retain(|(_, value)| !value.is_empty());
     output.facts(&facts)?;
-    if !profile.traits.is_empty() {
-        output.line("traits")?;
-    }
-    for (name, value) in &profile.traits {
-        let value = serde_json::to_string(&json::Value(value)).map_err(std::io::Error::from)?;
-        output.facts(&[(&format!("  {}", crate::cli::output::harmless(name)), value)])?;
-    }
-    Ok(())
+    output.traits(&profile.traits)
 }
 
 async fn timeline(
@@ -246,7 +268,7 @@ async fn list(
     Ok(())
 }
 
-fn tell_of_more(more: bool) {
+pub(super) fn tell_of_more(more: bool) {
     if more {
         complain("there are more: --limit says how many to show, --output json shows all");
     }

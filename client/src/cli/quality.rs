@@ -23,6 +23,9 @@ that several sources speak of (\"kind\":\"overlap\"). Shares are 0 to 1, null wh
 #[derive(Debug, Subcommand)]
 pub enum QualityVerb {
     /// How complete, valid, unique, consistent and timely each trait of each source is
+    #[command(
+        after_help = "Examples:\n  isthmus quality report\n  isthmus quality report --source shop --updated-within 7d --output json"
+    )]
     Report {
         /// Only this source
         #[arg(long, value_name = "NAME")]

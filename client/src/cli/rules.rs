@@ -23,12 +23,14 @@ const BAR: &str = "{bar:30} {percent}%  {msg}";
 #[derive(Debug, Subcommand)]
 pub enum RulesVerb {
     /// Print the rules in force as a document that `put` takes
+    #[command(after_help = "Example:\n  isthmus schema rules get > rules.toml")]
     Get {
         /// A version that was in force earlier
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         version: u64,
     },
     /// Put rules in force: TOML or JSON. If they name the version that they were made from, it has to be in force
+    #[command(after_help = "Example:\n  isthmus schema rules put rules.toml")]
     Put {
         /// The file; `-` is standard input
         file: String,
@@ -38,12 +40,14 @@ pub enum RulesVerb {
 #[derive(Debug, Subcommand)]
 pub enum IdentityRulesVerb {
     /// Print the rules in force as a document that `put` takes
+    #[command(after_help = "Example:\n  isthmus identity rules get > identity.toml")]
     Get {
         /// A version that was in force earlier
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         version: u64,
     },
     /// Put rules in force: TOML or JSON. If they name the version that they were made from, it has to be in force
+    #[command(after_help = "Example:\n  isthmus identity rules put identity.toml --wait 60s")]
     Put {
         /// The file; `-` is standard input
         file: String,
@@ -52,6 +56,7 @@ pub enum IdentityRulesVerb {
         wait: Option<Duration>,
     },
     /// Say how far the rules in force have come in each shard; exits 1 when some are not done
+    #[command(after_help = "Example:\n  isthmus identity rules status --wait 60s")]
     Status {
         /// Wait so long for all customers to be as the rules say
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]

@@ -17,6 +17,7 @@ use crate::cli::{
 pub const EXAMPLES: &str = "\
 Examples:
   isthmus schema put order.json --name 'track:Order Completed' --policy reject
+  isthmus schema put order.json --based-on 3
   isthmus schema check order.json --name 'track:Order Completed'
   isthmus schema get 'track:Order Completed' --output json > order.json
   isthmus schema rules get > rules.toml
@@ -25,14 +26,23 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum SchemaVerb {
     /// Put a schema in force, unless it may refuse what the one in force accepts
+    #[command(
+        after_help = "Examples:\n  isthmus schema put order.json --name 'track:Order Completed' --policy reject\n  isthmus schema put order.json --based-on 3    refused when another version than 3 is in force"
+    )]
     Put {
         #[command(flatten)]
         file: SchemaFile,
         /// What becomes of events that break it [default: as before; at first: quarantine]
         #[arg(long, value_enum)]
         policy: Option<Policy>,
+        /// Only if this version is in force, so that nobody else's change is lost [default: whatever is in force]
+        #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
+        based_on: Option<u64>,
     },
     /// Print a schema; with --output json as an object that `put` takes
+    #[command(
+        after_help = "Examples:\n  isthmus schema get 'track:Order Completed'\n  isthmus schema get 'track:Order Completed' --version 2 --output json > order.json"
+    )]
     Get {
         /// Of which events: a type, and behind a colon their name
         name: String,
@@ -41,13 +51,18 @@ pub enum SchemaVerb {
         version: u64,
     },
     /// List the schemas in force
+    #[command(after_help = "Example:\n  isthmus schema list")]
     List,
     /// Tell whether a schema could be put, and if not, why; exits with 1 then
+    #[command(after_help = "Example:\n  isthmus schema check order.json --name 'track:Order Completed'")]
     Check {
         #[command(flatten)]
         file: SchemaFile,
     },
     /// How traits are standardised, and what becomes of events without a schema
+    #[command(
+        after_help = "Examples:\n  isthmus schema rules get > rules.toml\n  isthmus schema rules put rules.toml"
+    )]
     Rules {
         #[command(subcommand)]
         verb: RulesVerb,
@@ -155,7 +170,7 @@ fn bad(file: &SchemaFile, key: &str, what: &str) -> Failure {
 
 pub async fn run(verb: SchemaVerb, client: Client, output: &mut Output) -> Result<Done, Failure> {
     match verb {
-        SchemaVerb::Put { file, policy } => {
+        SchemaVerb::Put { file, policy, based_on } => {
             let read = read(&file)?;
             let (schema, changed) = client
                 .put_schema(proto::PutSchemaRequest {
@@ -163,7 +178,7 @@ pub async fn run(verb: SchemaVerb, client: Client, output: &mut Output) -> Resul
                     schema_json: read.schema_json,
                     policy: policy.or(read.policy).map_or(SchemaPolicy::Unspecified, Into::into).into(),
                     compatibility: compatibility(read.compatibility),
-                    based_on_version: 0,
+                    based_on_version: based_on.unwrap_or_default(),
                 })
                 .await?;
             match output.is_json() {

@@ -18,6 +18,9 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum SourceVerb {
     /// Make a source and print its write key, which is shown this once
+    #[command(
+        after_help = "Examples:\n  isthmus source create web-shop --output json\n  isthmus source create till --primary-order card_id,user_id --currency EUR"
+    )]
     Create {
         /// Its name: lower-case letters, digits, `-`, `_` and `.`
         name: String,
@@ -29,13 +32,16 @@ pub enum SourceVerb {
         currency: Option<String>,
     },
     /// List the sources
+    #[command(after_help = "Example:\n  isthmus source list")]
     List,
     /// Refuse a source's keys from now on; what it sent stays
+    #[command(after_help = "Example:\n  isthmus source disable web-shop")]
     Disable {
         /// The source
         name: String,
     },
     /// Give a source a new write key; the old ones are refused from now on
+    #[command(after_help = "Example:\n  isthmus source rotate web-shop")]
     Rotate {
         /// The source
         name: String,

@@ -3,20 +3,21 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt as _;
 use serde::Serialize;
 
 use crate::{
-    Client, Error, Reason, json,
+    Client, Error, Reason, WatchNews, WatchOptions as Watching, json,
     key::ProfileKey,
     proto::{self, WatchFrom, change::What},
 };
 
 use crate::cli::{
     failure::{Done, Failure},
-    output::{Output, harmless},
+    output::{Output, complain, harmless},
 };
 
 pub const EXAMPLES: &str = "\
@@ -27,8 +28,9 @@ Examples:
   isthmus watch --from now --limit 0 --cursor-file all.cursor && isthmus profile list --output json > all.jsonl
   isthmus profile watch user_id:42
 
-A change may come again after a restart, with the id that it had. With --cursor-file a watch goes on where the last one
-ended; the fourth example lists all profiles so that a watch from the cursor brings all that comes later.";
+A watch goes on by itself when nodes restart, and says on standard error when it has to wait for them. A change may come
+again after a restart of the watch, with the id that it had. With --cursor-file a watch goes on where the last one ended; the
+fourth example lists all profiles so that a watch from the cursor brings all that comes later.";
 
 /// `isthmus watch`
 #[derive(Debug, Args)]
@@ -64,6 +66,9 @@ pub struct WatchOptions {
     /// End after so many changes; 0 ends at once, with the cursor
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
+    /// Wait so long for a hub that is away before giving up [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    retry_for: Option<Duration>,
 }
 
 fn profile_key(text: &str) -> Result<ProfileKey, Error> {
@@ -94,7 +99,7 @@ pub async fn watch(
     client: Client,
     output: &mut Output,
 ) -> Result<Done, Failure> {
-    let WatchOptions { from, cursor_file, events, types, traits, members, limit } = options;
+    let WatchOptions { from, cursor_file, events, types, traits, members, limit, retry_for } = options;
     let mut filter = proto::WatchFilter {
         events,
         types: types.into_iter().map(Into::into).collect(),
@@ -123,13 +128,17 @@ pub async fn watch(
     let mut request =
         proto::WatchRequest { cursor, start: from.into(), filter: Some(filter), ..Default::default() };
     request.response_changes_max = response_max(left);
-    let mut responses = client.watch(request.clone());
+    let mut watching = Watching::new().on_news(told);
+    if let Some(patience) = retry_for {
+        watching = watching.patience(patience);
+    }
+    let mut responses = client.watch_with(request.clone(), watching.clone());
     while let Some(response) = responses.next().await {
         let response = response.map_err(explained)?;
         if response.changes.len() as u64 > left {
             // Asked for again in smaller parts, so that the cursor fits what was printed.
             request.response_changes_max = response_max(left);
-            responses = client.watch(request.clone());
+            responses = client.watch_with(request.clone(), watching.clone());
             continue;
         }
         request.cursor = response.cursor;
@@ -146,10 +155,13 @@ pub async fn watch(
                 false => output.line(&line(change))?,
             }
         }
-        // The cursor is kept after what it covers is on its way out, never before.
-        output.flush()?;
-        if let Some(file) = &cursor_file {
-            write_cursor(file, &request.cursor)?;
+        // The cursor is kept after what it covers, never before: what goes into a file is on disk by then, too.
+        match &cursor_file {
+            Some(file) => {
+                output.keep()?;
+                write_cursor(file, &request.cursor)?;
+            }
+            None => output.flush()?,
         }
         left -= response.changes.len() as u64;
         if left == 0 {
@@ -157,6 +169,16 @@ pub async fn watch(
         }
     }
     Ok(Done::NotWell)
+}
+
+/// Says on standard error that a watch waits, and that it goes on.
+fn told(news: WatchNews<'_>) {
+    match news {
+        WatchNews::Waits(error) => {
+            complain(&format!("the hub is away, and is waited for: {error}"));
+        }
+        WatchNews::GoesOn => complain("the hub is back: the watch goes on from where it was"),
+    }
 }
 
 /// Changes in a response, where so many are left to be printed.

@@ -1,5 +1,7 @@
 //! A cell of a table as a typed value.
 //!
+//! Without a type it is taken as it is: text of CSV, whatever JSON and Parquet hold.
+//!
 //! Numbers are taken exactly or not at all: an integer has 64 bits, a decimal stays text (sums are exact decimals, a
 //! double would lose cents), a number is finite. Problems name the type that was expected, never what was found: a
 //! cell may hold personal data.
@@ -11,11 +13,13 @@ use jiff::{
     tz::TimeZone,
 };
 
+use super::record::Cell;
 use crate::proto::{self, value::Kind};
 
 /// What a cell holds.
 #[derive(Debug, Clone)]
 pub(crate) enum CellType {
+    AsIs,
     String,
     Integer,
     Number,
@@ -34,10 +38,19 @@ pub(crate) struct TimeFormat {
 }
 
 impl CellType {
-    /// The value of a cell that isn't empty.
+    /// The value of a cell; nothing when it is empty.
+    pub(crate) fn of(&self, cell: Cell<'_>) -> Result<Option<proto::Value>, &'static str> {
+        match (self, cell) {
+            (Self::AsIs, cell) => Ok(cell.into_value()),
+            (_, Cell::Empty) => Ok(None),
+            (_, cell) => self.value(&cell.into_text()?).map(Some),
+        }
+    }
+
+    /// The value of a cell's text, which isn't empty.
     pub(crate) fn value(&self, text: &str) -> Result<proto::Value, &'static str> {
         let kind = match self {
-            Self::String => Kind::StringValue(text.to_owned()),
+            Self::AsIs | Self::String => Kind::StringValue(text.to_owned()),
             Self::Integer => integer(text).ok_or("isn't an integer of 64 bits")?,
             Self::Number => {
                 let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
@@ -106,7 +119,8 @@ impl TimeFormat {
     }
 }
 
-fn to_proto(time: Timestamp) -> prost_types::Timestamp {
+/// A time as protobuf has it.
+pub(super) fn to_proto(time: Timestamp) -> prost_types::Timestamp {
     // Protobuf counts nanoseconds forward from the second, before 1970 too.
     let nanos = time.as_nanosecond();
     let second = 1_000_000_000;

@@ -2,7 +2,7 @@
 //!
 //! A line ends with LF or CR LF, which aren't part of it; the last may lack its end. A byte-order mark before the
 //! first line is left out. Of a line longer than the buffer only the beginning is kept, but all of it is counted, so
-//! that the numbers of later lines stay right.
+//! that the numbers of later lines stay right. A running hash tells whether the same lines came as another time.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -30,6 +30,23 @@ impl Line<'_> {
     }
 }
 
+/// How far a file was read: so many lines or rows, and a hash of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// How many lines (of a Parquet file: rows) were read.
+    pub lines: u64,
+    /// The first half of their BLAKE3 hash.
+    pub digest: u128,
+}
+
+impl Mark {
+    pub(super) fn of(lines: u64, hash: &blake3::Hasher) -> Self {
+        let digest =
+            hash.finalize().as_bytes().iter().take(16).fold(0, |all, &byte| all << 8 | u128::from(byte));
+        Self { lines, digest }
+    }
+}
+
 /// Reads lines.
 #[derive(Debug)]
 pub struct Lines<R> {
@@ -41,6 +58,8 @@ pub struct Lines<R> {
     ended: bool,
     number: u64,
     consumed: u64,
+    /// Over all lines so far, each with an LF behind it, whatever its end is.
+    hash: blake3::Hasher,
     /// The beginning of a line longer than the buffer.
     long: Vec<u8>,
 }
@@ -56,6 +75,7 @@ impl<R: Read> Lines<R> {
             ended: false,
             number: 0,
             consumed: 0,
+            hash: blake3::Hasher::new(),
             long: Vec::new(),
         }
     }
@@ -63,6 +83,16 @@ impl<R: Read> Lines<R> {
     /// How many bytes have been handed out so far, line ends included.
     pub fn consumed(&self) -> u64 {
         self.consumed
+    }
+
+    /// How many lines have been handed out.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How far it was read: so many lines, and what they were.
+    pub fn mark(&self) -> Mark {
+        Mark::of(self.number, &self.hash)
     }
 
     /// The next line; nothing at the end.
@@ -96,6 +126,7 @@ impl<R: Read> Lines<R> {
         }
         bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         self.number += 1;
+        self.hash.update(bytes).update(b"\n");
         Ok(Some(Line { number: self.number, bytes, length: bytes.len() as u64 }))
     }
 
@@ -124,6 +155,7 @@ impl<R: Read> Lines<R> {
             let found = memchr::memchr(b'\n', &self.buffer[self.start..self.end]);
             let count = found.unwrap_or(self.end - self.start);
             length += count as u64;
+            self.hash.update(&self.buffer[self.start..self.start + count]);
             self.start += count;
             if found.is_some() {
                 self.start += 1;
@@ -137,6 +169,7 @@ impl<R: Read> Lines<R> {
         }
         self.consumed += length;
         self.number += 1;
+        self.hash.update(b"\n");
         Ok(Line { number: self.number, bytes: &self.long, length })
     }
 }
@@ -203,6 +236,12 @@ mod tests {
             let (lines, consumed) = all(&input, step);
             prop_assert_eq!(consumed, input.len() as u64);
             prop_assert_eq!(lines.len(), expected.len());
+            let marks = [step, 200].map(|step| {
+                let mut lines = Lines::new(Dribble(&input, step));
+                std::iter::from_fn(|| lines.next_line().unwrap().is_some().then_some(())).count();
+                lines.mark()
+            });
+            prop_assert_eq!(marks[0], marks[1]);
             for (position, (number, bytes)) in lines.iter().enumerate() {
                 prop_assert_eq!(*number, position as u64 + 1);
                 let line = expected[position];

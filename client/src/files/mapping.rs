@@ -19,10 +19,13 @@
 //!
 //! [properties]                          # name = column (text), or with a type
 //! revenue = { column = "sum", type = "decimal" }  # string, integer, number, decimal, boolean, date
+//! # Without a type a cell is taken as it is: text of CSV, whatever JSON lines and Parquet hold.
 //!
 //! [traits]
 //! email = "mail"
 //! ```
+//!
+//! The first four go with CSV alone. In JSON lines and Parquet a column is a key, with dots on the way into objects.
 //!
 //! Every mistake is reported with its line: unknown keys and types, formats that are none, columns that aren't there.
 
@@ -207,6 +210,19 @@ impl Mapping {
         self.error(0, format!("line {line} of the file can't be read as a header; does the delimiter fit?"))
     }
 
+    /// What is said that only CSV has, if anything.
+    pub(super) fn only_for_csv(&self) -> Option<MappingError> {
+        let document = &self.document;
+        let said = [
+            ("delimiter", document.delimiter.as_ref().map(|it| it.span().start)),
+            ("columns", document.columns.as_ref().map(|it| it.span().start)),
+            ("has_header", document.has_header.map(|_| 0)),
+            ("quoted_newlines", document.quoted_newlines.map(|_| 0)),
+        ];
+        let (key, at) = said.into_iter().find_map(|(key, at)| Some((key, at?)))?;
+        Some(self.error(at, format!("`{key}` goes with CSV alone, and the file isn't CSV: leave it out")))
+    }
+
     pub(super) fn document(&self) -> &Document {
         &self.document
     }
@@ -249,7 +265,7 @@ impl Mapping {
     ) -> Result<(&'a str, usize, CellType), MappingError> {
         let at = field.span().start;
         let field = match field.get_ref() {
-            Field::Column(column) => return Ok((column.as_str(), at, CellType::String)),
+            Field::Column(column) => return Ok((column.as_str(), at, CellType::AsIs)),
             Field::Typed(field) => field,
         };
         let cell = match field.kind.as_deref().unwrap_or("string") {

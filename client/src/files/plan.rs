@@ -1,11 +1,11 @@
 //! A mapping bound to a table's columns: rows become events without looking a name up.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use super::{
     cell::{CellType, TimeFormat},
     mapping::{Mapping, MappingError, Text, event_type},
-    split::Splitter,
+    record::Record,
 };
 use crate::proto::{Event, EventType, Identifier, Value};
 
@@ -48,6 +48,44 @@ impl Plan {
                 }
             }
         };
+        Ok(Self { columns: columns.to_vec(), ..Self::with(mapping, find)? })
+    }
+
+    /// Takes every column that the mapping names to be there: rows that lack it have nothing in it.
+    pub(crate) fn bind_open(mapping: &Mapping) -> Result<Self, MappingError> {
+        let columns = RefCell::new(Vec::<String>::new());
+        let plan = Self::with(mapping, |name, _| {
+            let (name, mut columns) = (name.trim(), columns.borrow_mut());
+            let known = columns.iter().position(|column| column == name);
+            Ok(known.unwrap_or_else(|| {
+                columns.push(name.to_owned());
+                columns.len() - 1
+            }))
+        })?;
+        Ok(Self { columns: columns.into_inner(), ..plan })
+    }
+
+    /// The columns' names, by their numbers.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The numbers of the columns that events are made of.
+    pub(crate) fn used(&self) -> impl Iterator<Item = usize> {
+        let by_column =
+            |cell: &Cell<String>| if let Cell::Column(index) = cell { Some(*index) } else { None };
+        let kind = if let Cell::Column(index) = self.kind { Some(index) } else { None };
+        let single = [kind, self.name.as_ref().and_then(by_column), self.message_id, self.previous_id];
+        let single =
+            single.into_iter().chain([self.group_id, self.timestamp.as_ref().map(|(index, _)| *index)]);
+        let values = self.properties.iter().chain(&self.traits).map(|(_, index, _)| *index);
+        single.flatten().chain(values).chain(self.identifiers.iter().map(|(_, index)| *index))
+    }
+
+    fn with(
+        mapping: &Mapping,
+        find: impl Fn(&str, usize) -> Result<usize, MappingError>,
+    ) -> Result<Self, MappingError> {
         let spanned = |name: &Option<toml::Spanned<String>>| {
             name.as_ref().map(|name| find(name.get_ref(), name.span().start)).transpose()
         };
@@ -92,23 +130,26 @@ impl Plan {
                 .collect::<Result<_, MappingError>>()?,
             properties: fields(&document.properties)?,
             traits: fields(&document.traits)?,
-            columns: columns.to_vec(),
+            columns: Vec::new(),
         })
     }
 
     /// The event of a row. Its message id is empty when the row has none.
-    pub(crate) fn event(&self, row: &Splitter) -> Result<Event, String> {
-        if row.count() != self.columns.len() {
-            return Err(format!("the row has {} columns instead of {}", row.count(), self.columns.len()));
+    pub(crate) fn event(&self, row: &impl Record) -> Result<Event, String> {
+        if let Some(problem) = row.problem(self.columns.len()) {
+            return Err(problem);
         }
-        let cell = |index: usize| row.field(index).ok_or_else(|| self.problem(index, "isn't UTF-8"));
+        let cell = |index: usize| {
+            let text = row.cell(index).and_then(|cell| cell.into_text());
+            text.map_err(|problem| self.problem(index, problem))
+        };
         let optional = |index: Option<usize>| {
-            Ok::<_, String>(index.map(cell).transpose()?.unwrap_or_default().to_owned())
+            Ok::<_, String>(index.map(cell).transpose()?.unwrap_or_default().into_owned())
         };
         let kind = match self.kind {
             Cell::Constant(kind) => kind,
             Cell::Column(index) => {
-                event_type(cell(index)?).ok_or_else(|| self.problem(index, "isn't an event's type"))?
+                event_type(&cell(index)?).ok_or_else(|| self.problem(index, "isn't an event's type"))?
             }
         };
         let mut event = Event {
@@ -116,7 +157,7 @@ impl Plan {
             name: match &self.name {
                 None => String::new(),
                 Some(Cell::Constant(name)) => name.clone(),
-                Some(Cell::Column(index)) => cell(*index)?.to_owned(),
+                Some(Cell::Column(index)) => cell(*index)?.into_owned(),
             },
             message_id: optional(self.message_id)?,
             previous_id: optional(self.previous_id)?,
@@ -127,17 +168,15 @@ impl Plan {
         };
         if let Some((index, format)) = &self.timestamp {
             event.timestamp =
-                Some(format.read(cell(*index)?).map_err(|problem| self.problem(*index, problem))?);
+                Some(format.read(&cell(*index)?).map_err(|problem| self.problem(*index, problem))?);
         }
         for (namespace, index) in &self.identifiers {
-            let value = cell(*index)?;
+            let value = cell(*index)?.into_owned();
             match namespace.as_str() {
                 _ if value.is_empty() => {}
-                "user_id" | "userId" => event.user_id = value.to_owned(),
-                "anonymous_id" | "anonymousId" => event.anonymous_id = value.to_owned(),
-                _ => event
-                    .identifiers
-                    .push(Identifier { namespace: namespace.clone(), value: value.to_owned() }),
+                "user_id" | "userId" => event.user_id = value,
+                "anonymous_id" | "anonymousId" => event.anonymous_id = value,
+                _ => event.identifiers.push(Identifier { namespace: namespace.clone(), value }),
             }
         }
         Ok(event)
@@ -147,14 +186,13 @@ impl Plan {
     fn values(
         &self,
         fields: &[(String, usize, CellType)],
-        row: &Splitter,
+        row: &impl Record,
     ) -> Result<BTreeMap<String, Value>, String> {
         let mut values = BTreeMap::new();
-        for (name, index, cell) in fields {
-            let text = row.field(*index).ok_or_else(|| self.problem(*index, "isn't UTF-8"))?;
-            if !text.is_empty() {
-                values
-                    .insert(name.clone(), cell.value(text).map_err(|problem| self.problem(*index, problem))?);
+        for (name, index, kind) in fields {
+            let value = row.cell(*index).and_then(|cell| kind.of(cell));
+            if let Some(value) = value.map_err(|problem| self.problem(*index, problem))? {
+                values.insert(name.clone(), value);
             }
         }
         Ok(values)

@@ -6,7 +6,10 @@
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
-use super::ITEM_BYTES_MAX;
+use super::{
+    ITEM_BYTES_MAX,
+    record::{Cell, Record},
+};
 
 /// The most columns that a record may have.
 const FIELDS_MAX: usize = 1_024;
@@ -120,6 +123,17 @@ impl Splitter {
     /// All fields.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         (0..self.count).filter_map(|index| self.field(index))
+    }
+}
+
+impl Record for Splitter {
+    fn problem(&self, columns: usize) -> Option<String> {
+        let count = self.count();
+        (count != columns).then(|| format!("the row has {count} columns instead of {columns}"))
+    }
+
+    fn cell(&self, column: usize) -> Result<Cell<'_>, &'static str> {
+        self.field(column).map(Cell::text).ok_or("isn't UTF-8")
     }
 }
 

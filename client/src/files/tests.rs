@@ -5,18 +5,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::{Event, value::Kind};
+use crate::{
+    message_id,
+    proto::{Event, value::Kind},
+};
 
 const CDNOW: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/");
 
 fn rows(text: &[u8], shape: Shape) -> Vec<Row> {
-    let mut rows = Rows::open(text, shape, "f.x", "f.x").expect("opens");
+    let mut rows = Rows::open(text, &shape, "f.x", "f.x").expect("opens");
     let mut found = Vec::new();
     while let Some(row) = rows.next_row().expect("reads") {
         found.push(row);
     }
     assert_eq!(rows.consumed(), text.len() as u64);
     found
+}
+
+/// Hands out a few bytes at a time.
+struct Dribble<'a>(&'a [u8], usize);
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.len().min(self.1).min(out.len());
+        out[..count].copy_from_slice(&self.0[..count]);
+        self.0 = &self.0[count..];
+        Ok(count)
+    }
 }
 
 fn csv(mapping: &str) -> Shape {
@@ -139,13 +154,12 @@ fn quoted_fields_may_hold_line_ends_when_the_mapping_says_so() {
 #[test]
 fn a_mapping_that_does_not_fit_the_header_names_its_line() {
     let shape = csv(PEOPLE);
-    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,mail,age,seen\n"[..], shape.clone(), "f", "f")
-    else {
+    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,mail,age,seen\n"[..], &shape, "f", "f") else {
         panic!("opened")
     };
     assert_eq!(error.line, 8);
     assert!(error.problem.contains("`name`") && error.problem.contains("id, mail, age, seen"));
-    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,id,mail,name,age,seen\n"[..], shape, "f", "f")
+    let Err(OpenError::Mapping(error)) = Rows::open(&b"id,id,mail,name,age,seen\n"[..], &shape, "f", "f")
     else {
         panic!("opened")
     };
@@ -211,5 +225,53 @@ proptest! {
     #[test]
     fn any_mapping_is_read_or_refused(text in "(type|event|=|\\[identifiers\\]|\\{|\\}|\"|\n| |.){0,40}") {
         let _ = Mapping::parse(&text);
+    }
+
+    #[test]
+    fn any_chunking_gives_the_same_rows_and_any_row_can_be_gone_on_behind(
+        text in "((\\{\"id\":[0-9],\"mail\":\"[a-z]\"\\}|[0-9],[a-z\"],,1,2024-01-01|\"|,|\\{|é| )?(\n|\r\n)){0,12}[0-9]?",
+        step in 1_usize..9,
+        stop in 0_usize..12,
+    ) {
+        let columns = "has_header = false\ncolumns = [\"id\", \"mail\", \"name\", \"age\", \"seen\"]\nquoted_newlines = true\n";
+        let by_keys = "type = \"identify\"\n[identifiers]\nuser_id = \"id\"\n[traits]\nmail = \"mail\"\n";
+        let mapping = Mapping::parse(by_keys).expect("sound");
+        for shape in [Shape::JsonLines, Shape::Objects(mapping.clone()), csv(&format!("{columns}{PEOPLE}"))] {
+            let whole = rows(text.as_bytes(), shape.clone());
+            let mut dribbled = Rows::open(Dribble(text.as_bytes(), step), &shape, "f.x", "f.x").expect("opens");
+            let mut found = Vec::new();
+            let mut marks = vec![dribbled.mark()];
+            while let Some(row) = dribbled.next_row().expect("reads") {
+                found.push(row);
+                marks.push(dribbled.mark());
+            }
+            prop_assert_eq!(&found, &whole);
+            let stop = stop.min(found.len());
+            let mut on = Rows::open(text.as_bytes(), &shape, "f.x", "f.x").expect("opens");
+            prop_assert!(on.skip(&marks[stop]).expect("reads"));
+            let mut rest = Vec::new();
+            while let Some(row) = on.next_row().expect("reads") {
+                rest.push(row);
+            }
+            prop_assert_eq!(&rest[..], &whole[stop..]);
+        }
+    }
+
+    #[test]
+    fn a_changed_line_is_noticed_by_whoever_goes_on_behind_it(
+        count in 1_usize..20,
+        at in any::<prop::sample::Index>(),
+    ) {
+        let text: String = (0..count).map(|n| format!("{{\"a\":{n}}}\n")).collect();
+        let mut rows = Rows::open(text.as_bytes(), &Shape::JsonLines, "f", "f").expect("opens");
+        while rows.next_row().expect("reads").is_some() {}
+        let mark = rows.mark();
+        let mut changed = text.clone().into_bytes();
+        let at = at.index(changed.len());
+        changed[at] = if changed[at] == b'7' { b'8' } else { b'7' };
+        let mut rows = Rows::open(&changed[..], &Shape::JsonLines, "f", "f").expect("opens");
+        prop_assert!(!rows.skip(&mark).expect("reads"));
+        let mut rows = Rows::open(text.as_bytes(), &Shape::JsonLines, "f", "f").expect("opens");
+        prop_assert!(rows.skip(&mark).expect("reads"));
     }
 }

@@ -4,6 +4,8 @@
 //! counts and repetitions can be checked. It says nothing about the real node.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod stream;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     net::{SocketAddr, TcpListener},
@@ -17,7 +19,10 @@ use isthmus_client::proto::{
     quarantine_service_server as quarantine, source_service_server as source,
 };
 use tokio::sync::{Notify, oneshot};
-use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    transport::{ServerTlsConfig, server::TcpIncoming},
+};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// What the next call meets.
@@ -53,6 +58,9 @@ pub struct State {
     pub watches: VecDeque<(Vec<proto::WatchResponse>, Option<Status>)>,
     /// What watches asked for.
     pub watched: Vec<proto::WatchRequest>,
+    /// How the next ingest streams go; the default when there is none.
+    pub plans: VecDeque<stream::Plan>,
+    pub streamed: stream::Streamed,
 }
 
 /// A running fake; stops when dropped.
@@ -68,6 +76,15 @@ struct Services(Arc<Mutex<State>>);
 
 impl Fake {
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// One that is reached over TLS alone.
+    pub fn start_tls(tls: ServerTlsConfig) -> Self {
+        Self::start_with(Some(tls))
+    }
+
+    fn start_with(tls: Option<ServerTlsConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket can be non-blocking");
         let address = listener.local_addr().expect("it is bound");
@@ -80,7 +97,11 @@ impl Fake {
             runtime.block_on(async move {
                 let incoming =
                     TcpIncoming::from(tokio::net::TcpListener::from_std(listener).expect("a listener"));
-                let serving = tonic::transport::Server::builder()
+                let mut server = tonic::transport::Server::builder();
+                if let Some(tls) = tls {
+                    server = server.tls_config(tls).expect("keys that fit");
+                }
+                let serving = server
                     .add_service(ingest::IngestServiceServer::new(services.clone()))
                     .add_service(profile::ProfileServiceServer::new(services.clone()))
                     .add_service(cluster::ClusterServiceServer::new(services.clone()))
@@ -139,7 +160,11 @@ impl Services {
                 request.metadata().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
             state.request_ids.push(id.to_owned());
             assert!(request.metadata().contains_key("grpc-timeout"), "every call has a deadline");
-            state.script.pop_front()
+            // A status is asked for besides, whenever a client likes: what holds an answer back is for another call.
+            match state.script.front() {
+                Some(Step::Hold(_)) if name == "status" => None,
+                _ => state.script.pop_front(),
+            }
         };
         match step {
             Some(Step::Fail(status)) => Err(status),
@@ -215,6 +240,16 @@ impl ingest::IngestService for Services {
                 Ok(Response::new(proto::IngestResponse { results, version }))
             }
         }
+    }
+
+    type IngestStreamStream = stream::Responses;
+
+    async fn ingest_stream(
+        &self,
+        request: Request<Streaming<proto::IngestStreamRequest>>,
+    ) -> Result<Response<Self::IngestStreamStream>, Status> {
+        assert!(!request.metadata().contains_key("grpc-timeout"), "a stream goes on for ever");
+        Ok(Response::new(stream::serve(self.0.clone(), request.into_inner())))
     }
 }
 

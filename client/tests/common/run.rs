@@ -45,6 +45,10 @@ pub fn command(args: &[&str]) -> Command {
     command
         .args(args)
         .env_remove("ISTHMUS_ENDPOINT")
+        .env_remove("ISTHMUS_WRITE_KEY")
+        // No state is kept in people's own folders.
+        .env_remove("XDG_STATE_HOME")
+        .env_remove("HOME")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -111,6 +111,29 @@ impl Amount {
         }
     }
 
+    /// The number for arithmetic that amounts don't have.
+    pub fn to_decimal(&self) -> BigDecimal {
+        self.to_big()
+    }
+
+    /// The largest whole number that is not larger, and whether something is left; `None` where it has too many digits to
+    /// be told without arithmetic.
+    pub fn floor(&self) -> Option<(i64, bool)> {
+        let Repr::Small { mantissa, scale } = &self.0 else { return None };
+        match 10_i64.checked_pow((*scale).into()) {
+            Some(unit) => Some((mantissa.div_euclid(unit), mantissa.rem_euclid(unit) != 0)),
+            // Below one, as there are more digits behind the point than the mantissa has.
+            None => Some((if *mantissa < 0 { -1 } else { 0 }, *mantissa != 0)),
+        }
+    }
+
+    /// An amount from what such arithmetic came to; `None` with more than [`DIGITS_MAX`] digits after the point. As a
+    /// sum, it has no bound before the point.
+    pub fn of_decimal(number: BigDecimal) -> Option<Self> {
+        let number = number.normalized();
+        (number.fractional_digit_count() <= DIGITS_MAX as i64).then(|| Self::of_big(number))
+    }
+
     /// Takes a number of at most [`DIGITS_MAX`] digits after the point.
     fn of_big(number: BigDecimal) -> Self {
         let number = number.normalized();

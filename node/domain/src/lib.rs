@@ -30,6 +30,7 @@ pub mod amount;
 pub mod error;
 pub mod event;
 pub mod facet;
+pub mod group;
 pub mod hash;
 pub mod identifier;
 pub mod identity;

@@ -149,7 +149,7 @@ impl LinkRow {
             return false;
         }
         self.fact = fact;
-        self.version += 1;
+        self.version = self.version.saturating_add(1);
         true
     }
 

@@ -84,6 +84,21 @@ pub struct EventRecord {
     /// `sentAt` as the client said it, microseconds since the epoch: the difference to the stamp is its clock skew.
     #[prost(int64, optional, tag = "18")]
     pub sent_at: Option<i64>,
+    /// The group that a `group` event names; absent in all others, and where its `groupId` is a placeholder.
+    #[prost(message, optional, tag = "19")]
+    pub group: Option<GroupRef>,
+}
+
+/// The group that an event names.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct GroupRef {
+    /// Its normalised name.
+    #[prost(string, tag = "1")]
+    pub value: String,
+    /// Where it lies, 16 bytes: [`crate::group::GroupId::facet`], which apply has no key to work out.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub facet: Bytes,
 }
 
 /// A trait that an event sets or removes.
@@ -145,6 +160,9 @@ impl EventRecord {
         if self.links.iter().any(|link| link.facet.len() != 16) {
             return bad("a counterpart's facet is not 16 bytes long");
         }
+        if self.group.as_ref().is_some_and(|group| group.facet.len() != 16) {
+            return bad("a group's facet is not 16 bytes long");
+        }
         if !EventType::try_from(self.kind).is_ok_and(|kind| kind != EventType::Unspecified) {
             return bad("its type is unknown");
         }
@@ -153,6 +171,10 @@ impl EventRecord {
         }
         if self.timestamp < 0 {
             return bad("its time is before 1970");
+        }
+        // They are stored in columns of texts.
+        if [&self.properties, &self.context].iter().any(|json| std::str::from_utf8(json).is_err()) {
+            return bad("its properties or its context are no text");
         }
         Ok(())
     }
@@ -235,5 +257,11 @@ impl fmt::Debug for TraitChange {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link({}:[{} bytes])", self.namespace, self.value.len())
+    }
+}
+
+impl fmt::Debug for GroupRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupRef([{} bytes])", self.value.len())
     }
 }

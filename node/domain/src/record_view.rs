@@ -24,6 +24,8 @@ use crate::wire::{Content, Fields, blob_bytes, field_bytes, number_bytes, put_bl
 const TRAITS: u32 = 13;
 const LINKS: u32 = 16;
 const NOTES: u32 = 17;
+/// The tag of its group.
+const GROUP: u32 = 19;
 
 /// An accepted event: the fields of [`EventRecord`](crate::EventRecord), borrowed. No `Debug`: it would show them.
 #[derive(Clone)]
@@ -58,6 +60,8 @@ pub struct RecordView<'a> {
     pub context: &'a [u8],
     /// `sentAt` as the client said it, microseconds since the epoch.
     pub sent_at: Option<i64>,
+    /// The group that it names.
+    pub group: Option<GroupView<'a>>,
     bytes: &'a [u8],
     traits: usize,
     links: usize,
@@ -76,6 +80,15 @@ pub struct LinkView<'a> {
     /// Its facet.
     pub facet: FacetId,
     kind_number: i32,
+}
+
+/// The group that an event names: the fields of [`GroupRef`](crate::record::GroupRef), borrowed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct GroupView<'a> {
+    /// Its normalised name.
+    pub value: &'a str,
+    /// Where it lies.
+    pub facet: FacetId,
 }
 
 impl<'a> RecordView<'a> {
@@ -101,6 +114,7 @@ impl<'a> RecordView<'a> {
             properties: &[],
             context: &[],
             sent_at: None,
+            group: None,
             bytes,
             traits: 0,
             links: 0,
@@ -108,6 +122,7 @@ impl<'a> RecordView<'a> {
         };
         let mut hashes: [&[u8]; 3] = [&[]; 3];
         let (mut kind, mut linked) = (0, true);
+        let mut group: Option<(&str, &[u8])> = None;
         let mut fields = Fields::of(bytes);
         while let Some((tag, content)) = fields.next().map_err(decode())? {
             match tag {
@@ -123,6 +138,10 @@ impl<'a> RecordView<'a> {
                     content.text().map_err(decode())?;
                     view.notes += 1;
                 }
+                GROUP => {
+                    let (value, facet) = group.get_or_insert(("", &[]));
+                    group_field(content, value, facet).map_err(decode())?;
+                }
                 _ => view.take(tag, content, &mut hashes, &mut kind).map_err(decode())?,
             }
         }
@@ -135,6 +154,10 @@ impl<'a> RecordView<'a> {
         if !linked {
             return Err(bad("a counterpart's facet is not 16 bytes long"));
         }
+        if let Some((value, facet)) = group {
+            let facet = FacetId::from_slice(facet).ok_or(bad("a group's facet is not 16 bytes long"))?;
+            view.group = Some(GroupView { value, facet });
+        }
         view.kind = EventType::try_from(kind).unwrap_or(EventType::Unspecified);
         if view.kind == EventType::Unspecified {
             return Err(bad("its type is unknown"));
@@ -144,6 +167,9 @@ impl<'a> RecordView<'a> {
         }
         if view.timestamp < 0 {
             return Err(bad("its time is before 1970"));
+        }
+        if [view.properties, view.context].iter().any(|json| std::str::from_utf8(json).is_err()) {
+            return Err(bad("its properties or its context are no text"));
         }
         Ok(view)
     }
@@ -260,6 +286,23 @@ fn change(content: Content<'_>) -> Result<(&str, &[u8]), DecodeError> {
         }
     }
     Ok((name, value))
+}
+
+/// A group; of several with one tag protobuf takes them together, field by field.
+fn group_field<'a>(
+    content: Content<'a>,
+    value: &mut &'a str,
+    facet: &mut &'a [u8],
+) -> Result<(), DecodeError> {
+    let mut fields = Fields::of(content.bytes()?);
+    while let Some((tag, content)) = fields.next()? {
+        match tag {
+            1 => *value = content.text()?,
+            2 => *facet = content.bytes()?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A link; `None` when its facet is not 16 bytes long.

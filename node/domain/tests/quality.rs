@@ -185,3 +185,26 @@ fn too_many_traits_are_cut_by_name_whatever_the_split() {
     merged.merge(said(even));
     assert_eq!(merged.report(&ReservedRules), whole);
 }
+
+/// What other nodes send is added up, whatever it is.
+#[test]
+fn counts_beyond_what_can_be_counted_stay_at_the_largest() {
+    let most = [[0xff; 9].as_slice(), &[1]].concat();
+    let source = [b"\x0a\x04shop\x10".as_slice(), &most].concat();
+    // Values; lags below a microsecond; one bucket of lags.
+    let group =
+        [b"\x0a\x04shop\x12\x03age\x18".as_slice(), &most, b"\x58", &most, b"\x62\x01\x02\x6a\x0a", &most];
+    let overlap = [b"\x0a\x03age\x10".as_slice(), &most].concat();
+    let mut bytes = Vec::new();
+    for (tag, part) in [(0x0a, source), (0x12, group.concat()), (0x1a, overlap)] {
+        bytes.extend([tag, u8::try_from(part.len()).unwrap()]);
+        bytes.extend(part);
+    }
+    let sent = || Partial::from_bytes(settings(""), &bytes).unwrap();
+    let mut merged = sent();
+    merged.merge(sent());
+    let report = merged.report(&ReservedRules);
+    assert_eq!(report.sources[0].customers, u64::MAX);
+    assert_eq!((report.traits[0].values, report.traits[0].events), (u64::MAX, u64::MAX));
+    assert_eq!((report.overlaps[0].shared, report.traits[0].lag_micros[0]), (u64::MAX, 0));
+}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use isthmus_domain::{
     EventRecord, FacetSummary, RecordView, Summary,
-    record::{Link, TraitChange},
+    record::{GroupRef, Link, TraitChange},
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -32,13 +32,15 @@ fn record() -> impl Strategy<Value = EventRecord> {
     let identity = (sixteen(), some(), some(), some(), text());
     let event = (prop_oneof![20 => 1..7_i32, 1 => -1..9_i32], text(), time(), sixteen(), sixteen());
     let money = (amount, text());
+    let json = || prop_oneof![40 => "[{}a-zé]{0,6}".prop_map(Bytes::from), 1 => bytes(0..9)];
     let parts = (
         prop::collection::vec(change, 0..4),
-        bytes(0..9),
-        bytes(0..9),
+        json(),
+        json(),
         prop::collection::vec(link, 0..4),
         prop::collection::vec(text(), 0..4),
         prop::option::of(any::<i64>()),
+        prop::option::of((text(), sixteen()).prop_map(|(value, facet)| GroupRef { value, facet })),
     );
     (identity, event, money, parts).prop_map(|(identity, event, money, parts)| EventRecord {
         facet: identity.0,
@@ -59,6 +61,7 @@ fn record() -> impl Strategy<Value = EventRecord> {
         links: parts.3,
         notes: parts.4,
         sent_at: parts.5,
+        group: parts.6,
     })
 }
 
@@ -77,6 +80,8 @@ fn assert_same(view: &RecordView<'_>, record: &EventRecord) {
     assert_eq!((view.properties, view.context), (&record.properties[..], &record.context[..]));
     assert!(view.traits().eq(record.traits.iter().map(|change| (change.name.as_str(), &change.value[..]))));
     assert!(view.notes().eq(record.notes.iter().map(String::as_str)));
+    let group = record.group.as_ref().map(|group| (group.value.as_str(), &group.facet[..]));
+    assert_eq!(view.group.as_ref().map(|group| (group.value, &group.facet.as_bytes()[..])), group);
     assert_eq!(view.links_len(), record.links.len());
     let links = record.links.iter().map(|l| (l.namespace.as_str(), l.value.as_str(), l.kind(), l.facet_id()));
     assert!(view.links().map(|link| (link.namespace, link.value, link.kind, link.facet)).eq(links));
@@ -141,5 +146,31 @@ proptest! {
         if RecordView::read(&bytes).is_ok() {
             prop_assert!(EventRecord::from_bytes(bytes.into()).is_ok());
         }
+    }
+}
+
+/// Found by fuzzing: such a record was applied, and could then never be written out.
+#[test]
+fn what_is_stored_in_columns_of_texts_is_text() {
+    let sixteen = || Bytes::from_static(&[1; 16]);
+    let record = EventRecord {
+        facet: sixteen(),
+        namespace: "user_id".to_owned(),
+        value: "42".to_owned(),
+        message_id: "m".to_owned(),
+        kind: 2,
+        body_hash: sixteen(),
+        dedup_key: sixteen(),
+        ..EventRecord::default()
+    };
+    let damaged = Bytes::from_static(b"{\"previ\x91\":1}");
+    let of_properties = EventRecord { properties: damaged.clone(), ..record.clone() };
+    let of_context = EventRecord { context: damaged, ..record.clone() };
+    assert!(record.check().is_ok() && RecordView::read(&record.to_bytes()).is_ok());
+    for record in [of_properties, of_context] {
+        let bytes = record.to_bytes();
+        let told = RecordView::read(&bytes).err().expect("taken").to_string();
+        assert!(told.contains("are no text"), "{told}");
+        assert_eq!(EventRecord::from_bytes(bytes).expect_err("taken").to_string(), told);
     }
 }

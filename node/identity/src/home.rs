@@ -141,7 +141,7 @@ impl<S: Store> Resolver<'_, S> {
                 turn.waiting -= i64::from(before.listed && !before.has_come());
                 self.unlist(&own, id, before, &mut turn)?;
             }
-            turn.waiting += i64::try_from(home.waiting).unwrap_or(i64::MAX);
+            turn.waiting = turn.waiting.saturating_add_unsigned(home.waiting);
             (home.epoch, home.root, home.rules_version) = (change.epoch, change.root, change.rules_version);
             home.settles = change.settles;
             self.turn(&own, &mut home, turn)?;

@@ -103,7 +103,7 @@ impl<S: Store> Resolver<'_, S> {
         stored.told = row.fact().is_some_and(|fact| self.rules.refuses(fact).is_none());
         let is_news = stored.told_fact() != before;
         if is_news {
-            stored.news += 1;
+            stored.news = stored.news.saturating_add(1);
         } else if stored.news == 0 {
             // Known, and refused from the first: there is nothing to tell, and nothing to wait for.
             (stored.news, stored.settled) = (1, 1);

@@ -124,7 +124,7 @@ impl<S: Store> Resolver<'_, S> {
             }
         }
         if search {
-            record.searches += 1;
+            record.searches = record.searches.saturating_add(1);
             record.search = record.searches;
             self.put(keys::search(own), &record.search)?;
         }

@@ -32,7 +32,10 @@ impl<S: Store> Resolver<'_, S> {
         let found =
             record.counterparts.binary_search_by(|known| known.namespace.as_str().cmp(namespace.as_str()));
         match (found, counts) {
-            (Ok(index), true) => record.counterparts[index].distinct += 1,
+            (Ok(index), true) => {
+                let known = &mut record.counterparts[index];
+                known.distinct = known.distinct.saturating_add(1);
+            }
             (Ok(index), false) => {
                 let known = &mut record.counterparts[index];
                 known.distinct = known.distinct.saturating_sub(1);
@@ -107,7 +110,7 @@ impl<S: Store> Resolver<'_, S> {
             return Ok(());
         }
         record.shared = !record.shared;
-        record.flag_version += 1;
+        record.flag_version = record.flag_version.saturating_add(1);
         let (shared, mut awaited) = (record.shared, Vec::new());
         if !shared {
             // It was held back, so its rows may be unknown to the root: it sends all of them up itself.

@@ -12,12 +12,14 @@ use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tracing::Span;
 
 use crate::{
     core::Apply,
     group::Replica,
-    inbox::{News, Replies, Reply},
+    inbox::{News, Replies},
     machine::{Broken, StagedSnapshot, StateMachine},
+    proposer::Proposer,
     types::{Committed, Position, Proposed},
 };
 
@@ -54,6 +56,11 @@ impl<O> ApplyQueue<O> {
             drop(work);
             self.wake.notify_one();
         }
+    }
+
+    /// How much waits.
+    pub(crate) fn waiting(&self) -> usize {
+        self.work.lock().len()
     }
 
     /// What nobody will work on any more.
@@ -119,7 +126,7 @@ struct Applier<S: StateMachine> {
 
 /// What to call for an entry; proposals' payloads are kept apart, in the same order, for `prepare`.
 enum Step<O> {
-    Entry(Option<Reply<Proposed<O>>>),
+    Entry(Option<Proposer<O>>),
     Empty { index: u64, term: u64 },
     Conf { index: u64, term: u64, conf: raft::eraftpb::ConfState },
 }
@@ -153,9 +160,9 @@ impl<S: StateMachine> Applier<S> {
         let mut steps: Vec<Step<S::Outcome>> = Vec::with_capacity(batch.len());
         for item in batch {
             steps.push(match item {
-                Apply::Entry(entry, reply) => {
+                Apply::Entry(entry, from) => {
                     entries.push(entry);
-                    Step::Entry(reply)
+                    Step::Entry(from)
                 }
                 Apply::Empty { index, term } => Step::Empty { index, term },
                 Apply::Conf { index, term, conf } => Step::Conf { index, term, conf },
@@ -172,13 +179,14 @@ impl<S: StateMachine> Applier<S> {
                 tokio::task::yield_now().await;
             }
             let index = match step {
-                Step::Entry(reply) => {
+                Step::Entry(from) => {
                     let entry = entries.next().ok_or_else(|| Broken::new("an entry without a payload"))?;
                     let (index, term) = (entry.index, entry.term);
                     bytes += entry.data.len();
-                    let outcome = self.machine.apply(entry)?;
-                    if let Some(reply) = reply {
-                        answers.push((reply, Proposed { index, term, outcome }));
+                    let span = from.as_ref().map_or_else(Span::none, |from| from.applying(index));
+                    let outcome = span.in_scope(|| self.machine.apply(entry))?;
+                    if let Some(from) = from {
+                        answers.push((from, Proposed { index, term, outcome }));
                     }
                     index
                 }
@@ -198,9 +206,8 @@ impl<S: StateMachine> Applier<S> {
         }
         self.machine.batch_end();
         self.publish(applied);
-        for (reply, proposed) in answers {
-            // Whoever asked may be gone.
-            let _ = reply.send(Ok(proposed));
+        for (from, proposed) in answers {
+            from.answer(Ok(proposed));
         }
         Ok(())
     }

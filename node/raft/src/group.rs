@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use isthmus_storage::log::GroupWrite;
 use raft::eraftpb::{Message, Snapshot};
@@ -27,10 +28,12 @@ use crate::{
     Options,
     apply::{ApplyQueue, Work},
     codec,
-    core::{Core, Effects},
+    core::{Apply, Core, Effects},
     driver::{Ended, Outgoing, Turn, Waker},
     inbox::{Gate, Inbox, Mail, News, Replies, Taken},
     machine::{Broken, StagedSnapshot},
+    measure::GroupCounts,
+    proposer::Proposer,
     snapshot::{self, Frozen},
     transport::{GroupMessage, IncomingSnapshot, Transport},
     types::{GroupId, GroupView, PeerId, Position, ReplicaState},
@@ -44,6 +47,7 @@ pub(crate) struct Replica<O> {
     pub(crate) inbox: Inbox<O>,
     pub(crate) apply: ApplyQueue<O>,
     pub(crate) gate: Gate,
+    pub(crate) counts: GroupCounts,
     durable: AtomicU64,
     pub(crate) view: watch::Sender<GroupView>,
     /// Cancelled when all its tasks have ended.
@@ -58,6 +62,7 @@ impl<O> Replica<O> {
             inbox: Inbox::new(options, waker),
             apply: ApplyQueue::new(),
             gate: Gate::new(applied),
+            counts: GroupCounts::default(),
             durable: AtomicU64::new(0),
             view: watch::Sender::new(GroupView { group, peer, applied, ..GroupView::default() }),
             ended: CancellationToken::new(),
@@ -214,25 +219,30 @@ impl<O: Send + 'static> GroupTask<O> {
         for mail in taken.mail.drain(..) {
             match mail {
                 // Whoever stopped waiting before it was proposed is spared it.
-                Mail::Propose { reply, .. } if reply.is_closed() => {}
-                Mail::Propose { data, reply } => proposals.push((data, reply)),
+                Mail::Propose { from, .. } if from.is_gone() => {}
+                Mail::Propose { data, from } => proposals.push((data, from)),
                 Mail::Read { reply } if reply.is_closed() => {}
                 Mail::Read { reply } => self.core.read(reply),
                 Mail::Change { change, reply } => {
-                    self.core.propose(std::mem::take(&mut proposals));
+                    self.propose(std::mem::take(&mut proposals));
                     self.core.change_membership(&change, reply);
                 }
                 Mail::Transfer { to, reply } => {
-                    self.core.propose(std::mem::take(&mut proposals));
+                    self.propose(std::mem::take(&mut proposals));
                     let _ = reply.send(self.core.transfer_leader(to));
                 }
                 Mail::Campaign => self.core.campaign(),
             }
         }
         if !proposals.is_empty() {
-            self.core.propose(proposals);
+            self.propose(proposals);
         }
         Ok(())
+    }
+
+    fn propose(&mut self, proposals: Vec<(Bytes, Proposer<O>)>) {
+        self.replica.counts.proposals.fetch_add(proposals.len() as u64, Ordering::Relaxed);
+        self.core.propose(proposals);
     }
 
     fn step(&mut self, envelope: GroupMessage) -> Result<(), Broken> {
@@ -304,7 +314,13 @@ impl<O: Send + 'static> GroupTask<O> {
         };
         let makes = effects.make_snapshot.then_some(Work::Snapshot);
         if !effects.apply.is_empty() || installs.is_some() || makes.is_some() {
-            self.replica.apply.push(effects.apply.into_iter().map(Work::Entry).chain(installs).chain(makes));
+            let entries = effects.apply.into_iter().map(|mut entry| {
+                if let Apply::Entry(_, Some(from)) = &mut entry {
+                    from.committed();
+                }
+                Work::Entry(entry)
+            });
+            self.replica.apply.push(entries.chain(installs).chain(makes));
         }
         if effects.drop_snapshot {
             self.frozen = None;
@@ -316,8 +332,8 @@ impl<O: Send + 'static> GroupTask<O> {
             self.replica.gate.wait(index, reply);
         }
         // Whoever asked may be gone; nothing is lost with the answer.
-        for (reply, error) in effects.failed {
-            let _ = reply.send(Err(error));
+        for (from, error) in effects.failed {
+            from.answer(Err(error));
         }
         for (reply, error) in effects.refused_reads {
             let _ = reply.send(Err(error));
@@ -361,6 +377,7 @@ impl<O: Send + 'static> GroupTask<O> {
         self.replica.view.send_if_modified(|shown| {
             let differs = *shown != view;
             if differs {
+                self.replica.counts.note(shown, &view);
                 *shown = view;
             }
             differs
@@ -381,7 +398,7 @@ impl<O: Send + 'static> GroupTask<O> {
     fn answer_all(&mut self) {
         let effects = self.core.abort();
         let failed = effects.failed.into_iter();
-        failed.for_each(|(reply, error)| drop(reply.send(Err(error))));
+        failed.for_each(|(from, error)| from.answer(Err(error)));
         effects.refused_reads.into_iter().for_each(|(reply, error)| drop(reply.send(Err(error))));
         effects.changes.into_iter().for_each(|(reply, result)| drop(reply.send(result)));
         let mut taken = Taken::default();
@@ -412,7 +429,7 @@ impl<O: Send + 'static> GroupTask<O> {
     }
 }
 
-fn encode(message: &Message) -> Result<bytes::Bytes, Broken> {
+fn encode(message: &Message) -> Result<Bytes, Broken> {
     codec::encode(message).map_err(|error| Broken::new(format!("a message can't be encoded: {error}")))
 }
 
@@ -420,7 +437,7 @@ fn encode(message: &Message) -> Result<bytes::Bytes, Broken> {
 fn refuse<O>(mail: Mail<O>) {
     use crate::Error::Stopped;
     match mail {
-        Mail::Propose { reply, .. } => drop(reply.send(Err(Stopped))),
+        Mail::Propose { from, .. } => from.answer(Err(Stopped)),
         Mail::Read { reply } => drop(reply.send(Err(Stopped))),
         Mail::Change { reply, .. } => drop(reply.send(Err(Stopped))),
         Mail::Transfer { reply, .. } => drop(reply.send(Err(Stopped))),

@@ -13,6 +13,7 @@ use crate::{
     Error,
     group::Replica,
     inbox::Mail,
+    proposer::Proposer,
     types::{GroupId, GroupView, MembershipChange, PeerId, Proposed, ReplicaState, Role},
 };
 
@@ -60,7 +61,8 @@ impl<O: Send + 'static> GroupHandle<O> {
     /// `OutcomeUnknown`: the deadline passed or leadership was lost after it was accepted.
     pub async fn propose(&self, data: Bytes, deadline: Instant) -> Result<Proposed<O>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.replica.inbox.mail(Mail::Propose { data, reply })?;
+        let from = Proposer::new(self.replica.group, reply);
+        self.replica.inbox.mail(Mail::Propose { data, from })?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Error::OutcomeUnknown),

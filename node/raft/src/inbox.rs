@@ -20,8 +20,9 @@ use crate::{
     core::Tokens,
     driver::Waker,
     machine::SnapshotSource,
+    proposer::Proposer,
     transport::{GroupMessage, IncomingSnapshot},
-    types::{MembershipChange, PeerId, Proposed},
+    types::{MembershipChange, PeerId},
 };
 
 pub(crate) type Reply<A> = oneshot::Sender<Result<A, Error>>;
@@ -30,14 +31,14 @@ pub(crate) type Reply<A> = oneshot::Sender<Result<A, Error>>;
 pub(crate) struct Replies<O>(std::marker::PhantomData<fn(O)>);
 
 impl<O> Tokens for Replies<O> {
-    type Proposal = Reply<Proposed<O>>;
+    type Proposal = Proposer<O>;
     type Read = Reply<u64>;
     type Change = Reply<ConfState>;
 }
 
 /// A client's request.
 pub(crate) enum Mail<O> {
-    Propose { data: Bytes, reply: Reply<Proposed<O>> },
+    Propose { data: Bytes, from: Proposer<O> },
     Read { reply: Reply<u64> },
     Change { change: MembershipChange, reply: Reply<ConfState> },
     Transfer { to: PeerId, reply: Reply<()> },
@@ -219,6 +220,12 @@ impl<O> Inbox<O> {
     pub(crate) fn synced(&self, number: u64) {
         self.synced.fetch_max(number, Ordering::AcqRel);
         self.wake();
+    }
+
+    /// How many requests and messages wait.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let queues = self.queues.lock();
+        (queues.taken.mail.len(), queues.taken.messages.len())
     }
 
     /// Takes all that waits.

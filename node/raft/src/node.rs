@@ -25,6 +25,7 @@ use crate::{
     group::{GroupTask, Replica, Surroundings},
     inbox::{Replies, Taken},
     machine::StateMachine,
+    measure::{GroupMeasures, LogMeasures},
     snapshot,
     transport::{GroupMessage, Inbound, IncomingSnapshot, SnapshotLost, Transport},
     types::{GroupId, GroupView, PeerId},
@@ -63,6 +64,7 @@ trait Member: Send + Sync {
     fn ticked(&self);
     fn compact(&self);
     fn view(&self) -> GroupView;
+    fn measures(&self) -> GroupMeasures;
     fn has_ended(&self) -> bool;
     fn stop(self: Arc<Self>) -> BoxFuture<'static, ()>;
 }
@@ -94,6 +96,21 @@ impl<O: Send + 'static> Member for Replica<O> {
 
     fn view(&self) -> GroupView {
         self.view.borrow().clone()
+    }
+
+    fn measures(&self) -> GroupMeasures {
+        let mut view = self.view.borrow().clone();
+        view.applied = view.applied.max(self.gate.applied());
+        let (waiting_requests, waiting_messages) = self.inbox.waiting();
+        GroupMeasures {
+            view,
+            proposals: self.counts.proposals.load(Ordering::Relaxed),
+            elections: self.counts.elections.load(Ordering::Relaxed),
+            leaderships: self.counts.leaderships.load(Ordering::Relaxed),
+            waiting_requests,
+            waiting_messages,
+            waiting_entries: self.apply.waiting(),
+        }
     }
 
     fn has_ended(&self) -> bool {
@@ -284,6 +301,17 @@ impl RaftNode {
     /// What all open replicas show of themselves, by group.
     pub fn views(&self) -> Vec<GroupView> {
         self.inner.registry.all().iter().map(|member| member.view()).collect()
+    }
+
+    /// What all open replicas show and have counted, by group.
+    pub fn measures(&self) -> Vec<GroupMeasures> {
+        self.inner.registry.all().iter().map(|member| member.measures()).collect()
+    }
+
+    /// What the log writer has measured, and how many jobs wait for it.
+    pub fn log_measures(&self) -> (&LogMeasures, usize) {
+        let writer = &self.inner.around.writer;
+        (writer.measures(), writer.waiting())
     }
 
     /// Takes messages from `from_node`, as the transport does.

@@ -12,16 +12,18 @@
 use std::{
     sync::{
         Arc,
+        atomic::Ordering::Relaxed,
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use isthmus_storage::log::{EntryId, GroupWrite, Log};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::{Error, node::Registry, types::GroupId};
+use crate::{Error, measure::LogMeasures, node::Registry, types::GroupId};
 
 /// Who is told that a write is synced.
 pub(crate) trait Synced: Send + Sync {
@@ -48,6 +50,7 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
+    measures: Arc<LogMeasures>,
 }
 
 /// A handle on the log writer's thread.
@@ -58,7 +61,8 @@ pub(crate) struct LogWriter {
 
 impl LogWriter {
     pub(crate) fn start(log: Arc<dyn Log>, registry: Arc<Registry>) -> Result<Self, Error> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new() });
+        let shared =
+            Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), measures: Arc::default() });
         let (purge, wanted) = sync_channel::<()>(1);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -89,6 +93,16 @@ impl LogWriter {
         self.shared.filled.notify_one();
     }
 
+    /// What it measures.
+    pub(crate) fn measures(&self) -> &Arc<LogMeasures> {
+        &self.shared.measures
+    }
+
+    /// Jobs that wait for the round after the one at the disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.queue.lock().jobs.len()
+    }
+
     /// Removes a group's log; the receiver hears when it is done, and fails once the writer is stopping.
     pub(crate) fn remove(&self, group: GroupId) -> oneshot::Receiver<()> {
         let (done, removed) = oneshot::channel();
@@ -113,7 +127,7 @@ impl LogWriter {
 fn run(log: &dyn Log, shared: &Shared, purge: SyncSender<()>) {
     const PURGE_EVERY_BYTES: u64 = 16 << 20;
     let (mut writes, mut acknowledge) = (Vec::new(), Vec::new());
-    let mut written_bytes = 0u64;
+    let (measures, mut written_bytes) = (&shared.measures, 0u64);
     loop {
         let jobs = {
             let mut queue = shared.queue.lock();
@@ -125,12 +139,12 @@ fn run(log: &dyn Log, shared: &Shared, purge: SyncSender<()>) {
             }
             std::mem::take(&mut queue.jobs)
         };
-        let mut after = Vec::new();
+        let (mut after, mut entries, mut bytes) = (Vec::new(), 0, 0);
         for job in jobs {
             match job {
                 Job::Write { write, number, to } => {
-                    written_bytes +=
-                        write.entries.iter().map(|entry| entry.data.len() as u64 + 64).sum::<u64>();
+                    entries += write.entries.len() as u64;
+                    bytes += write.entries.iter().map(|entry| entry.data.len() as u64 + 64).sum::<u64>();
                     writes.push(write);
                     acknowledge.push((number, to));
                 }
@@ -138,9 +152,16 @@ fn run(log: &dyn Log, shared: &Shared, purge: SyncSender<()>) {
             }
         }
         if !writes.is_empty() {
+            let begun = now();
             if let Err(error) = log.write(&writes) {
                 die("write the log", &error);
             }
+            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            measures.sync_micros.observe(took);
+            measures.entries.observe(entries);
+            measures.groups.observe(acknowledge.len() as u64);
+            measures.written_bytes.fetch_add(bytes, Relaxed);
+            written_bytes += bytes;
             writes.clear();
             for (number, to) in acknowledge.drain(..) {
                 to.synced(number);
@@ -175,6 +196,12 @@ fn run(log: &dyn Log, shared: &Shared, purge: SyncSender<()>) {
             }
         }
     }
+}
+
+/// For measuring only.
+#[expect(clippy::disallowed_methods, reason = "how long a sync takes is not what anything is decided by")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Ends the process: see the module.

@@ -25,6 +25,7 @@
 //! | `router` | [`Router`], and the loop around a pursuit |
 //! | `ingest` | split, send, put back in order |
 //! | `read`, `pages` | facets, events; facets and quarantine over all shards |
+//! | `groups` | who belongs to which group |
 //! | `profiles` | which identifiers are one customer, why, and taking that back |
 //! | `rules` | how far changed identity rules have come, shard by shard |
 //! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
@@ -42,6 +43,7 @@ mod attempt;
 mod error;
 mod exchange;
 mod feed;
+mod groups;
 mod ingest;
 mod local;
 mod matching;
@@ -59,8 +61,9 @@ mod walk;
 
 pub use admin::ReplicaAnswer;
 pub use error::Error;
-pub use exchange::{ExchangeOptions, ExchangeService, peer_server};
+pub use exchange::{ExchangeOptions, ExchangeService, Nameless, Origins, peer_server};
 pub use feed::{FEED_ANSWER_MAX, FEED_RANGES_MAX, FeedPosition, FeedReader, FeedStand};
+pub use groups::{Memberships, add as add_membership};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};
 pub use matching::{PairFilter, PairsPage};

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::attempt::Attempts;
 use crate::error::{Error, call_error};
@@ -92,6 +93,17 @@ impl Router {
         &self.shared.local
     }
 
+    /// Calls that wait to be sent to each other node, and bytes of those that wait or have no reply yet.
+    pub fn waiting_calls(&self) -> Vec<(u32, usize, usize)> {
+        self.routes().links().map(|(node, link)| (node, link.waiting().0, link.waiting().1)).collect()
+    }
+
+    /// Bytes of events that this node has taken and not answered yet.
+    pub fn ingest_bytes(&self) -> usize {
+        let free = self.shared.room.available_permits() << 10;
+        self.shared.options.ingest_bytes_max.saturating_sub(free)
+    }
+
     pub(crate) fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.shared.routes.borrow())
     }
@@ -122,7 +134,9 @@ impl Router {
             // What must not be repeated is waited for as long as the caller does.
             let patience = self.shared.options.attempt_timeout.saturating_mul(1 << pursuit.timeouts().min(8));
             let give_up = if pursuit.repeatable() { deadline.min(now + patience) } else { deadline };
-            let attempt = timeout_at(give_up, self.ask(&routes, shard, peer, body.clone(), give_up)).await;
+            let span = tracing::debug_span!("router.call", shard, node = node_of(peer));
+            let asked = self.ask(&routes, shard, peer, body.clone(), give_up).instrument(span);
+            let attempt = timeout_at(give_up, asked).await;
             let jitter = self.shared.attempts.next();
             let (error, next) = match attempt {
                 Ok(Ok(reply)) => {

@@ -146,6 +146,11 @@ impl Routes {
         rest.first().is_some_and(|segment| segment.slots.contains(slot)).then_some(rest)
     }
 
+    /// The ways to all other nodes.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (u32, &Link)> {
+        self.links.iter().map(|(node, link)| (*node, link))
+    }
+
     pub(crate) fn link(&self, node: u32) -> Option<&Link> {
         self.links.get(&node)
     }

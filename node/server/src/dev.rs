@@ -119,6 +119,41 @@ impl DevCluster {
     }
 }
 
+/// The write key of the source that every such cluster has.
+pub const WRITE_KEY: &str = DEV_WRITE_KEY;
+
+/// A node in this process that is a whole cluster, on free ports, with its data in a temporary directory: for examples
+/// and tests of whoever embeds one.
+pub struct Temporary {
+    cluster: DevCluster,
+    // Removed when it is dropped.
+    _dir: tempfile::TempDir,
+}
+
+impl Temporary {
+    /// Starts it, and waits until it serves.
+    ///
+    /// # Errors
+    /// As [`DevCluster::start`].
+    pub async fn start() -> Result<Self> {
+        let dir = tempfile::tempdir().map_err(Error::io("make a temporary directory"))?;
+        let data_dir = dir.path().to_owned();
+        let options = DevOptions { nodes: 1, data_dir, port: 0, shards: 4, replicas: 1 };
+        let cluster = DevCluster::start(&options, &CancellationToken::new()).await?;
+        Ok(Self { cluster, _dir: dir })
+    }
+
+    /// Where clients connect to: `http://host:port`.
+    pub fn endpoint(&self) -> String {
+        self.cluster.endpoint()
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        self.cluster.stop().await;
+    }
+}
+
 /// Refuses another port than the data was made on. A node alone may move: it tells the cluster. Nodes that all move at
 /// once look for each other where they were, and never find a leader to tell.
 fn check_port(options: &DevOptions) -> Result<()> {

@@ -11,12 +11,14 @@
 //!
 //! **What it leaves out.** TLS and access control; queries.
 
+mod activity;
 mod args;
 pub mod config;
 pub mod demo;
 pub mod dev;
 mod error;
 mod fault;
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod intake;
@@ -26,11 +28,15 @@ mod node;
 mod request_id;
 mod serve;
 mod signals;
+mod traces;
 mod version;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use self::args::{Cli, Command};
+use self::{
+    args::{Cli, Command},
+    traces::Traces,
+};
 pub use self::{
     args::{DevArgs, ServeArgs},
     error::{Error, Result},
@@ -86,15 +92,26 @@ fn start(cli: Cli) -> Result<(), Failure> {
                 return Err(Failure::Usage(Box::new(serve::missing(missing))));
             }
             let log_level = cli.log_level.or_else(|| loaded.config.log_level.clone());
-            logging::start(log_level.as_deref(), "info")?;
-            Ok(runtime()?.block_on(serve::run(loaded))?)
+            let runtime = runtime()?;
+            let traces = {
+                let _within = runtime.enter();
+                Traces::start(&loaded.config.traces, loaded.config.node_id)
+            };
+            let traces = traces.map_err(|error| loaded.locate(error))?;
+            logging::start(log_level.as_deref(), "info", traces.as_ref())?;
+            let served = runtime.block_on(serve::run(loaded));
+            // While the runtime still carries the connection to the collector.
+            if let Some(traces) = traces {
+                traces.stop();
+            }
+            Ok(served?)
         }
         Command::Dev(args) => {
-            logging::start(cli.log_level.as_deref(), "warn")?;
+            logging::start(cli.log_level.as_deref(), "warn", None)?;
             Ok(runtime()?.block_on(dev::run(args))?)
         }
         Command::Demo(args) => {
-            logging::start(cli.log_level.as_deref(), "warn")?;
+            logging::start(cli.log_level.as_deref(), "warn", None)?;
             Ok(runtime()?.block_on(demo::run(args.keep))?)
         }
     }

@@ -10,9 +10,13 @@ const BYTES_MAX: usize = 64;
 /// The client's request id, if it is a plain one.
 pub fn given(headers: &HeaderMap) -> Option<HeaderValue> {
     let id = headers.get(REQUEST_ID)?;
+    is_plain(id).then(|| id.clone())
+}
+
+/// Whether an id may stand in log lines and answers.
+pub fn is_plain(id: &HeaderValue) -> bool {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
-    let fits = (1..=BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(plain);
-    fits.then(|| id.clone())
+    (1..=BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(plain)
 }
 
 /// The id of a number.

@@ -17,7 +17,7 @@ use isthmus_storage::{
     keeper::Keeper as Storage,
 };
 
-use crate::{error::broken, rows::Rows, state::Lower};
+use crate::{State, error::broken, machine::Shared, rows::Rows, state::Lower};
 
 /// The rows below the active memtable.
 #[derive(Clone)]
@@ -34,6 +34,12 @@ impl std::fmt::Debug for Below {
 }
 
 impl Below {
+    /// What lies below a replica's active memtable, for a reader that holds its state.
+    pub fn of(shared: &Shared, state: &State) -> Self {
+        let lower = shared.lower.read().clone();
+        Self { storage: shared.keeper.storage().clone(), store: state.store, lower }
+    }
+
     /// A row. May wait for a disk.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Broken> {
         match self.lower.frozen.as_ref().and_then(|frozen| frozen.rows.get(key)) {

@@ -1,6 +1,7 @@
 //! Calls to a shard, of this node's router or of another's: what each waits for, and how it is answered.
 
 mod feed;
+mod group;
 mod matching;
 mod quality;
 mod quarantine;
@@ -63,6 +64,11 @@ impl ShardHandle {
             Call::Matching(call) => self.matching(call, deadline).await.map(Reply::Matching),
             Call::ReadPairs(call) => self.read_pairs(call, deadline).await.map(Reply::ReadPairs),
             Call::ReadFeed(call) => self.read_feed(call, deadline).await.map(Reply::ReadFeed),
+            Call::ReadGroup(call) => self.read_group(call, deadline).await.map(Reply::ReadGroup),
+            Call::ScanGroups(call) => self.scan_groups(call, deadline).await.map(Reply::ScanGroups),
+            Call::ReadMemberships(call) => {
+                self.read_memberships(call, deadline).await.map(Reply::ReadMemberships)
+            }
             Call::ReadModel(call) => self.read_model(call, deadline).await.map(Reply::ReadModel),
             // What is only in memory, and of the node: whoever hosts the shard answers these before.
             Call::Compare(_) | Call::Touch(_) | Call::MatchingStatus(_) => {

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Clock, Deliver, Error, Keeper, Machine,
+    Clock, Deliver, Error, Freshness, Keeper, Machine,
     apply::Outcome,
     courier,
     feed::retention::{self as feed_retention, FeedRetention},
@@ -54,6 +54,8 @@ pub struct Open {
     pub cache_bytes: u64,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Where the node measures how fresh events are.
+    pub freshness: Arc<Freshness>,
     /// The courier's way to other shards.
     pub way: Arc<dyn Deliver>,
     /// The configuration, as it changes.
@@ -94,6 +96,19 @@ pub struct Leadership {
     pub is_leader: bool,
 }
 
+/// What waits in front of a replica and behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Callers whose items wait to be proposed.
+    pub ingest_calls: usize,
+    /// Bytes of their items.
+    pub ingest_bytes: usize,
+    /// Parcels of other shards that wait to be proposed.
+    pub parcels: usize,
+    /// Messages to other shards that wait to be shipped, or to be forgotten.
+    pub outbox_messages: usize,
+}
+
 /// A cheap handle on a replica.
 #[derive(Clone)]
 pub struct ShardHandle {
@@ -129,6 +144,7 @@ pub async fn open(raft: &RaftNode, open: Open) -> Result<ShardHandle, Error> {
         false => Start::Bootstrap(open.founders.iter().copied().map(PeerId).collect()),
     };
     let group = raft.open_group(OpenGroup { group: shard, peer: PeerId(peer), start, machine }).await?;
+    shared.freshness.begin(open.freshness, group.watch());
     let queue = IngestQueue::start(group.clone(), open.clock.clone(), &tracker, stop.clone());
     let inbox = InboxQueue::start(group.clone(), open.clock.clone(), &tracker, stop.clone());
     tracker.spawn(courier::run(shared.clone(), group.clone(), open.way, inbox.clone(), stop.clone()));
@@ -234,6 +250,18 @@ impl ShardHandle {
     /// Messages that wait in the outbox.
     pub fn outbox_messages(&self) -> usize {
         self.shared.state.read().streams.waiting()
+    }
+
+    /// What waits.
+    pub fn waiting(&self) -> Waiting {
+        let (ingest_calls, ingest_bytes) = self.queue.waiting();
+        let (parcels, outbox_messages) = (self.inbox.waiting(), self.outbox_messages());
+        Waiting { ingest_calls, ingest_bytes, parcels, outbox_messages }
+    }
+
+    /// Bytes in the replica's cache of facets.
+    pub fn cached_bytes(&self) -> u64 {
+        self.shared.cache.bytes()
     }
 
     /// Asks to be the leader: a founder of a new group need not wait for an election's time-out.

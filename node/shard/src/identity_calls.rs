@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use isthmus_domain::FacetId;
-use isthmus_domain::identity::{Retraction, RowKey, Scope};
+use isthmus_domain::identity::{Retraction, Scope};
 use isthmus_identity::Served;
 use isthmus_proto::internal::v1::{
     IngestReply, ReadMembersCall, ReadMembersReply, ReadRootCall, ReadRootReply, RetractCommand,
@@ -13,42 +13,54 @@ use isthmus_proto::internal::v1::{
 use isthmus_raft::Broken;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{Error, ShardHandle, apply::Outcome, ingest_queue::Taken, machine::blocking, read};
+use crate::{
+    Error, ShardHandle, apply::Outcome, ingest_queue::Taken, machine::blocking, read, waits::Awaited,
+};
 
 impl ShardHandle {
-    /// Waits until the links of items are in force. Not knowing that by the deadline is not knowing the outcome, of a call
-    /// whose items are stored.
+    /// Waits until the links of items are in force, and their groups know of them. Not knowing that by the deadline is not
+    /// knowing the outcome, of a call whose items are stored.
     pub(crate) async fn in_force(&self, taken: Taken, deadline: Instant) -> Result<IngestReply, Error> {
-        let Taken { reply, open } = taken;
-        let rows: BTreeSet<RowKey> = open.iter().map(|(_, row)| *row).collect();
-        let rows: Vec<RowKey> = rows.into_iter().collect();
-        if rows.is_empty() {
+        let Taken { mut reply, open } = taken;
+        let awaited: BTreeSet<Awaited> = open.iter().map(|(_, one)| *one).collect();
+        let awaited: Vec<Awaited> = awaited.into_iter().collect();
+        if awaited.is_empty() {
             return Ok(reply);
         }
-        let wait = self.shared.waits.begin(&rows);
-        let settled = self.settled_among(&rows);
-        // Whoever came into force in between has been told, or is told here.
-        self.shared.waits.settled(settled?);
+        let wait = self.shared.waits.begin(&awaited);
+        let done = self.done_among(&awaited);
+        // Whoever waits for what was done in between has been told, or is told here.
+        self.shared.waits.settled(done?);
         tokio::select! {
             biased;
-            () = wait.done() => return Ok(reply),
+            () = wait.done() => {
+                // Above the stamps with which other shards did their part: they have told since.
+                reply.stamp = reply.stamp.max(self.shared.state.read().meta.stamp.0);
+                return Ok(reply);
+            }
             () = self.stop.cancelled() => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
-        self.shared.waits.end(&rows, &wait);
+        self.shared.waits.end(&awaited, &wait);
         // Whoever asks again under the same attempts waits on, and hears what came of them.
         Err(Error::OutcomeUnknown)
     }
 
-    /// Which of these rows are in force.
-    fn settled_among(&self, rows: &[RowKey]) -> Result<Vec<RowKey>, Error> {
-        let mut settled = Vec::new();
-        for row in rows {
-            if !read::is_unsettled(&self.shared, row)? {
-                settled.push(*row);
+    /// Which of these things are done.
+    fn done_among(&self, awaited: &[Awaited]) -> Result<Vec<Awaited>, Error> {
+        let mut done = Vec::new();
+        for one in awaited {
+            let open = match one {
+                Awaited::Link(row) => read::is_unsettled(&self.shared, row)?,
+                Awaited::Group { member, group, number } => {
+                    read::is_unconfirmed(&self.shared, member, group, *number)?
+                }
+            };
+            if !open {
+                done.push(*one);
             }
         }
-        Ok(settled)
+        Ok(done)
     }
 
     /// Waits until something has come into force; false when the time is up, or the replica stops.

@@ -79,6 +79,11 @@ pub(crate) struct InboxQueue {
 }
 
 impl InboxQueue {
+    /// How many parcels wait.
+    pub fn waiting(&self) -> usize {
+        self.mail.max_capacity() - self.mail.capacity()
+    }
+
     /// Starts the queue in front of a group.
     pub fn start(
         group: GroupHandle<Outcome>,

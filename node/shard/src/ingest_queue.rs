@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use isthmus_domain::identity::RowKey;
 use isthmus_proto::internal::v1::{
     CommandItem, IngestCommand, IngestReply, ItemReason, ShardCommand, shard_command::Command,
 };
@@ -22,10 +21,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     Clock, Error,
     apply::{Ingested, Outcome},
+    waits::Awaited,
 };
 
 /// Bytes of items in one command: large enough to pay for a round, small enough for rounds to stay short.
@@ -46,6 +47,23 @@ struct Waiting {
     bytes: usize,
     deadline: Instant,
     reply: oneshot::Sender<Result<Taken, Error>>,
+    trail: Trail,
+}
+
+/// Where a caller's time goes, if its trace is recorded.
+struct Trail {
+    /// The caller's span; none where nothing is recorded.
+    caller: Span,
+    /// Lasts until it is proposed.
+    _queue: Span,
+}
+
+impl Trail {
+    fn begin() -> Self {
+        let queue = tracing::debug_span!("shard.queue");
+        let caller = if queue.is_disabled() { Span::none() } else { Span::current() };
+        Self { caller, _queue: queue }
+    }
 }
 
 /// What became of a caller's items.
@@ -53,8 +71,8 @@ struct Waiting {
 pub(crate) struct Taken {
     /// The answer, once nothing is open.
     pub reply: IngestReply,
-    /// Rows of link facts that are not in force yet, by the index of the item that waits for them.
-    pub open: Vec<(u32, RowKey)>,
+    /// What is not done yet, by the index of the item that waits for it.
+    pub open: Vec<(u32, Awaited)>,
 }
 
 /// A handle to a shard's queue.
@@ -82,6 +100,11 @@ impl IngestQueue {
         Self { mail, bytes }
     }
 
+    /// How many callers wait, and the bytes of their items.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.mail.max_capacity() - self.mail.capacity(), self.bytes.load(Relaxed))
+    }
+
     /// Proposes items, at most [`COMMAND_BYTES`] unless it is one. Answered when they are applied.
     ///
     /// # Errors
@@ -93,7 +116,9 @@ impl IngestQueue {
             return Err(Error::Overloaded { retry_after: RETRY_AFTER });
         }
         let (reply, answer) = oneshot::channel();
-        if let Err(refused) = self.mail.try_send(Waiting { items, bytes, deadline, reply }) {
+        if let Err(refused) =
+            self.mail.try_send(Waiting { items, bytes, deadline, reply, trail: Trail::begin() })
+        {
             self.bytes.fetch_sub(bytes, Relaxed);
             return Err(match refused {
                 mpsc::error::TrySendError::Full(_) => Error::Overloaded { retry_after: RETRY_AFTER },
@@ -157,13 +182,14 @@ async fn propose(group: GroupHandle<Outcome>, stamp: u64, batch: Vec<Waiting>) {
     let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).max() else { return };
     let mut items = Vec::with_capacity(batch.iter().map(|waiting| waiting.items.len()).sum());
     let mut callers = Vec::with_capacity(batch.len());
+    let span = command_span(&batch);
     for waiting in batch {
         callers.push((waiting.items.len(), waiting.reply));
         items.extend(waiting.items);
     }
     let command = ShardCommand { stamp, command: Some(Command::Ingest(IngestCommand { items })) };
     let data = Bytes::from(command.encode_to_vec());
-    match group.propose(data, deadline).await.map(|proposed| proposed.outcome) {
+    match group.propose(data, deadline).instrument(span).await.map(|proposed| proposed.outcome) {
         Ok(Outcome::Ingested(ingested)) => answer(&ingested, callers),
         Ok(_) => callers.into_iter().for_each(|(_, reply)| {
             let _gone =
@@ -176,6 +202,18 @@ async fn propose(group: GroupHandle<Outcome>, stamp: u64, batch: Vec<Waiting>) {
             }
         }
     }
+}
+
+/// The span of a command: of the trace of the first caller that has one. The others that share the command are linked.
+fn command_span(batch: &[Waiting]) -> Span {
+    let mut traced = batch.iter().map(|waiting| &waiting.trail.caller).filter(|caller| !caller.is_none());
+    let Some(first) = traced.next() else { return Span::none() };
+    let items: usize = batch.iter().map(|waiting| waiting.items.len()).sum();
+    let span = first.in_scope(|| tracing::debug_span!("shard.command", callers = batch.len(), items));
+    for other in traced {
+        other.follows_from(&span);
+    }
+    span
 }
 
 /// Gives each caller the part of the outcome that is of its items.
@@ -219,7 +257,8 @@ mod tests {
             let (reply, answer) = oneshot::channel();
             bytes.fetch_add(COMMAND_BYTES / 2 + 1, Relaxed);
             let (items, deadline) = (vec![CommandItem::default()], Instant::now() + Duration::from_secs(60));
-            mail.try_send(Waiting { items, bytes: COMMAND_BYTES / 2 + 1, deadline, reply }).unwrap();
+            let trail = Trail::begin();
+            mail.try_send(Waiting { items, bytes: COMMAND_BYTES / 2 + 1, deadline, reply, trail }).unwrap();
             answers.push(answer);
         }
         drop(mail);

@@ -22,6 +22,12 @@ pub mod table {
     pub const PAIR: u8 = 0x22;
     /// Parts of models that such pairs are found by: `slot | model (8) | part (4)`.
     pub const MODEL_PART: u8 = 0x23;
+    /// Groups: `slot | group (16)`.
+    pub const GROUP: u8 = 0x24;
+    /// The members of groups: `slot | group (16) | member (16)`.
+    pub const GROUP_MEMBER: u8 = 0x25;
+    /// The groups of identifiers: `slot | member (16) | group (16)`.
+    pub const MEMBER_OF: u8 = 0x26;
     /// Messages not yet known to be received: `receiver (8) | sequence (8)`.
     pub const OUTBOX: u8 = 0x80;
     /// The last sequence number given out in a stream: `receiver (8)`.
@@ -63,6 +69,25 @@ pub fn pair(a: &FacetId, b: &FacetId) -> Vec<u8> {
 /// A part of a model.
 pub fn model_part(slot: Slot, model: u64, part: u32) -> Vec<u8> {
     slotted(table::MODEL_PART, slot, &[&model.to_be_bytes(), &part.to_be_bytes()])
+}
+
+/// A group.
+pub fn group(group: &FacetId) -> Vec<u8> {
+    slotted(table::GROUP, group.slot(), &[group.as_bytes()])
+}
+
+/// A member of a group; without one, the beginning of all.
+pub fn group_member(group: &FacetId, member: Option<&FacetId>) -> Vec<u8> {
+    slotted(table::GROUP_MEMBER, group.slot(), &[group.as_bytes(), of(member)])
+}
+
+/// A group of an identifier; without one, the beginning of all.
+pub fn member_of(member: &FacetId, group: Option<&FacetId>) -> Vec<u8> {
+    slotted(table::MEMBER_OF, member.slot(), &[member.as_bytes(), of(group)])
+}
+
+fn of(facet: Option<&FacetId>) -> &[u8] {
+    facet.map_or(&[], |facet| facet.as_bytes())
 }
 
 /// A message in the outbox.

@@ -31,6 +31,7 @@ use crate::{
     below::Below,
     error::broken,
     feed::Place,
+    freshness::{Gauge, Notes},
     memtable::Memtable,
     read::BaseCache,
     state::{self, Fetched, Lower, Needs, State},
@@ -65,6 +66,8 @@ pub struct Shared {
     pub(crate) settled: watch::Sender<u64>,
     /// The stamp of the last command after the last batch: who waits for changes looks again.
     pub(crate) stamped: watch::Sender<u64>,
+    /// How fresh events are when they are applied.
+    pub(crate) freshness: Gauge,
     pub(crate) keeper: Keeper,
     pub(crate) load: Arc<Load>,
     durable: AtomicU64,
@@ -87,6 +90,7 @@ pub struct Machine {
     decoded: VecDeque<(u64, Decoded)>,
     batch: Option<OwnedMutexGuard<()>>,
     position: Position,
+    notes: Notes,
 }
 
 impl Machine {
@@ -121,6 +125,7 @@ impl Machine {
             waits: Waits::default(),
             settled: watch::Sender::new(0),
             stamped: watch::Sender::new(0),
+            freshness: Gauge::default(),
             keeper: keeper.clone(),
             load: load.clone(),
             durable: AtomicU64::new(meta.applied_index),
@@ -131,7 +136,7 @@ impl Machine {
             tracker,
         });
         keeper.register(meta.group, load, Freezer(shared.clone()));
-        Ok(Self { shared, decoded: VecDeque::new(), batch: None, position })
+        Ok(Self { shared, decoded: VecDeque::new(), batch: None, position, notes: Notes::default() })
     }
 
     /// What readers hold.
@@ -241,9 +246,19 @@ impl StateMachine for Machine {
                 index, entry.index
             )));
         }
-        let mut state = self.shared.state.write();
-        let outcome = apply::apply(&mut state, command)?;
-        (state.applied, state.term) = (entry.index, entry.term);
+        let measured = match &command {
+            Decoded::Ingest { items, .. } => self.notes.take(&self.shared.freshness, items),
+            _ => false,
+        };
+        let outcome = {
+            let mut state = self.shared.state.write();
+            let outcome = apply::apply(&mut state, command)?;
+            (state.applied, state.term) = (entry.index, entry.term);
+            outcome
+        };
+        if let (true, Outcome::Ingested(ingested)) = (measured, &outcome) {
+            self.notes.count(&ingested.outcomes);
+        }
         Ok(outcome)
     }
 
@@ -258,13 +273,13 @@ impl StateMachine for Machine {
     }
 
     fn batch_end(&mut self) {
-        let settled = {
+        let done = {
             let mut state = self.shared.state.write();
             state.fetched = Fetched::default();
-            std::mem::take(&mut state.settled_rows)
+            std::mem::take(&mut state.done)
         };
-        if !settled.is_empty() {
-            self.shared.waits.settled(settled);
+        if !done.is_empty() {
+            self.shared.waits.settled(done);
         }
         self.batch = None;
         self.shared.publish_load();

@@ -74,6 +74,9 @@ impl Sweep {
     }
 }
 
+/// What counts one by one never gets this far: a larger number is damage, and could not be counted on.
+pub(crate) const COUNT_MAX: u64 = u64::MAX / 2;
+
 /// Stored form. Tags never change their meaning.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Stored {
@@ -179,6 +182,10 @@ impl ShardMeta {
             return Ok(meta);
         }
         let stored = Stored::decode(bytes.clone()).map_err(|error| format!("a shard's meta row: {error}"))?;
+        let counts = [stored.handled, stored.made, stored.sweep_wanted, stored.sweep_done];
+        if counts.iter().any(|count| *count > COUNT_MAX) {
+            return Err("a shard's meta row: it counts more than can have happened".to_owned());
+        }
         meta.stamp = Stamp(stored.stamp);
         meta.config_version = stored.config_version;
         meta.handled = stored.handled;

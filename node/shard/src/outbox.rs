@@ -9,7 +9,7 @@ use bytes::Bytes;
 use isthmus_proto::internal::v1::CourierMessage;
 use prost::Message as _;
 
-use crate::{StateHash, hash::Kind, keys, large, memtable::Memtable};
+use crate::{StateHash, hash::Kind, keys, large, memtable::Memtable, meta::COUNT_MAX};
 
 /// The messages to one shard.
 #[derive(Clone, Debug, Default)]
@@ -67,11 +67,15 @@ impl Streams {
                 }
                 _ => value,
             };
-            let number =
-                || value.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| "a stream's row is damaged");
+            let number = || {
+                let number = value.as_ref().try_into().ok().map(u64::from_be_bytes);
+                number.filter(|number| *number <= COUNT_MAX).ok_or("a stream's row is damaged")
+            };
             match key.first() {
                 Some(&keys::table::OUTBOX) => {
-                    let (receiver, sequence) = keys::outbox_parts(&key).ok_or("an outbox key is damaged")?;
+                    let (receiver, sequence) = keys::outbox_parts(&key)
+                        .filter(|(_, sequence)| *sequence <= COUNT_MAX)
+                        .ok_or("an outbox key is damaged")?;
                     let stream = streams.out.entry(receiver).or_default();
                     // Rows come by rising numbers, without a gap: what is forgotten is so from the first on.
                     if !stream.waiting.is_empty() && sequence != stream.last + 1 {
@@ -179,7 +183,7 @@ impl Streams {
         received: impl Fn(u64) -> Option<u64>,
     ) -> Vec<Parcel> {
         let next = self.out.iter().filter_map(|(to_shard, stream)| {
-            let first_sequence = stream.first().max(received(*to_shard)? + 1);
+            let first_sequence = stream.first().max(received(*to_shard)?.saturating_add(1));
             let skipped = usize::try_from(first_sequence - stream.first()).unwrap_or(usize::MAX);
             let mut bytes = 0;
             let messages = stream.waiting.iter().skip(skipped).take(messages_max).take_while(|message| {

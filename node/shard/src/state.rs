@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use isthmus_domain::{FacetId, Stamp, identity::RowKey};
+use isthmus_domain::{FacetId, Stamp};
 use isthmus_identity::{Roots, stored::StoredRow};
 use isthmus_proto::internal::v1::IdentityMessage;
 use isthmus_raft::{Broken, ConfState};
@@ -34,6 +34,7 @@ use crate::{
     outbox::{Streams, put},
     tables::DEDUP,
     touched::Touched,
+    waits::Awaited,
 };
 
 /// What lies below the active memtable. Replaced as a whole; who holds one reads on from it.
@@ -110,8 +111,8 @@ pub struct State {
     pub searches: BTreeMap<FacetId, u64>,
     /// How often lists came to be served, or retractions to be done: who waits for that looks again.
     pub settled: u64,
-    /// Rows of link facts that have come into force in the batch under way.
-    pub(crate) settled_rows: Vec<RowKey>,
+    /// What has come to be done in the batch under way, of what answers wait for.
+    pub(crate) done: Vec<Awaited>,
     /// What matching is to look at again.
     pub(crate) touched: Touched,
 }
@@ -148,7 +149,7 @@ impl State {
             linked,
             searches,
             settled: 0,
-            settled_rows: Vec::new(),
+            done: Vec::new(),
             touched: Touched::default(),
         })
     }
@@ -243,11 +244,11 @@ impl State {
 
     /// Whether rows of an identifier may have been written out: a new one needs no look at a disk.
     fn may_lie_below(&self, key: &[u8]) -> bool {
-        use keys::table::{HALF_ROW, LINK_ROW, PART};
+        use keys::table::{GROUP, GROUP_MEMBER, HALF_ROW, LINK_ROW, MEMBER_OF, PART};
         match key.first() {
             // Of a version without identity resolution, whose identifiers have no record.
             Some(&(LINK_ROW | HALF_ROW)) if self.meta.sweep.done == 0 => true,
-            Some(&PART) => true,
+            Some(&(PART | GROUP | GROUP_MEMBER | MEMBER_OF)) => true,
             _ => key.len() < 19 || self.linked.contains(key),
         }
     }
@@ -273,7 +274,7 @@ impl State {
             Some(&keys::table::LINK_ROW) => {
                 let row = value.and_then(|value| StoredRow::read(value).ok());
                 if row.is_some_and(|row| row.is_settled()) {
-                    self.settled_rows.extend(isthmus_identity::keys::link_row_key(key));
+                    self.done.extend(isthmus_identity::keys::link_row_key(key).map(Awaited::Link));
                     self.settled += 1;
                 }
             }

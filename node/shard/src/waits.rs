@@ -1,4 +1,5 @@
-//! Who waits for link facts to come into force. A row that does wakes those who wait for it, and nobody else.
+//! Who waits for what events have set going in other shards: link facts that come into force, groups that know their
+//! members. What is done wakes those who wait for it, and nobody else.
 
 use std::sync::{
     Arc,
@@ -6,22 +7,38 @@ use std::sync::{
 };
 
 use hashbrown::HashMap;
-use isthmus_domain::identity::RowKey;
+use isthmus_domain::{FacetId, identity::RowKey};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Who waits, by row.
-#[derive(Default)]
-pub(crate) struct Waits(Mutex<HashMap<RowKey, Vec<Arc<Wait>>>>);
+/// What an event's answer waits for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Awaited {
+    /// A link fact's row that is to come into force.
+    Link(RowKey),
+    /// A group that is to confirm a message.
+    Group {
+        /// Whose membership it is about.
+        member: FacetId,
+        /// The group.
+        group: FacetId,
+        /// The message's number.
+        number: u64,
+    },
+}
 
-/// Waits for some rows.
+/// Who waits, by what for.
+#[derive(Default)]
+pub(crate) struct Waits(Mutex<HashMap<Awaited, Vec<Arc<Wait>>>>);
+
+/// Waits for some things.
 pub(crate) struct Wait {
     left: AtomicUsize,
     done: Notify,
 }
 
 impl Wait {
-    /// Waits until all rows are in force.
+    /// Waits until all is done.
     pub async fn done(&self) {
         self.done.notified().await;
     }
@@ -34,33 +51,33 @@ impl Wait {
 }
 
 impl Waits {
-    /// Begins to wait for rows, each named once. Whoever does looks at them afterwards, and tells of those that are in
-    /// force already by [`Waits::settled`].
-    pub fn begin(&self, rows: &[RowKey]) -> Arc<Wait> {
-        let wait = Arc::new(Wait { left: AtomicUsize::new(rows.len()), done: Notify::new() });
+    /// Begins to wait for things, each named once. Whoever does looks at them afterwards, and tells of those that are done
+    /// already by [`Waits::settled`].
+    pub fn begin(&self, awaited: &[Awaited]) -> Arc<Wait> {
+        let wait = Arc::new(Wait { left: AtomicUsize::new(awaited.len()), done: Notify::new() });
         let mut waiting = self.0.lock();
-        for row in rows {
-            waiting.entry(*row).or_default().push(wait.clone());
+        for one in awaited {
+            waiting.entry(*one).or_default().push(wait.clone());
         }
         wait
     }
 
-    /// Rows are in force.
-    pub fn settled(&self, rows: impl IntoIterator<Item = RowKey>) {
+    /// Things are done.
+    pub fn settled(&self, done: impl IntoIterator<Item = Awaited>) {
         let mut waiting = self.0.lock();
-        for row in rows {
-            waiting.remove(&row).into_iter().flatten().for_each(|wait| wait.one_less());
+        for one in done {
+            waiting.remove(&one).into_iter().flatten().for_each(|wait| wait.one_less());
         }
     }
 
     /// Waits no longer.
-    pub fn end(&self, rows: &[RowKey], wait: &Arc<Wait>) {
+    pub fn end(&self, awaited: &[Awaited], wait: &Arc<Wait>) {
         let mut waiting = self.0.lock();
-        for row in rows {
-            if let Some(of_row) = waiting.get_mut(row) {
-                of_row.retain(|known| !Arc::ptr_eq(known, wait));
-                if of_row.is_empty() {
-                    waiting.remove(row);
+        for one in awaited {
+            if let Some(of_one) = waiting.get_mut(one) {
+                of_one.retain(|known| !Arc::ptr_eq(known, wait));
+                if of_one.is_empty() {
+                    waiting.remove(one);
                 }
             }
         }
@@ -72,8 +89,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_rows_wake_those_who_wait_for_them_and_nothing_is_left_behind() {
-        let row = |n: u8| RowKey { source_and_kind: [n; 16], ..RowKey::default() };
+    async fn what_is_done_wakes_those_who_wait_for_them_and_nothing_is_left_behind() {
+        let row = |n: u8| Awaited::Link(RowKey { source_and_kind: [n; 16], ..RowKey::default() });
         let waits = Waits::default();
         let (one, both) = (waits.begin(&[row(1)]), waits.begin(&[row(1), row(2)]));
         waits.settled([row(1), row(3)]);

@@ -12,7 +12,7 @@ use isthmus_domain::{ShardMap, SlotRange};
 use isthmus_proto::internal::v1::{
     CourierMessage, DeliverCommand, ExchangeCommand, TrimCommand, shard_command::Command,
 };
-use isthmus_shard::{apply::Outcome, keys};
+use isthmus_shard::{ShardMeta, Streams, apply::Outcome, keys};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -315,5 +315,42 @@ impl Cluster {
             self.arrive(0, false, false).await;
         }
         self.settle().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_with_the_last_number_there_is_waits_behind_the_gap() {
+    let mut cluster = Cluster::new(1).await;
+    let deliver = DeliverCommand {
+        from_shard: 2,
+        first_sequence: u64::MAX,
+        messages: vec![CourierMessage::default(), CourierMessage::default()],
+    };
+    let outcome = cluster.shards[0].propose(Command::Deliver(deliver)).await;
+    assert!(matches!(outcome, Outcome::Delivered(0, _)), "{outcome:?}");
+}
+
+#[test]
+fn stored_counts_that_nothing_can_have_counted_are_damage() {
+    for change in [
+        |meta: &mut ShardMeta| meta.made = u64::MAX,
+        |meta: &mut ShardMeta| meta.handled = u64::MAX,
+        |meta: &mut ShardMeta| meta.sweep.wanted = u64::MAX,
+        |meta: &mut ShardMeta| meta.sweep.done = u64::MAX,
+    ] {
+        let mut meta = ShardMeta::empty();
+        assert!(ShardMeta::decode(1, &meta.encode()).is_ok());
+        change(&mut meta);
+        let error = ShardMeta::decode(1, &meta.encode()).err().unwrap();
+        assert!(error.contains("counts more than can have happened"), "{error}");
+    }
+    let most = Bytes::copy_from_slice(&u64::MAX.to_be_bytes());
+    for (key, value) in [
+        (keys::outbox(2, u64::MAX), Bytes::from_static(b"a message")),
+        (keys::outbox_last(2), most.clone()),
+        (keys::inbox(2), most),
+    ] {
+        let error = Streams::load([(Bytes::from(key), value)]).unwrap_err();
+        assert!(error.contains("damaged"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use isthmus_client::Client;
+use isthmus_client::{Client, WatchOptions};
 use isthmus_proto::v1::{
     Change, IngestItem, TimelineEvent, TimelineRequest, WatchFrom, WatchRequest, change::What,
     ingest_item::Body,
@@ -56,7 +56,9 @@ pub async fn a_watch_over_kills(
         .unwrap();
     let expected: BTreeSet<String> =
         (0..rounds).flat_map(|round| (0..profiles).map(move |user| message_id(user, round))).collect();
-    let mut changes = client.watch(WatchRequest { start: WatchFrom::Now.into(), ..WatchRequest::default() });
+    let now = WatchRequest { start: WatchFrom::Now.into(), ..WatchRequest::default() };
+    // A hub that stays away fails the drill.
+    let mut changes = client.watch_with(now, WatchOptions::new().patience(PATIENCE));
     let first = changes.try_next().await.unwrap().unwrap();
     assert!(first.changes.is_empty() && !first.cursor.is_empty());
     let (begin, linked) = (Instant::now(), profiles.div_ceil(LINKED));

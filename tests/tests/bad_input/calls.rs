@@ -22,7 +22,9 @@ use tonic::{
 };
 use tower::{Service as _, ServiceExt as _};
 
-use crate::{Checked, World, items};
+use isthmus_tests::bad_input::Checked;
+
+use crate::{World, items};
 
 const INGEST: &str = "/isthmus.v1.IngestService/Ingest";
 

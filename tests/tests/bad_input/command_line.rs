@@ -1,6 +1,8 @@
 //! Command lines that make no sense, or ask for what must not be.
 
-use crate::{Checked, World};
+use isthmus_tests::bad_input::Checked;
+
+use crate::World;
 
 pub fn check(world: &World, input: &str) -> Checked {
     let endpoints = world.one.endpoints();

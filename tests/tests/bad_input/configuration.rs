@@ -9,7 +9,9 @@ use std::{
 
 use isthmus_tests::program::{self, Program};
 
-use crate::{Checked, World};
+use isthmus_tests::bad_input::Checked;
+
+use crate::World;
 
 /// `EX_CONFIG` of `sysexits.h`.
 const EX_CONFIG: i32 = 78;

@@ -9,7 +9,7 @@ use isthmus_tests::ask;
 use prost::Message as _;
 use tonic::transport::Channel;
 
-use crate::Checked;
+use isthmus_tests::bad_input::Checked;
 
 /// Stands in every value that could be personal, and must not stand in any answer.
 const CANARY: &str = "canary";
@@ -112,7 +112,11 @@ pub async fn check(channel: &Channel, input: &str) -> Checked {
         "bidi characters in an id" => (by(r#""userId":"canary\u202e""#), "IDENTIFIER_FORBIDDEN_CHARACTER"),
         "missing event name" => (ask::json(r#"{"type":"track","userId":"canary"}"#), "EVENT_NAME_MISSING"),
         "unknown type" => (ask::json(r#"{"type":"canary","userId":"u"}"#), "TYPE_UNKNOWN"),
-        "schema violation" => return Checked::LaterIssue("the registry of event schemas"),
+        "schema violation" => {
+            return Checked::ProvedBy(
+                "registry: what_breaks_a_schema_is_kept_until_a_mend_keeps_to_it_and_goes_in_once",
+            );
+        }
         "NaN" => (typed(f64::NAN), "NOT_FINITE"),
         "infinity" => (typed(f64::INFINITY), "NOT_FINITE"),
         "integer beyond 64 bits" => {

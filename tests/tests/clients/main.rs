@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
 #![allow(clippy::disallowed_methods, reason = "tests own a clock, and tasks end with them")]
 
+mod grpcurl;
 mod keys;
 mod pages;
 mod python;
@@ -62,5 +63,6 @@ async fn clients_get_what_they_are_promised_from_any_node() {
     keys::keys_are_managed_through_any_node(&hub).await;
     standard::reflection_lists_the_services_in_both_versions(&hub).await;
     standard::health_is_told_over_grpc_and_http(&hub).await;
+    grpcurl::it_lists_describes_and_calls_by_reflection(&hub).await;
     rolling::a_rolling_restart_fails_no_request(&mut hub).await;
 }

@@ -11,10 +11,13 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::Hub;
 
-const SERVICES: [&str; 7] = [
+pub const SERVICES: [&str; 10] = [
     "isthmus.v1.ClusterService",
+    "isthmus.v1.GroupService",
     "isthmus.v1.IngestService",
+    "isthmus.v1.MatchingService",
     "isthmus.v1.ProfileService",
+    "isthmus.v1.QualityService",
     "isthmus.v1.QuarantineService",
     "isthmus.v1.RulesService",
     "isthmus.v1.SchemaService",

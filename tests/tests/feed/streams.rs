@@ -1,9 +1,16 @@
 //! What a stream brings, and how many there may be.
 
+use std::{sync::mpsc, time::Duration};
+
+use futures::TryStreamExt as _;
+use isthmus_client::{Client, WatchNews, WatchOptions};
 use isthmus_proto::v1::{
-    WatchFrom, WatchRequest, WatchResponse, profile_service_client::ProfileServiceClient,
+    WatchFrom, WatchRequest, WatchResponse, change::What, profile_service_client::ProfileServiceClient,
 };
-use isthmus_tests::{ask, cluster::Cluster};
+use isthmus_tests::{
+    ask,
+    cluster::{Cluster, PATIENCE},
+};
 use serde_json::{Value, json};
 use tonic::{Code, Status, Streaming};
 
@@ -116,7 +123,7 @@ async fn who_splits_up_is_seen_to_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_takes_nothing_slows_nobody_and_is_served_all_of_it_later() {
+async fn a_consumer_that_takes_nothing_has_nothing_made_ready_and_is_served_all_of_it_later() {
     const EVENTS: usize = 20_000;
     let folder = folder();
     let small = options(folder.path(), 1).with_environment(&[("ISTHMUS_STORAGE__MEMTABLES", "4MiB")]);
@@ -132,6 +139,11 @@ async fn a_consumer_that_takes_nothing_slows_nobody_and_is_served_all_of_it_late
         });
         ask::accepted(&cluster.channel(0), items.collect()).await;
     }
+    // What it does not take is not made ready for it either, but for what fits into the connection.
+    let (_, metrics) = ask::http(cluster.nodes[0].http, "/metrics");
+    let handed = metrics.lines().find_map(|line| line.strip_prefix("isthmus_watch_changes_total "));
+    let handed: usize = handed.unwrap().parse().unwrap();
+    assert!(handed < EVENTS / 4, "{handed} changes wait for a consumer that takes none");
     // More than was in memory at any time.
     let (mut found, mut largest) = (Vec::with_capacity(EVENTS), 0);
     while found.len() < EVENTS {
@@ -142,6 +154,48 @@ async fn a_consumer_that_takes_nothing_slows_nobody_and_is_served_all_of_it_late
     let all: std::collections::BTreeSet<&String> = found.iter().collect();
     assert_eq!((all.len(), found.len()), (EVENTS, EVENTS), "each once");
     assert!(largest <= 256, "{largest} changes in one response");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_lives_through_a_restart_of_all_nodes_that_outlasts_any_call() {
+    let folder = folder();
+    let mut cluster = Cluster::start(options(folder.path(), 3)).await;
+    // No call could wait for anything.
+    let client =
+        Client::builder().endpoints(cluster.endpoints().split(',')).deadline(Duration::from_nanos(1));
+    let (sender, news) = mpsc::channel();
+    let tell = WatchOptions::new().patience(PATIENCE).on_news(move |news| {
+        let _over = sender.send(matches!(news, WatchNews::Waits(_)));
+    });
+    let now = WatchRequest { start: WatchFrom::Now.into(), ..WatchRequest::default() };
+    let mut changes = client.connect_lazy().unwrap().watch_with(now, tell);
+    assert!(changes.try_next().await.unwrap().unwrap().changes.is_empty());
+    // Somebody reads while all nodes are away.
+    let reading = tokio::spawn(async move {
+        let mut found = Vec::new();
+        while found.last().is_none_or(|last| last != "after") {
+            let response = changes.try_next().await.unwrap().unwrap();
+            found.extend(response.changes.into_iter().map(|change| match change.what {
+                Some(What::Event(event)) => event.message_id,
+                other => panic!("{other:?}"),
+            }));
+        }
+        found
+    });
+    let seen = |message: &str| says(json!({"type": "page", "userId": "ann", "messageId": message}));
+    ask::accepted(&cluster.channel(0), vec![seen("before")]).await;
+    for index in 0..3 {
+        cluster.kill(index);
+    }
+    assert!(news.recv_timeout(PATIENCE).unwrap(), "it says that it waits");
+    for index in 0..3 {
+        cluster.launch(index);
+    }
+    cluster.healthy().await;
+    ask::accepted(&cluster.channel(0), vec![seen("after")]).await;
+    let found = tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
+    assert_eq!(found, ["before", "after"], "everything, and once");
+    assert!(!news.recv_timeout(PATIENCE).unwrap(), "it says that it goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use isthmus_tests::{ask, cluster::PATIENCE};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Hub, sdks};
 
@@ -198,7 +198,7 @@ pub async fn analytics_js_sends_by_itself(hub: &Hub, chromium: &str, folder: &Pa
         const run = async () => {
             const [analytics] = await AnalyticsNext.AnalyticsBrowser.load(
                 {writeKey: "KEY", cdnURL: "http://NODE"}, {initialPageview: true});
-            await analytics.identify("analytics-js", {email: "js@example.com"});
+            await analytics.identify("analytics-js", {email: "js@example.com", plan: "free"});
             await analytics.track("Bought", {revenue: 1.5});
             await analytics.group("g-1", {name: "Group"});
             await analytics.alias("analytics-js", "analytics-js-old");
@@ -213,16 +213,20 @@ pub async fn analytics_js_sends_by_itself(hub: &Hub, chromium: &str, folder: &Pa
     let anonymous = report["anonymous"].as_str().unwrap_or_else(|| panic!("{report}"));
     arrived(hub, "analytics-js", "Bought", 1).await;
     let until = Instant::now() + PATIENCE;
-    loop {
+    let profile = loop {
         let profile = ask::profile(&hub.cluster.channel(0), "anonymous_id", anonymous).await.unwrap();
         let count = |kind: &str| profile.type_counts.get(kind).copied().unwrap_or_default();
         let counts = ["page", "identify", "group", "alias"].map(count);
         let named = profile.identifiers.iter().any(|id| id.value == "js@example.com");
         if counts == [1; 4] && named {
             assert_eq!(profile.sources, ["web"]);
-            break;
+            break profile;
         }
         assert!(Instant::now() < until, "{counts:?} {profile:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    };
+    assert_eq!(sdks::text(&profile.traits, "plan"), Some("free"), "{profile:?}");
+    let channel = hub.cluster.channel(0);
+    assert_eq!(sdks::properties(&channel, "analytics-js", "Bought").await, [json!({"revenue": 1.5})]);
+    sdks::group_is_there(&channel, "g-1", "Group", &[profile.profile_id].into()).await;
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// All paths of the API, with a customer or a key where one stands in the path.
-const PATHS: [(&str, &str); 22] = [
+const PATHS: [(&str, &str); 26] = [
     ("POST", "/v1/batch"),
     ("POST", "/v1/import"),
     ("POST", "/v1/b"),
@@ -30,6 +30,10 @@ const PATHS: [(&str, &str); 22] = [
     ("GET", "/v1/profiles/{key}/traits"),
     ("GET", "/v1/profiles/{key}/identifiers"),
     ("GET", "/v1/profiles/{key}/events"),
+    ("GET", "/v1/profiles/{key}/groups"),
+    ("GET", "/v1/groups"),
+    ("GET", "/v1/groups/{group}"),
+    ("GET", "/v1/groups/{group}/members"),
     ("GET", "/v1/openapi.json"),
 ];
 
@@ -49,7 +53,7 @@ pub async fn every_path_is_in_the_description(hub: &Hub) {
     let known = PATHS.into_iter().map(|(method, path)| (method.to_owned(), path.to_owned()));
     assert_eq!(described, known.collect());
     for (method, path) in PATHS {
-        let path = path.replace("{key}", "user_id:path");
+        let path = path.replace("{key}", "user_id:path").replace("{group}", "g1");
         let answer = send(hub.http(), method, &path, &[], "{}");
         let unknown = String::from_utf8_lossy(&answer.body).contains("UNKNOWN_");
         assert!(!unknown, "{method} {path} is described and not there");

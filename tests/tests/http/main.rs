@@ -6,16 +6,21 @@
 mod browser;
 mod client;
 mod described;
+mod items;
 mod reads;
 mod relay;
 mod rows;
 mod sdks;
 mod shapes;
+mod versions;
 
 use std::{net::SocketAddr, path::Path};
 
 use isthmus_proto::v1::{CreateRequest, source_service_client::SourceServiceClient};
-use isthmus_tests::cluster::{Cluster, ClusterOptions};
+use isthmus_tests::{
+    bad_input::{Report, Surface, TABLE},
+    cluster::{Cluster, ClusterOptions},
+};
 
 /// Stands in what could be personal, and must not stand in any error.
 const CANARY: &str = "canary";
@@ -71,15 +76,28 @@ async fn what_sdks_send_is_taken_and_what_may_be_read_is_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_of_the_table_is_answered_over_http_as_it_says() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&folder.path().join("one"), 1, &[]).await;
-    rows::bodies_that_are_too_large_or_make_no_sense(&hub).await;
-    rows::headers_over_the_bound(&hub).await;
-    rows::keys_that_are_none(&hub).await;
-    rows::items_that_are_kept(&hub).await;
+    let hub = Hub::start(folder.path(), 1, &[]).await;
+    let mut report = Report::default();
+    for row in TABLE.iter().filter(|row| row.surfaces.contains(&Surface::Http)) {
+        for &input in row.inputs {
+            report.note(row.id, input, rows::check(&hub, row.id, input)).await;
+        }
+    }
+    report.all_hold();
     rows::a_body_that_never_ends(&hub).await;
-    drop(hub);
-    rows::a_full_disk(&folder.path().join("full")).await;
-    rows::a_minority(&folder.path().join("three")).await;
+    versions::what_is_refused_is_refused_over_http_2_too(&hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_what_it_can_not_store() {
+    let folder = tempfile::tempdir().unwrap();
+    rows::a_full_disk(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minority_refuses_what_it_can_not_store() {
+    let folder = tempfile::tempdir().unwrap();
+    rows::a_minority(folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

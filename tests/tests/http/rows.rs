@@ -1,4 +1,4 @@
-//! Bad input: HTTP's column of the table, row by row.
+//! Bad input: HTTP's column of the table, row by row. What needs nodes of its own is a test by itself.
 
 use std::{
     io::Write as _,
@@ -11,14 +11,14 @@ use isthmus_proto::v1::{
     DisableRequest, ReplicaRole, RotateRequest, ShardsRequest, TransferRequest,
     cluster_service_client::ClusterServiceClient, source_service_client::SourceServiceClient,
 };
-use isthmus_tests::{ask, cluster::PATIENCE};
+use isthmus_tests::{ask, bad_input::Checked, cluster::PATIENCE};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
     CANARY, Hub,
-    client::{get, gzip, post, read, send},
-    source,
+    client::{Answer, get, gzip, post, read, send},
+    items, source,
 };
 
 const MIB: usize = 1 << 20;
@@ -27,45 +27,104 @@ fn seen(user: &str, id: &str) -> String {
     json!({"type": "track", "event": "Seen", "userId": user, "messageId": id}).to_string()
 }
 
-pub async fn bodies_that_are_too_large_or_make_no_sense(hub: &Hub) {
+/// Goes through a case of the table, on one node.
+pub async fn check(hub: &Hub, row: &str, input: &str) -> Checked {
     let (to, key) = (hub.http(), hub.key.as_str());
-    // Over 4 MiB, as sent and decompressed; just within, it is looked at.
-    let padded = |bytes: usize| format!("{}{}", " ".repeat(bytes - 2), "{}");
+    match (row, input) {
+        (_, "a message over 4 MiB") => too_large(to, key),
+        (_, "2,501 items") => {
+            let items = |count: usize| format!(r#"{{"batch":[{}0]}}"#, "0,".repeat(count - 1));
+            post(to, key, "/v1/batch", items(2_501)).refused(400, "BATCH_TOO_MANY");
+        }
+        ("decompression bomb", "gzip") => {
+            let bomb = gzip(padded(64 * MIB).as_bytes());
+            assert!(bomb.len() < MIB);
+            encoded(to, key, "gzip", bomb).refused(413, "TOO_LARGE");
+        }
+        // It isn't decompressed at all.
+        ("decompression bomb", "zstd") => {
+            let bomb = zstd::encode_all(padded(64 * MIB).as_bytes(), 1).unwrap();
+            assert!(bomb.len() < MIB);
+            encoded(to, key, "zstd", bomb).refused(415, "UNSUPPORTED_ENCODING");
+        }
+        (_, "unknown encoding") => {
+            for coding in ["br", "zstd", "deflate", "gzip, gzip"] {
+                encoded(to, key, coding, "{}").refused(415, "UNSUPPORTED_ENCODING");
+            }
+            encoded(to, key, "gzip", "nothing").refused(400, "MALFORMED");
+        }
+        (_, "unknown content type") => protobuf(to, key),
+        ("malformed JSON, NaN, 1e400, bad UTF-8, depth over 32, truncated protobuf", input) => {
+            malformed(to, key, input);
+        }
+        (_, "headers over 16 KB") => headers_over_the_bound(hub),
+        (_, "missing credentials") => keys_that_are_missing(to),
+        (_, "forged credentials") => keys_that_are_forged(to),
+        // Write keys don't expire by themselves: they are rotated away, and sources disabled.
+        (_, "expired credentials") => keys_that_are_over(hub).await,
+        ("role lacks the verb or the field", _) => {
+            return Checked::LaterIssue("access control: until then reads are for this machine alone");
+        }
+        ("wrong cluster, stale epoch, unknown shard, not leader", _) => {
+            return Checked::ProvedBy("clients: any_node_takes_any_request (the router hides all of it)");
+        }
+        ("compare-and-set on an old version", _) => return Checked::LaterIssue("compare-and-set of traits"),
+        (_, "deadline passed" | "over a mailbox limit" | "no quorum") => {
+            return Checked::ProvedBy("http: a_minority_refuses_what_it_can_not_store");
+        }
+        (_, "over a rate") => return Checked::LaterIssue("limits of rate per source"),
+        (_, "disk full") => return Checked::ProvedBy("http: a_full_disk_refuses_what_it_can_not_store"),
+        ("query over its memory or scan limit", _) => return Checked::LaterIssue("queries"),
+        ("event for an erased person (write); read of one", _) => return Checked::LaterIssue("erasure"),
+        ("items, kept in quarantine", input) => return items::check(hub, input),
+        (row, input) => panic!("no case for {row} / {input}"),
+    }
+    Checked::Held
+}
+
+fn padded(bytes: usize) -> String {
+    format!("{}{}", " ".repeat(bytes - 2), "{}")
+}
+
+fn encoded(to: SocketAddr, key: &str, coding: &str, body: impl AsRef<[u8]>) -> Answer {
+    let bearer = format!("Bearer {key}");
+    let headers = [("Authorization", bearer.as_str()), ("Content-Encoding", coding)];
+    send(to, "POST", "/v1/batch", &headers, body)
+}
+
+/// Over 4 MiB, as sent and decompressed; just within, it is looked at.
+fn too_large(to: SocketAddr, key: &str) {
     post(to, key, "/v1/batch", padded(4 * MIB)).refused(400, "INVALID_BATCH");
     post(to, key, "/v1/batch", padded(4 * MIB + 1)).refused(413, "TOO_LARGE");
     post(to, key, "/v1/batch", padded(12 * MIB)).refused(413, "TOO_LARGE");
+}
+
+/// HTTP takes JSON alone, so protobuf that is cut off is refused as all protobuf is.
+fn protobuf(to: SocketAddr, key: &str) {
     let bearer = format!("Bearer {key}");
-    let bomb = gzip(padded(64 * MIB).as_bytes());
-    assert!(bomb.len() < MIB);
-    let packed = [("Authorization", bearer.as_str()), ("Content-Encoding", "gzip")];
-    send(to, "POST", "/v1/batch", &packed, bomb).refused(413, "TOO_LARGE");
-    // Over 2,500 items.
-    let items = |count: usize| format!(r#"{{"batch":[{}0]}}"#, "0,".repeat(count - 1));
-    post(to, key, "/v1/batch", items(2_501)).refused(400, "BATCH_TOO_MANY");
-    // Encodings.
-    for coding in ["br", "zstd", "deflate", "gzip, gzip"] {
-        let headers = [("Authorization", bearer.as_str()), ("Content-Encoding", coding)];
-        send(to, "POST", "/v1/track", &headers, "{}").refused(415, "UNSUPPORTED_ENCODING");
-    }
     let binary = [("Authorization", bearer.as_str()), ("Content-Type", "application/x-protobuf")];
     send(to, "POST", "/v1/track", &binary, [8, 1]).refused(415, "UNSUPPORTED_CONTENT_TYPE");
-    let headers = [("Authorization", bearer.as_str()), ("Content-Encoding", "gzip")];
-    send(to, "POST", "/v1/track", &headers, "nothing").refused(400, "MALFORMED");
-    malformed(to, key);
 }
 
 /// Refused as a whole, with the place; nothing of the batch is stored.
-fn malformed(to: SocketAddr, key: &str) {
-    let good = seen("whole", "whole-1");
+fn malformed(to: SocketAddr, key: &str, input: &str) {
+    let good = seen("whole", &format!("whole-{input}"));
     let deep = format!("{}1{}", "[".repeat(32), "]".repeat(32));
-    for (bad, reason) in [
-        (format!(r#"{{"type":"track","event":"{CANARY}"#).into_bytes(), "MALFORMED"),
-        (br#"{"properties":{"n":NaN}}"#.to_vec(), "NOT_FINITE"),
-        (br#"{"properties":{"n":-Infinity}}"#.to_vec(), "NOT_FINITE"),
-        (br#"{"properties":{"n":1e400}}"#.to_vec(), "NOT_FINITE"),
-        (b"{\"event\":\"\xff\"}".to_vec(), "MALFORMED"),
-        (format!(r#"{{"a":{deep}}}"#).into_bytes(), "TOO_DEEP"),
-    ] {
+    let cases = match input {
+        "malformed JSON" => {
+            vec![(format!(r#"{{"type":"track","event":"{CANARY}"#).into_bytes(), "MALFORMED")]
+        }
+        "NaN" => vec![
+            (br#"{"properties":{"n":NaN}}"#.to_vec(), "NOT_FINITE"),
+            (br#"{"properties":{"n":-Infinity}}"#.to_vec(), "NOT_FINITE"),
+        ],
+        "1e400" => vec![(br#"{"properties":{"n":1e400}}"#.to_vec(), "NOT_FINITE")],
+        "bad UTF-8" => vec![(b"{\"event\":\"\xff\"}".to_vec(), "MALFORMED")],
+        "depth over 32" => vec![(format!(r#"{{"a":{deep}}}"#).into_bytes(), "TOO_DEEP")],
+        "truncated protobuf" => return protobuf(to, key),
+        other => panic!("no case for {other}"),
+    };
+    for (bad, reason) in cases {
         let batch = [b"{\"batch\":[\n", good.as_bytes(), b",\n", &bad, b"]}"].concat();
         let json = post(to, key, "/v1/batch", &batch).refused(400, reason);
         assert!(json["message"].as_str().unwrap().contains("at line 3, column "), "{json}");
@@ -79,7 +138,7 @@ fn malformed(to: SocketAddr, key: &str) {
     assert_eq!(get(to, "/v1/profiles/user_id:whole").status, 404, "something of it was stored");
 }
 
-pub async fn headers_over_the_bound(hub: &Hub) {
+fn headers_over_the_bound(hub: &Hub) {
     let with = |bytes: usize| {
         let headers = [("X-Write-Key", hub.key.as_str()), ("X-Long", &"x".repeat(bytes))];
         send(hub.http(), "POST", "/v1/track", &headers, seen("headers", "headers"))
@@ -88,20 +147,40 @@ pub async fn headers_over_the_bound(hub: &Hub) {
     for bytes in [16 << 10, 20 << 10, 200 << 10] {
         with(bytes).refused(431, "HEADERS_TOO_LARGE");
     }
+    // What stands behind the path counts, and so does each header.
+    let long = format!("/v1/track?x={}", "x".repeat(16 << 10));
+    send(hub.http(), "POST", &long, &[("X-Write-Key", &hub.key)], seen("headers", "headers"))
+        .refused(431, "HEADERS_TOO_LARGE");
+    let many: Vec<(String, &str)> = (0..450).map(|n| (format!("X-{n}"), "x")).collect();
+    let of = |count: usize| {
+        let many = many[..count].iter().map(|(name, value)| (name.as_str(), *value));
+        let headers: Vec<(&str, &str)> = many.chain([("X-Write-Key", hub.key.as_str())]).collect();
+        send(hub.http(), "POST", "/v1/track", &headers, seen("headers", "many"))
+    };
+    of(200).stored(1, 0);
+    of(450).refused(431, "HEADERS_TOO_LARGE");
     // Far above that nobody looks any more.
     assert_eq!(with(2 << 20).status, 431);
 }
 
-pub async fn keys_that_are_none(hub: &Hub) {
-    let (to, event) = (hub.http(), seen("keys", "keys"));
+fn keys_that_are_missing(to: SocketAddr) {
+    let event = seen("keys", "keys");
     send(to, "POST", "/v1/track", &[], &event).refused(401, "WRITE_KEY_MISSING");
     send(to, "POST", "/v1/track", &[("Authorization", "Basic Og==")], &event)
         .refused(401, "WRITE_KEY_MISSING");
+}
+
+fn keys_that_are_forged(to: SocketAddr) {
+    let event = seen("keys", "keys");
     for value in ["Bearer no-such-key", "Basic bm8ta2V5Og==", "Basic ?", "Digest x", "Bearer"] {
         send(to, "POST", "/v1/track", &[("Authorization", value)], &event).refused(401, "WRITE_KEY_INVALID");
     }
     post(to, &format!("iswk_{}", "5a".repeat(32)), "/v1/track", &event).refused(401, "WRITE_KEY_INVALID");
     post(to, &"k".repeat(10_000), "/v1/track", &event).refused(401, "WRITE_KEY_INVALID");
+}
+
+async fn keys_that_are_over(hub: &Hub) {
+    let (to, event) = (hub.http(), seen("keys", "keys"));
     let first = source(&hub.cluster, "keys").await;
     let mut sources = SourceServiceClient::new(hub.cluster.channel(0));
     let rotated = sources.rotate(RotateRequest { name: "keys".into() }).await.unwrap().into_inner().write_key;
@@ -109,45 +188,6 @@ pub async fn keys_that_are_none(hub: &Hub) {
     post(to, &rotated, "/v1/track", &event).stored(1, 0);
     sources.disable(DisableRequest { name: "keys".into() }).await.unwrap();
     post(to, &rotated, "/v1/track", &event).refused(404, "SOURCE_DISABLED");
-}
-
-/// Items that are kept, each in the middle of a good batch: 200, with its result.
-pub async fn items_that_are_kept(hub: &Hub) {
-    let track = |fields: &str| format!(r#"{{"type":"track","event":"Seen",{fields}}}"#);
-    let of_user = |fields: &str| track(&format!(r#""userId":"{CANARY}",{fields}"#));
-    let first = of_user(r#""messageId":"same","properties":{"n":1}"#);
-    post(hub.http(), &hub.key, "/v1/track", first).stored(1, 0);
-    for (n, (item, reason)) in [
-        (of_user(&format!(r#""x":"{}""#, "x".repeat(33 << 10))), "EVENT_TOO_LARGE"),
-        (track(r#""x":1"#), "NO_IDENTIFIER"),
-        (track(r#""userId":" ""#), "IDENTIFIER_BLANK"),
-        (track(&format!(r#""userId":"{}""#, CANARY.repeat(60))), "IDENTIFIER_TOO_LONG"),
-        (track(r#""userId":"a\u0007""#), "IDENTIFIER_FORBIDDEN_CHARACTER"),
-        (track(r#""userId":"a\u0000b""#), "IDENTIFIER_FORBIDDEN_CHARACTER"),
-        (track(r#""userId":"a\u202eb""#), "IDENTIFIER_FORBIDDEN_CHARACTER"),
-        (format!(r#"{{"type":"track","userId":"{CANARY}"}}"#), "EVENT_NAME_MISSING"),
-        (format!(r#"{{"type":"jump","userId":"{CANARY}"}}"#), "TYPE_UNKNOWN"),
-        (of_user(r#""properties":{"n":18446744073709551616}"#), "INTEGER_TOO_LARGE"),
-        (of_user(r#""properties":{"n":1,"n":2}"#), "DUPLICATE_KEY"),
-        (of_user(r#""timestamp":"yesterday""#), "TIMESTAMP_INVALID"),
-        (of_user(r#""timestamp":"2924-05-31T18:00:00Z""#), "TIMESTAMP_IN_FUTURE"),
-        (of_user(r#""timestamp":"1924-05-31T18:00:00Z""#), "TIMESTAMP_BEFORE_1970"),
-        (of_user(&format!(r#""messageId":"{}""#, "m".repeat(101))), "MESSAGE_ID_TOO_LONG"),
-        (of_user(r#""messageId":"same","properties":{"n":2}"#), "MESSAGE_ID_CONFLICT"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let good = |side: &str| seen("items", &format!("items-{n}-{side}"));
-        let batch = format!(r#"{{"batch":[{},{item},{}]}}"#, good("before"), good("behind"));
-        let answer = post(hub.http(), &hub.key, "/v1/batch", batch).stored(2, 0);
-        let kept = &answer["quarantined"][0];
-        assert_eq!((&kept["index"], &kept["reason"]), (&1.into(), &reason.into()), "{answer}");
-        assert!(
-            !answer.to_string().contains(CANARY) && kept["message"].as_str().unwrap().len() > 10,
-            "{answer}"
-        );
-    }
 }
 
 /// A client that stops in the middle of its body holds nothing for ever: it hears of it by the deadline.

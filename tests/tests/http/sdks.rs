@@ -1,9 +1,19 @@
 //! Segment's SDKs for Python and Node, unchanged but for the host. `tests/sdks/install` installs them.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
+use isthmus_proto::v1::{
+    GroupServiceGetRequest, ListMembersRequest, TimelineRequest, group_service_client::GroupServiceClient,
+    profile_service_client::ProfileServiceClient, value::Kind,
+};
+pub use isthmus_tests::tools::{folder, skipped};
 use isthmus_tests::{ask, program};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
 
 use crate::{
     Hub,
@@ -19,19 +29,6 @@ pub struct Sdks {
     python: String,
     scripts: PathBuf,
     modules: PathBuf,
-}
-
-/// The folder that `tests/sdks/install` fills.
-pub fn folder() -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    std::env::var_os("SDKS_UNDER_TEST").map_or_else(|| root.join("../target/sdks"), PathBuf::from)
-}
-
-/// Says why a test is not run; fails where it has to be.
-pub fn skipped(what: &str) {
-    let told = format!("{what} is missing: tests/sdks/install gets it; this test is SKIPPED");
-    assert!(std::env::var_os("SDKS_REQUIRED").is_none(), "{told}");
-    eprintln!("{told}");
 }
 
 /// The SDKs, if they are installed.
@@ -117,6 +114,7 @@ pub async fn they_get_over_a_server_that_fails(hub: &Hub, sdks: &Sdks) {
 
 async fn everything_is_there_once(hub: &Hub, prefix: &str) {
     let channel = hub.cluster.channel(0);
+    let mut owners = BTreeSet::new();
     for n in 0..USERS {
         let user = format!("{prefix}-{n}");
         let profile = ask::profile(&channel, "user_id", &user).await.unwrap();
@@ -130,5 +128,39 @@ async fn everything_is_there_once(hub: &Hub, prefix: &str) {
         for identifier in [format!("user_id:{user}-old"), format!("email:{user}@example.com")] {
             assert!(named.contains(&identifier), "{identifier} in {named:?}");
         }
+        assert_eq!(text(&profile.traits, "plan"), Some("free"), "{user}: {:?}", profile.traits);
+        assert_eq!(properties(&channel, &user, "Bought").await, vec![json!({"revenue": 1.5}); 3], "{user}");
+        owners.insert(profile.profile_id);
     }
+    group_is_there(&channel, &format!("{prefix}-group"), "Group", &owners).await;
+}
+
+/// A trait that is text.
+pub fn text<'a>(traits: &'a BTreeMap<String, isthmus_proto::v1::Value>, name: &str) -> Option<&'a str> {
+    match traits.get(name)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The properties of a customer's events of a name, as the timeline has them.
+pub async fn properties(channel: &Channel, user: &str, event: &str) -> Vec<Value> {
+    let request = TimelineRequest { key: ask::key("user_id", user), ..TimelineRequest::default() };
+    let mut profiles = ProfileServiceClient::new(channel.clone());
+    let events = profiles.timeline(request).await.unwrap().into_inner().events;
+    let named = events.iter().filter(|found| found.name == event);
+    named.map(|found| serde_json::from_str(&found.properties_json).unwrap()).collect()
+}
+
+/// A group has its name and is linked to these customers, and to nobody else.
+pub async fn group_is_there(channel: &Channel, id: &str, name: &str, members: &BTreeSet<String>) {
+    let mut groups = GroupServiceClient::new(channel.clone());
+    let request = GroupServiceGetRequest { group_id: id.to_owned(), ..GroupServiceGetRequest::default() };
+    let group = groups.get(request).await.unwrap().into_inner().group.unwrap();
+    assert_eq!(text(&group.traits, "name"), Some(name), "{group:?}");
+    let request =
+        ListMembersRequest { group_id: id.to_owned(), limit: 1_000, ..ListMembersRequest::default() };
+    let found = groups.list_members(request).await.unwrap().into_inner();
+    let found: BTreeSet<String> = found.members.into_iter().map(|member| member.profile_id).collect();
+    assert_eq!(&found, members, "who belongs to {id}");
 }

@@ -119,7 +119,11 @@ fn a_schema_is_put_checked_and_shown(world: &World) {
     let file = world.file("got.json", &shown.out);
     let again = world.run(&["schema", "put", &file]);
     assert_eq!((again.code, &again.last()["version"]), (0, &json!(2)), "{}", again.err);
-    let rejecting = world.run(&["schema", "put", &file, "--policy", "reject"]);
+    // Made from a version that isn't in force any more: nobody's change is lost.
+    let stale = world.run(&["schema", "put", &file, "--policy", "reject", "--based-on", "1"]);
+    assert_eq!((stale.code, stale.out.as_str()), (1, ""));
+    assert!(stale.err.contains("STALE_VIEW") && stale.err.contains("version 2 is in force"), "{}", stale.err);
+    let rejecting = world.run(&["schema", "put", &file, "--policy", "reject", "--based-on", "2"]);
     assert_eq!((&rejecting.last()["version"], &rejecting.last()["policy"]), (&json!(3), &json!("reject")));
     let old = world.run(&["schema", "get", name[1], "--version", "1"]).last();
     assert_eq!(old["schema"]["properties"]["revenue"]["type"], json!(["number", "string"]));

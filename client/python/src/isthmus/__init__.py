@@ -11,12 +11,14 @@
 """
 
 from . import aio
-from ._sync import Client, IngestWriter, Pager
+from ._sync import Client, IngestWriter, Pager, Watch
 from .errors import *  # noqa: F403  all errors are the package's
 from .errors import __all__ as _errors
 from .events import AnyEvent, Event, Unreadable, alias, group, identify, page, screen, track
 from .model.base import Page
+from .model.change import Change
 from .model.cluster import ClusterStatus, Node, Replica
+from .model.group import Group, GroupMember, Membership
 from .model.identity import (
     ChangedFact,
     Decision,
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnyEvent",
+    "Change",
     "ChangedFact",
     "Client",
     "ClusterStatus",
@@ -56,6 +59,8 @@ __all__ = [
     "Decision",
     "Event",
     "Explanation",
+    "Group",
+    "GroupMember",
     "Identifier",
     "IngestWriter",
     "Ingested",
@@ -63,6 +68,7 @@ __all__ = [
     "JudgedFact",
     "Key",
     "MatchingStatus",
+    "Membership",
     "Node",
     "Page",
     "Pager",
@@ -92,6 +98,7 @@ __all__ = [
     "TraitOverlap",
     "TraitQuality",
     "Unreadable",
+    "Watch",
     "aio",
     "alias",
     "group",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ._retry import Ending
 from .errors import UsageError
@@ -38,8 +38,22 @@ CHANNEL_OPTIONS = [
 ]
 
 
-def parse_endpoint(text: str) -> str:
-    """`[http://]HOST[:PORT]` as `HOST:PORT`.
+class Address(NamedTuple):
+    """Where a node is."""
+
+    authority: str
+    """`HOST:PORT`."""
+    encrypted: bool
+    """Whether it is spoken to by TLS."""
+
+
+def parse_endpoint(text: str, encrypted: bool = False) -> Address:
+    """Reads `[http://|https://]HOST[:PORT]`.
+
+    Args:
+        text: The endpoint.
+        encrypted: Whether there are options for TLS: it is `https` then where nothing is said, and has to be where
+            something is, for what was meant to be secret would go in the clear.
 
     Raises:
         UsageError: For anything else, with what is wrong.
@@ -49,30 +63,30 @@ def parse_endpoint(text: str) -> str:
         return UsageError(f"endpoint {text!r}: {problem}")
 
     scheme, separator, rest = text.strip().rpartition("://")
-    if separator and scheme == "https":
-        raise wrong("TLS isn't supported yet; use http://")
-    if separator and scheme != "http":
-        raise wrong("the scheme has to be http")
+    if separator and scheme not in ("http", "https"):
+        raise wrong("the scheme has to be http or https")
+    if encrypted and separator and scheme == "http":
+        raise wrong("options for TLS are given: use https://")
     rest = rest[:-1] if rest.endswith("/") else rest
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):
         host, port = rest, str(PORT_DEFAULT)
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not bare or any(letter in bare for letter in "/@?#[] ") or (":" in bare and bare == host):
-        raise wrong("give HOST:PORT or http://HOST:PORT")
+        raise wrong("give HOST:PORT, http://HOST:PORT or https://HOST:PORT")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
         raise wrong("the port has to be a number from 1 to 65535")
-    return f"{host}:{int(port)}"
+    return Address(f"{host}:{int(port)}", encrypted or scheme == "https")
 
 
-def parse_endpoints(given: str | Sequence[str]) -> list[str]:
+def parse_endpoints(given: str | Sequence[str], encrypted: bool = False) -> list[Address]:
     """One endpoint, several separated by commas, or a list; each once.
 
     Raises:
         UsageError: When there is none, or one that isn't an address.
     """
     texts = given.split(",") if isinstance(given, str) else list(given)
-    addresses = list(dict.fromkeys(parse_endpoint(text) for text in texts if text.strip()))
+    addresses = list(dict.fromkeys(parse_endpoint(text, encrypted) for text in texts if text.strip()))
     if not addresses:
         raise UsageError("no endpoint given")
     return addresses

@@ -12,7 +12,7 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Method(Generic[Q, A]):
-    """A method that takes one message and answers with one."""
+    """A method: what goes in and what comes out, be it one message or a stream of them."""
 
     path: str
     """`/package.Service/Method`."""

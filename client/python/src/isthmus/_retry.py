@@ -60,6 +60,40 @@ class Verdict(enum.Enum):
     STOP = "give up"
 
 
+class BrokenError(Exception):
+    """A stream has ended otherwise than in order. Never seen outside this package.
+
+    Attributes:
+        ending: How.
+        error: What the hub said, or what would be said of it.
+    """
+
+    def __init__(self, ending: Ending, error: RefusedError) -> None:
+        super().__init__(str(error))
+        self.ending = ending
+        self.error = error
+
+    @property
+    def told(self) -> Error:
+        """The error that a caller sees who gives up on a stream that only reads."""
+        if self.ending is Ending.ANSWERED:
+            return self.error
+        if self.ending is Ending.NOT_SENT:
+            return UnreachableError(f"none of the endpoints can be reached: {self.error.message[:200]}")
+        return DeadlineError(f"no answer in time: {self.error.message[:200]}")
+
+    @property
+    def told_of_writing(self) -> Error:
+        """The same of one that writes: what was sent may be stored."""
+        if self.ending in (Ending.ANSWERED, Ending.NOT_SENT):
+            return self.told
+        return OutcomeUnknownError(f"the outcome is not known: {self.error.message[:200]}")
+
+
+class NoStreamError(Exception):
+    """No stream can be opened any more, as the interpreter is ending. Never seen outside this package."""
+
+
 Metadata = Iterable[Any]
 """Pairs of a key and its text or bytes."""
 
@@ -113,7 +147,9 @@ def _ending(code: str, message: str, answered: bool) -> Ending:
     if code == "UNAVAILABLE":
         beginnings = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failed")
         return Ending.NOT_SENT if message.startswith(beginnings) else Ending.BROKEN
-    broke = code in ("UNKNOWN", "CANCELLED") or (code == "INTERNAL" and "RST_STREAM" in message)
+    # The second is what grpc.aio says when it writes to a connection that has just gone.
+    internal = ("RST_STREAM", "Internal error from Core")
+    broke = code in ("UNKNOWN", "CANCELLED") or (code == "INTERNAL" and any(words in message for words in internal))
     return Ending.BROKEN if broke else Ending.ANSWERED
 
 

@@ -503,6 +503,42 @@ class IngestRequest(Message):
     def sent_at(self) -> Timestamp: ...
     def __init__(self, *, write_key: str | None = ..., source: str | None = ..., items: Iterable[IngestItem] | None = ..., sent_at: Timestamp | None = ...) -> None: ...
 
+class IngestStreamRequest(Message):
+    @property
+    def open(self) -> IngestStreamOpen: ...
+    @property
+    def items(self) -> IngestStreamItems: ...
+    def __init__(self, *, open: IngestStreamOpen | None = ..., items: IngestStreamItems | None = ...) -> None: ...
+
+class IngestStreamOpen(Message):
+    write_key: str
+    source: str
+    stream_id: str
+    first_sequence: int
+    @property
+    def received_until(self) -> Timestamp: ...
+    def __init__(self, *, write_key: str | None = ..., source: str | None = ..., stream_id: str | None = ..., first_sequence: int | None = ..., received_until: Timestamp | None = ...) -> None: ...
+
+class IngestStreamItems(Message):
+    first_sequence: int
+    @property
+    def items(self) -> Messages[IngestItem]: ...
+    @property
+    def sent_at(self) -> Timestamp: ...
+    def __init__(self, *, first_sequence: int | None = ..., items: Iterable[IngestItem] | None = ..., sent_at: Timestamp | None = ...) -> None: ...
+
+class IngestStreamResponse(Message):
+    acknowledged: int
+    @property
+    def results(self) -> Messages[ItemResult]: ...
+    sequence_max: int
+    bytes_max: int
+    item_bytes_max: int
+    version: str
+    @property
+    def received_until(self) -> Timestamp: ...
+    def __init__(self, *, acknowledged: int | None = ..., results: Iterable[ItemResult] | None = ..., sequence_max: int | None = ..., bytes_max: int | None = ..., item_bytes_max: int | None = ..., version: str | None = ..., received_until: Timestamp | None = ...) -> None: ...
+
 class IngestItem(Message):
     @property
     def event(self) -> Event: ...
@@ -861,6 +897,94 @@ class ChangedFact(Message):
     def then(self) -> JudgedFact: ...
     def __init__(self, *, now: JudgedFact | None = ..., then: JudgedFact | None = ...) -> None: ...
 
+class Group(Message):
+    group_id: str
+    @property
+    def traits(self) -> MessageMap[str, Value]: ...
+    member_identifiers: int
+    events: int
+    @property
+    def first_seen(self) -> Timestamp: ...
+    @property
+    def last_seen(self) -> Timestamp: ...
+    @property
+    def sources(self) -> Scalars[str]: ...
+    version: str
+    def __init__(self, *, group_id: str | None = ..., traits: Mapping[str, Value] | None = ..., member_identifiers: int | None = ..., events: int | None = ..., first_seen: Timestamp | None = ..., last_seen: Timestamp | None = ..., sources: Iterable[str] | None = ..., version: str | None = ...) -> None: ...
+
+class GroupMember(Message):
+    profile_id: str
+    @property
+    def identifiers(self) -> Messages[Identifier]: ...
+    @property
+    def first_seen(self) -> Timestamp: ...
+    @property
+    def last_seen(self) -> Timestamp: ...
+    events: int
+    def __init__(self, *, profile_id: str | None = ..., identifiers: Iterable[Identifier] | None = ..., first_seen: Timestamp | None = ..., last_seen: Timestamp | None = ..., events: int | None = ...) -> None: ...
+
+class Membership(Message):
+    group_id: str
+    @property
+    def first_seen(self) -> Timestamp: ...
+    @property
+    def last_seen(self) -> Timestamp: ...
+    events: int
+    def __init__(self, *, group_id: str | None = ..., first_seen: Timestamp | None = ..., last_seen: Timestamp | None = ..., events: int | None = ...) -> None: ...
+
+class GroupServiceGetRequest(Message):
+    group_id: str
+    @property
+    def consistency(self) -> Consistency: ...
+    def __init__(self, *, group_id: str | None = ..., consistency: Consistency | None = ...) -> None: ...
+
+class GroupServiceGetResponse(Message):
+    @property
+    def group(self) -> Group: ...
+    def __init__(self, *, group: Group | None = ...) -> None: ...
+
+class GroupServiceListRequest(Message):
+    limit: int
+    cursor: str
+    @property
+    def consistency(self) -> Consistency: ...
+    def __init__(self, *, limit: int | None = ..., cursor: str | None = ..., consistency: Consistency | None = ...) -> None: ...
+
+class GroupServiceListResponse(Message):
+    @property
+    def groups(self) -> Messages[Group]: ...
+    next_cursor: str
+    def __init__(self, *, groups: Iterable[Group] | None = ..., next_cursor: str | None = ...) -> None: ...
+
+class ListMembersRequest(Message):
+    group_id: str
+    limit: int
+    cursor: str
+    @property
+    def consistency(self) -> Consistency: ...
+    def __init__(self, *, group_id: str | None = ..., limit: int | None = ..., cursor: str | None = ..., consistency: Consistency | None = ...) -> None: ...
+
+class ListMembersResponse(Message):
+    @property
+    def members(self) -> Messages[GroupMember]: ...
+    next_cursor: str
+    def __init__(self, *, members: Iterable[GroupMember] | None = ..., next_cursor: str | None = ...) -> None: ...
+
+class ListMembershipsRequest(Message):
+    @property
+    def key(self) -> ProfileKey: ...
+    limit: int
+    cursor: str
+    @property
+    def consistency(self) -> Consistency: ...
+    def __init__(self, *, key: ProfileKey | None = ..., limit: int | None = ..., cursor: str | None = ..., consistency: Consistency | None = ...) -> None: ...
+
+class ListMembershipsResponse(Message):
+    @property
+    def memberships(self) -> Messages[Membership]: ...
+    next_cursor: str
+    def __init__(self, *, memberships: Iterable[Membership] | None = ..., next_cursor: str | None = ...) -> None: ...
+
 class Pair(Message):
     @property
     def a(self) -> Messages[Identifier]: ...
@@ -983,6 +1107,7 @@ class SourceService:
 
 class IngestService:
     Ingest: Method[IngestRequest, IngestResponse]
+    IngestStream: Method[IngestStreamRequest, IngestStreamResponse]
 
 class ProfileService:
     Get: Method[GetRequest, GetResponse]
@@ -992,6 +1117,12 @@ class ProfileService:
     Explain: Method[ExplainRequest, ExplainResponse]
     Watch: Method[WatchRequest, WatchResponse]
     Split: Method[SplitRequest, SplitResponse]
+
+class GroupService:
+    Get: Method[GroupServiceGetRequest, GroupServiceGetResponse]
+    List: Method[GroupServiceListRequest, GroupServiceListResponse]
+    ListMembers: Method[ListMembersRequest, ListMembersResponse]
+    ListMemberships: Method[ListMembershipsRequest, ListMembershipsResponse]
 
 class MatchingService:
     Match: Method[MatchRequest, MatchResponse]

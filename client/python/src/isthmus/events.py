@@ -19,7 +19,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 from . import _wire as wire
 from ._values import decimal_text, map_to_wire, rfc3339, timestamp
@@ -72,7 +72,7 @@ class Unreadable:
     origin: str = ""
 
 
-AnyEvent = Union[Event, Mapping[str, Any], Unreadable]
+AnyEvent = Event | Mapping[str, Any] | Unreadable
 
 
 def _identifiers(given: Iterable[Identifier | str] | None) -> tuple[Identifier, ...]:

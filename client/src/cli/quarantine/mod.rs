@@ -34,6 +34,9 @@ const PAGE_MAX: u64 = 1_000;
 #[derive(Debug, Subcommand)]
 pub enum QuarantineVerb {
     /// List what was kept, without its content
+    #[command(
+        after_help = "Examples:\n  isthmus quarantine list --source shop --reason NO_IDENTIFIER\n  isthmus quarantine list --output json"
+    )]
     List {
         /// Only what this source sent
         #[arg(long, value_name = "NAME")]
@@ -49,13 +52,18 @@ pub enum QuarantineVerb {
         all: bool,
     },
     /// Count entries by source and reason
+    #[command(after_help = "Example:\n  isthmus quarantine counts")]
     Counts,
     /// Show one entry with what was sent
+    #[command(after_help = "Example:\n  isthmus quarantine show 00000000000000100000000000000000")]
     Show {
         /// Its id, as `list` shows it
         id: String,
     },
     /// Change an entry and take it in, as if it had come so when it came
+    #[command(
+        after_help = "Examples:\n  isthmus quarantine mend 00000000000000100000000000000000 --patch '{\"userId\":\"42\"}'\n  isthmus quarantine mend 00000000000000100000000000000000 --replace event.json"
+    )]
     Mend {
         /// Its id, as `list` shows it
         id: String,
@@ -65,6 +73,7 @@ pub enum QuarantineVerb {
         who: Who,
     },
     /// Take entries in as they are, after rules or schemas changed
+    #[command(after_help = "Example:\n  isthmus quarantine replay --source shop --reason SCHEMA_VIOLATION")]
     Replay {
         /// Their ids; else give --source, --reason or --all
         #[arg(conflicts_with_all = ["source", "reason", "all"], required_unless_present_any = ["source", "reason", "all"])]
@@ -82,6 +91,9 @@ pub enum QuarantineVerb {
         who: Who,
     },
     /// Give entries up
+    #[command(
+        after_help = "Example:\n  isthmus quarantine drop 00000000000000100000000000000000 --reason 'a test of the till'"
+    )]
     Drop {
         /// Their ids, as `list` shows them
         #[arg(required = true)]
@@ -113,7 +125,7 @@ pub struct ChangeArgs {
 #[derive(Debug, Args)]
 pub struct Who {
     /// Who does this, for the record
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "")]
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "")]
     by: String,
 }
 

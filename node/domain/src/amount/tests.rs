@@ -185,3 +185,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_floor_is_the_whole_number_below() {
+    let floor = |text: &str| text.parse::<Amount>().unwrap().floor();
+    assert_eq!(floor("3"), Some((3, false)));
+    assert_eq!(floor("3.01"), Some((3, true)));
+    assert_eq!(floor("-3.01"), Some((-4, true)));
+    assert_eq!(floor("0.0000000000000000000000001"), Some((0, true)));
+    assert_eq!(floor("-0.0000000000000000000000001"), Some((-1, true)));
+    assert_eq!(floor("12345678901234567890"), None);
+}
+
+#[test]
+fn arithmetic_of_decimals_comes_back_as_an_amount() {
+    let n = |text: &str| text.parse::<Amount>().unwrap();
+    let back = |text: &str| Amount::of_decimal(n(text).to_decimal());
+    for text in ["0", "-3.5", "100000", "0.125", "12345678901234567890.5"] {
+        assert_eq!(back(text), Some(n(text)));
+    }
+    assert_eq!(Amount::of_decimal("1e5".parse().unwrap()), Some(n("100000")));
+    assert_eq!(Amount::of_decimal("1e-41".parse().unwrap()), None);
+}

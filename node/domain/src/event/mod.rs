@@ -35,9 +35,10 @@ pub use traits::RESERVED_TRAITS;
 pub(crate) use traits::of_stored as trait_changes;
 
 use crate::amount::Amount;
+use crate::group::GroupId;
 use crate::hash::{FacetId, IdentityKey, hash128};
-use crate::identifier::{BlockedValues, Namespace, is_forbidden};
-use crate::record::EventRecord;
+use crate::identifier::{BlockedValues, IdentifierError, Namespace, is_forbidden};
+use crate::record::{EventRecord, GroupRef};
 use crate::value::{Map, Value};
 use item::Item;
 
@@ -195,13 +196,7 @@ fn accept_item(
     });
     let times = time::of_item(item, ctx, &mut notes)?;
     let name = name(item, kind)?;
-    if kind == EventType::Group && item.text("groupId")?.is_none() {
-        return Err(Refused::new(
-            Reason::FieldMissing,
-            "groupId",
-            "groupId is missing: a group event needs it",
-        ));
-    }
+    let group = group(item, kind, ctx.key, &mut notes)?;
     let star = identifiers::of_item(item, kind, ctx, &mut notes)?;
     let revenue = revenue(item, kind, &ctx.source.default_currency, &mut notes)?;
     let traits = match item.object("traits").filter(|_| kind == EventType::Identify) {
@@ -244,6 +239,7 @@ fn accept_item(
         links: star.links,
         notes,
         sent_at: times.sent_at,
+        group,
     };
     Ok(Accepted { record, facet })
 }
@@ -261,6 +257,42 @@ fn message_id(item: &Item, limits: &Limits) -> Result<Option<String>, Refused> {
         return Err(Refused::new(Reason::IdentifierForbiddenCharacter, FIELD, what));
     }
     Ok(Some(text.into_owned()))
+}
+
+/// The group that a `group` event names. A placeholder names none: SDKs send `undefined` where nobody has one, and what
+/// the event says of its customer's visit is true all the same.
+fn group(
+    item: &Item,
+    kind: EventType,
+    key: &IdentityKey,
+    notes: &mut Vec<String>,
+) -> Result<Option<GroupRef>, Refused> {
+    const FIELD: &str = "groupId";
+    if kind != EventType::Group {
+        return Ok(None);
+    }
+    let missing = || Refused::new(Reason::FieldMissing, FIELD, "groupId is missing: a group event needs it");
+    let text = item.text(FIELD)?.ok_or_else(missing)?;
+    match GroupId::normalise(&text) {
+        Ok(group) => {
+            let facet = group.facet(key);
+            let value = group.value().to_owned();
+            Ok(Some(GroupRef { value, facet: Bytes::copy_from_slice(facet.as_bytes()) }))
+        }
+        Err(IdentifierError::Blocked) => {
+            notes.push(format!("GROUP_BLOCKED {FIELD}"));
+            Ok(None)
+        }
+        Err(IdentifierError::Blank) => Err(missing()),
+        Err(IdentifierError::TooLong) => {
+            let what = "groupId is longer than 256 bytes";
+            Err(Refused::new(Reason::IdentifierTooLong, FIELD, what))
+        }
+        Err(error) => {
+            let what = format!("groupId can't name a group: {error}");
+            Err(Refused::new(Reason::IdentifierForbiddenCharacter, FIELD, what))
+        }
+    }
 }
 
 /// The event's name: required of `track`, optional for pages and screens, trimmed.

@@ -12,7 +12,8 @@
 //! A fact younger than all that were folded costs one look at two components. One that is older, or that goes away,
 //! concerns few of the bundle's components: only those, and what their facts lead to, are folded again ([`region`]). So
 //! a fact that comes late costs what its customer has, and not what a bundle has that mistakes may have made of
-//! thousands of customers. Under other rules everything is folded again, as many facts a step as the caller allows.
+//! thousands of customers. Under other rules everything is folded again, as many facts a step as the caller allows; so
+//! it is when a large part of all facts came late, as when two large bundles become one.
 //!
 //! Invariants:
 //!
@@ -38,6 +39,11 @@ use super::rules::IdentityRules;
 use crate::error::Error;
 use crate::hash::FacetId;
 use crate::link::{LinkFact, LinkRow};
+
+/// Up to so many late facts the regions of all of them are folded in one step.
+pub const LATE_MAX: u64 = 1_000;
+/// Beyond, too, unless they are more than this part of all facts: of two large bundles that became one nearly all are.
+const LATE_SHARE: u64 = 4;
 
 /// Whether something that came in changed anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,8 +79,9 @@ pub struct Fold {
     pub(super) head: Partition,
     /// Identifiers whose facts or flags are not those that the head was folded from.
     pub(super) dirty: BTreeSet<Number>,
-    /// Whether somebody is dirty; a restored fold knows only that.
-    stale: bool,
+    /// How often somebody became dirty since nobody was; a restored fold knows only that.
+    late: u64,
+    late_max: u64,
     last: Option<Arc<LinkFact>>,
     /// How many facts there are up to `last`.
     folded: u64,
@@ -95,12 +102,20 @@ impl Fold {
             flags: BTreeMap::new(),
             head: Partition::default(),
             dirty: BTreeSet::new(),
-            stale: false,
+            late: 0,
+            late_max: LATE_MAX,
             last: None,
             folded: 0,
             touched: Touched::default(),
             unwritten: BTreeSet::from([PieceKey::Head]),
         }
+    }
+
+    /// The same fold, which from now on takes so many late facts in place of [`LATE_MAX`].
+    #[must_use]
+    pub fn taking_late(mut self, late_max: u64) -> Self {
+        self.late_max = late_max;
+        self
     }
 
     /// The rules under which facts are followed.
@@ -183,17 +198,18 @@ impl Fold {
         }
         self.members.set_rules(&rules);
         self.rules = rules;
-        self.touched.numbers = (0..self.members.len() as Number).collect();
-        (self.head, self.last, self.folded) = (Partition::default(), None, 0);
-        self.dirty.clear();
-        self.stale = false;
-        self.unwritten.insert(PieceKey::Head);
+        self.begin_again();
         News::New
     }
 
     /// Folds up to this many facts that are younger than those that are folded. When there are no more of them, the
-    /// regions of what came late are folded, whatever facts these have.
+    /// regions of what came late are folded, whatever facts these have; unless it is a large part of all: then all are
+    /// folded again, so many a step.
     pub fn step(&mut self, facts_max: usize) -> Progress {
+        let facts = self.facts.len() as u64;
+        if self.folded == facts && self.late > self.late_max && self.late > facts / LATE_SHARE {
+            self.begin_again();
+        }
         self.head.grow(self.members.len());
         let from = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         for (fact, ends) in self.facts.range((from, Bound::Unbounded)).take(facts_max) {
@@ -202,9 +218,9 @@ impl Fold {
             self.folded += 1;
             self.unwritten.insert(PieceKey::Head);
         }
-        if self.stale && self.folded == self.facts.len() as u64 {
+        if self.late > 0 && self.folded == facts {
             self.refold_regions();
-            self.stale = false;
+            self.late = 0;
             self.unwritten.insert(PieceKey::Head);
         }
         self.progress()
@@ -223,7 +239,7 @@ impl Fold {
     /// Whether all facts are folded, so that components are those of all facts. After a fact has gone, the fold is
     /// settled only when a step, of no facts, has looked at its region.
     pub fn is_settled(&self) -> bool {
-        !self.stale && self.folded == self.facts.len() as u64
+        self.late == 0 && self.folded == self.facts.len() as u64
     }
 
     /// The components of more than one identifier, by home; `None` unless settled.
@@ -329,7 +345,7 @@ impl Fold {
             return Ok(fold);
         }
         fold.last = head.last;
-        fold.stale = head.stale;
+        fold.late = head.late;
         // Whoever had them before has told of them, or is among those that nobody has taken.
         let mut seen = Touched::default();
         for (fact, ends) in fold.facts.iter().take_while(|(fact, _)| fold.last.as_ref() >= Some(*fact)) {
@@ -372,10 +388,19 @@ impl Fold {
         }
     }
 
+    /// Folds all facts from the first again.
+    fn begin_again(&mut self) {
+        self.touched.numbers = (0..self.members.len() as Number).collect();
+        (self.head, self.last, self.folded) = (Partition::default(), None, 0);
+        self.dirty.clear();
+        self.late = 0;
+        self.unwritten.insert(PieceKey::Head);
+    }
+
     /// Notes that the head is not what these identifiers' facts say.
     fn mark(&mut self, ends: Ends) {
         self.dirty.extend([ends.0, ends.1]);
-        self.stale = true;
+        self.late = self.late.saturating_add(1);
         self.unwritten.insert(PieceKey::Head);
     }
 
@@ -400,8 +425,8 @@ impl Fold {
         match key {
             PieceKey::Head => {
                 let (folded, last) = (self.folded, self.last.clone());
-                let (untaken, stale) = (!self.touched.is_empty() || self.stale, self.stale);
-                Some(Head { rules_version: self.rules.version(), folded, last, untaken, stale }.encode())
+                let (untaken, late) = (!self.touched.is_empty() || self.late > 0, self.late);
+                Some(Head { rules_version: self.rules.version(), folded, last, untaken, late }.encode())
             }
             PieceKey::Row(key) => self.rows.get(&key).map(StoredRow::encode),
             PieceKey::Flag(facet) => self.flags.get(&facet).map(prost::Message::encode_to_vec),

@@ -48,7 +48,7 @@ mod verdict;
 
 pub use component::{Component, Member};
 pub use explain::{ChangedFact, Explanation, Judged, Preview, WhatIf};
-pub use fold::{Fold, News, Progress};
+pub use fold::{Fold, LATE_MAX, News, Progress};
 pub use ledger::{Ledger, NamedProfile};
 pub use pattern::Pattern;
 pub use pieces::{RowKey, Write, fold_row};

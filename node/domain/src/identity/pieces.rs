@@ -11,7 +11,7 @@
 //!
 //! - *head*: `uint64` version of the rules = 1; `uint64` number of facts folded = 2; the last of them = 3, a link fact,
 //!   absent when there is none; `bool` whether there are changes that nobody has taken = 4; `bool` whether
-//!   something of it came late and is not folded yet = 5.
+//!   something of it came late and is not folded yet = 5; `uint64` how much = 6.
 //! - *row*: a [`LinkRow`] = 1; of a row without a fact, the last that it had = 2 (so that its ends stay known).
 //! - *flag*: `uint64` version = 1; `bool` shared = 2.
 
@@ -117,21 +117,23 @@ pub(super) struct Head {
     pub(super) folded: u64,
     pub(super) last: Option<Arc<LinkFact>>,
     pub(super) untaken: bool,
-    pub(super) stale: bool,
+    /// How much came late and is not folded yet.
+    pub(super) late: u64,
 }
 
 impl Head {
     pub(super) fn encode(&self) -> Vec<u8> {
         let last = self.last.as_ref().map(|fact| fact.encode());
-        let Self { rules_version, folded, untaken, stale, .. } = *self;
-        wire::Head { rules_version, folded, last, untaken, stale }.encode_to_vec()
+        let Self { rules_version, folded, untaken, late, .. } = *self;
+        wire::Head { rules_version, folded, last, untaken, stale: late > 0, late }.encode_to_vec()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let sent = wire::Head::decode(bytes).map_err(Error::decode("head of a fold"))?;
         let last = sent.last.map(|fact| LinkFact::decode(&fact).map(Arc::new)).transpose()?;
-        let wire::Head { rules_version, folded, untaken, stale, .. } = sent;
-        Ok(Self { rules_version, folded, last, untaken, stale })
+        let wire::Head { rules_version, folded, untaken, stale, late, .. } = sent;
+        // An earlier version said only whether there is something.
+        Ok(Self { rules_version, folded, last, untaken, late: late.max(u64::from(stale)) })
     }
 }
 
@@ -186,6 +188,8 @@ mod wire {
         pub(super) untaken: bool,
         #[prost(bool, tag = "5")]
         pub(super) stale: bool,
+        #[prost(uint64, tag = "6")]
+        pub(super) late: u64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]

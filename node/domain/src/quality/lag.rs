@@ -36,15 +36,16 @@ impl LagSketch {
 
     /// Adds another sketch.
     pub fn merge(&mut self, other: &Self) {
-        self.zero += other.zero;
+        self.zero = self.zero.saturating_add(other.zero);
         for (bucket, count) in &other.buckets {
-            *self.buckets.entry(*bucket).or_default() += count;
+            let own = self.buckets.entry(*bucket).or_default();
+            *own = own.saturating_add(*count);
         }
     }
 
     /// How many lags it holds.
     pub fn count(&self) -> u64 {
-        self.zero + self.buckets.values().sum::<u64>()
+        self.buckets.values().fold(self.zero, |sum, count| sum.saturating_add(*count))
     }
 
     /// The lag that this share (0 to 1) of all is not above, in microseconds; `None` when it is empty.
@@ -60,7 +61,7 @@ impl LagSketch {
         }
         let mut last = 0;
         for (bucket, count) in &self.buckets {
-            (last, below) = (*bucket, below + count);
+            (last, below) = (*bucket, below.saturating_add(*count));
             if rank <= below {
                 break;
             }

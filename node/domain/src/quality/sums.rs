@@ -52,6 +52,11 @@ pub(super) struct Sums {
     pub(super) cut: bool,
 }
 
+/// Adds up; what other nodes send may be anything.
+fn add(sum: &mut u64, other: u64) {
+    *sum = sum.saturating_add(other);
+}
+
 impl Sums {
     /// The sums of a group.
     pub(super) fn group(&mut self, source: &str, name: &str) -> &mut TraitSums {
@@ -75,24 +80,24 @@ impl Sums {
         self.cut |= other.cut;
         for (source, sums) in other.sources {
             let own = self.sources.entry(source).or_default();
-            own.customers += sums.customers;
-            own.events += sums.events;
+            add(&mut own.customers, sums.customers);
+            add(&mut own.events, sums.events);
         }
         for (group, sums) in other.groups {
             let own = self.groups.entry(group).or_default();
-            own.values += sums.values;
-            own.checked += sums.checked;
-            own.valid += sums.valid;
+            add(&mut own.values, sums.values);
+            add(&mut own.checked, sums.checked);
+            add(&mut own.valid, sums.valid);
             own.distinct.merge(&sums.distinct);
-            own.shared += sums.shared;
-            own.agreeing += sums.agreeing;
-            own.updated += sums.updated;
+            add(&mut own.shared, sums.shared);
+            add(&mut own.agreeing, sums.agreeing);
+            add(&mut own.updated, sums.updated);
             own.lag.merge(&sums.lag);
         }
         for (name, sums) in other.overlaps {
             let own = self.overlaps.entry(name).or_default();
-            own.shared += sums.shared;
-            own.agreeing += sums.agreeing;
+            add(&mut own.shared, sums.shared);
+            add(&mut own.agreeing, sums.agreeing);
         }
         self.cut();
     }

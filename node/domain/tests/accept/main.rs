@@ -8,7 +8,9 @@ mod random;
 use isthmus_domain::record::Link;
 use isthmus_domain::{
     AcceptContext, BlockedValues, EventRecord, EventType, FacetId, IdentityKey, Limits, LinkKind, Namespace,
-    RawItem, SourceView, Value, accept, value::json,
+    RawItem, RecordView, SourceView, Value, accept,
+    group::{GroupId, said_of_group},
+    value::json,
 };
 
 /// 2024-05-31T18:00:00Z.
@@ -51,6 +53,7 @@ fn assert_told_again(record: &EventRecord, ctx: &AcceptContext<'_>) {
             r.name.clone(),
             r.timestamp,
             r.links.clone(),
+            r.group.clone(),
             r.properties.clone(),
             context.to_json(),
         )
@@ -156,6 +159,34 @@ fn a_group_keeps_its_id_and_traits_and_is_about_the_user() {
     );
     assert_eq!(text(&record.properties), r#"{"groupId":"g","traits":{"email":"info@firm.de"}}"#);
     assert!(record.traits.is_empty());
+    let named = record.group.clone().unwrap();
+    assert_eq!((named.value.as_str(), &named.facet[..]), ("g", &group("g").as_bytes()[..]));
+    let bytes = record.to_bytes();
+    let said = said_of_group(&RecordView::read(&bytes).unwrap()).unwrap().unwrap();
+    assert_eq!(
+        (said.facet_id(), said.namespace.as_str(), said.value.as_str()),
+        (group("g"), "group_id", "g")
+    );
+    assert_eq!((said.timestamp, said.kind()), (record.timestamp, EventType::Group));
+    let traits: Vec<(&str, &str)> = said.traits.iter().map(|t| (t.name.as_str(), text(&t.value))).collect();
+    assert_eq!(traits, [("email", r#""info@firm.de""#)]);
+    assert!(said.links.is_empty() && said.properties.is_empty(), "nothing of the user's");
+}
+
+fn group(name: &str) -> FacetId {
+    GroupId::normalise(name).unwrap().facet(&KEY)
+}
+
+#[test]
+fn a_group_is_named_as_identifiers_are_and_a_placeholder_names_none() {
+    let with =
+        |id: &str| record(&format!(r#"{{"type":"group","messageId":"m","userId":"u","groupId":{id}}}"#));
+    assert_eq!(with(r#"" acme ""#).group.unwrap().value, "acme");
+    assert_eq!(with("42").group.unwrap().value, "42");
+    assert_eq!(with("\"e\u{301}\"").group.unwrap().facet, with("\"\u{e9}\"").group.unwrap().facet);
+    let none = with(r#""undefined""#);
+    assert_eq!((none.group, none.notes), (None, vec!["GROUP_BLOCKED groupId".to_owned()]));
+    assert_eq!(record(r#"{"type":"page","messageId":"m","userId":"u","groupId":"g"}"#).group, None);
 }
 
 #[test]

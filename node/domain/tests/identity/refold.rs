@@ -39,9 +39,11 @@ proptest! {
         retractions in retractions(),
         places in prop::collection::vec(any::<prop::sample::Index>(), 24),
         steps in prop::collection::vec(0..5_usize, 7),
+        late_max in 0..6_u64,
     ) {
         let built = rules.rules(1);
         let mut stays = ledger(&built);
+        *stays.fold_mut() = stays.fold().clone().taking_late(late_max);
         let mut restarts = stays.clone();
         let (mut left, mut right) = (Store::new(), Store::new());
         for (arrival, step) in shuffled(&arrivals(&facts, &retractions), &places).iter().zip(steps.iter().cycle()) {
@@ -50,7 +52,7 @@ proptest! {
             store(stays.fold_mut(), &mut left);
             store(restarts.fold_mut(), &mut right);
             prop_assert_eq!(&left, &right);
-            *restarts.fold_mut() = restored(restarts.fold(), &right);
+            *restarts.fold_mut() = restored(restarts.fold(), &right).taking_late(late_max);
             prop_assert_eq!(stays.fold().is_settled(), restarts.fold().is_settled());
             prop_assert_eq!(stays.fold().components(), restarts.fold().components());
             prop_assert_eq!(stays.fold_mut().step(*step), restarts.fold_mut().step(*step));
@@ -201,6 +203,31 @@ fn what_comes_late_while_all_is_folded_again_waits_for_the_end_of_it() {
         in_order.accept((*judged.fact).clone()).unwrap();
     }
     assert_eq!(shown(&mut ledger), shown(&mut in_order));
+}
+
+#[test]
+fn when_a_large_part_of_all_comes_late_all_is_folded_again_in_steps() {
+    let (mut small, large) = (large(1_200), large(5_000));
+    for (key, row) in large.fold().rows() {
+        small.fold_mut().put(key, &row).unwrap();
+    }
+    assert!(small.fold().progress().folded < 5_000, "those younger than all are not late");
+    let mut early = Ledger::new(KEY, std::sync::Arc::default());
+    for i in 0..1_200 {
+        early.accept(link(10_000 + i, "user_id:u1", &format!("crm_id:d{i}"))).unwrap();
+    }
+    early.fold_mut().settle();
+    for (key, row) in large.fold().rows() {
+        early.fold_mut().put(key, &row).unwrap();
+    }
+    assert_eq!(early.fold_mut().step(2_000).folded, 2_000, "from the first again");
+    early.fold_mut().settle();
+    let mut in_order = Ledger::new(KEY, std::sync::Arc::default());
+    for judged in early.fold().facts() {
+        in_order.accept((*judged.fact).clone()).unwrap();
+    }
+    in_order.fold_mut().settle();
+    assert_eq!(early.fold().components(), in_order.fold().components());
 }
 
 /// Twenty customers in a row, each with two mails, joined to the next by facts that a limit refuses.

@@ -64,7 +64,7 @@ pub(super) struct List {
 impl Root {
     /// The lists of the homes where they have changed.
     fn new_lists(&mut self) -> BTreeMap<FacetId, List> {
-        let epoch = self.epoch + 1;
+        let epoch = self.epoch.saturating_add(1);
         let mut lists: BTreeMap<FacetId, List> = BTreeMap::new();
         for (member, home) in self.homes_that_may_be_new() {
             let (old, since) = self.members.get(&member).copied().unwrap_or((member, 0));

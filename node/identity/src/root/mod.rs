@@ -243,7 +243,7 @@ impl Root {
     fn tell_flag(&mut self, facet: FacetId) {
         if let Some((version, shared)) = self.flags.get(&facet) {
             let lifting = self.awaited.contains_key(&facet);
-            let of_fold = version * 2 + u64::from(!lifting);
+            let of_fold = version.saturating_mul(2).saturating_add(u64::from(!lifting));
             self.fold.set_shared(facet, of_fold, *shared || lifting);
         }
     }

@@ -337,7 +337,7 @@ impl Root {
     /// Takes note of parts that came from a root that ships.
     pub(super) fn arrived(&mut self, from: FacetId, came: u64, parts: u64) {
         let known = self.arriving.entry(from).or_default();
-        known.0 += came;
+        known.0 = known.0.saturating_add(came);
         known.1 = known.1.max(parts);
         if known.1 > 0 && known.0 >= known.1 {
             self.arriving.remove(&from);

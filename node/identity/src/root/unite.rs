@@ -73,7 +73,7 @@ impl<S: Store> Resolver<'_, S> {
         let mut record = self.record(&own)?;
         record.parent = bytes(&with);
         record.is_root = false;
-        record.shipped += 1;
+        record.shipped = record.shipped.saturating_add(1);
         let pieces = pieces.into_iter().map(|(key, value)| WirePiece { key: key.into(), value });
         let ship = Ship { from: bytes(&own), pieces: pieces.collect(), parts: record.shipped };
         self.send(&with, Body::ToRoot(ToRoot { body: Some(RootBody::Ship(ship)) }));
@@ -88,7 +88,7 @@ impl<S: Store> Resolver<'_, S> {
         let mut rows = self.store.scan(&prefix, None, PART_ROWS + 1)?;
         let more = rows.len() > PART_ROWS;
         rows.truncate(PART_ROWS);
-        record.shipped += 1;
+        record.shipped = record.shipped.saturating_add(1);
         let mut pieces = Pieces::new();
         for (key, value) in rows {
             add_row(&mut pieces, &key[prefix.len()..], value)?;

@@ -20,7 +20,7 @@ use tonic::transport::Endpoint;
 use super::session::{End, Session};
 use super::{
     CONNECTION_WINDOW_BYTES, ExchangeOptions, HTTP2_FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
-    Peer, STREAM_WINDOW_BYTES,
+    Origins, Peer, STREAM_WINDOW_BYTES,
 };
 use crate::attempt::Attempts;
 use crate::error::{call_error, overloaded};
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     room: Arc<Semaphore>,
     address: Arc<str>,
     message_bytes_max: usize,
+    bytes_max: usize,
+    origins: Arc<dyn Origins>,
 }
 
 /// A call that waits to be sent.
@@ -82,6 +84,8 @@ impl Link {
             room,
             address: peer.address.as_str().into(),
             message_bytes_max: options.message_bytes_max,
+            bytes_max: options.bytes_max,
+            origins: options.origins.clone(),
         };
         let actor = Actor { peer, options, jitter: Attempts::new(seed), calls, stop };
         tracker.spawn(actor.run());
@@ -93,6 +97,12 @@ impl Link {
         &self.address
     }
 
+    /// Calls that wait to be sent, and bytes of calls that wait or have no reply yet.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let free = self.room.available_permits() << 10;
+        (self.calls.max_capacity() - self.calls.capacity(), self.bytes_max.saturating_sub(free))
+    }
+
     /// Asks a shard of the other node.
     pub(crate) async fn call(
         &self,
@@ -100,7 +110,8 @@ impl Link {
         body: shard_call::Body,
         deadline: Instant,
     ) -> Result<shard_reply::Body, CallError> {
-        let call = ShardCall { call: 0, shard, timeout_ms: 0, body: Some(body) };
+        let call =
+            ShardCall { shard, origin: self.origins.current(), body: Some(body), ..ShardCall::default() };
         let bytes = call.encoded_len();
         if bytes > self.message_bytes_max {
             return Err(call_error(CallErrorCode::Invalid, "the call is too large for one message"));

@@ -20,15 +20,18 @@
 //! **What it leaves out.** TLS; replies that have to be cut into pieces (a page bounds itself).
 
 mod link;
+mod origin;
 mod service;
 mod session;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_proto::internal::v1::PeerHello;
 use tonic::transport::Server;
 
 pub(crate) use self::link::Link;
+pub use self::origin::{Nameless, Origins};
 pub use self::service::ExchangeService;
 use crate::topology::Topology;
 
@@ -64,6 +67,8 @@ pub struct ExchangeOptions {
     pub reconnect_min: Duration,
     /// The longest wait after a connection that failed.
     pub reconnect_max: Duration,
+    /// What calls are part of, to be told to the other end.
+    pub origins: Arc<dyn Origins>,
 }
 
 impl Default for ExchangeOptions {
@@ -78,6 +83,7 @@ impl Default for ExchangeOptions {
             connect_timeout: Duration::from_millis(500),
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_secs(1),
+            origins: Arc::new(Nameless),
         }
     }
 }

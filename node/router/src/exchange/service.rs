@@ -169,7 +169,7 @@ impl Session {
 
     /// Begins a call. The reply comes soon after the deadline at the latest.
     fn begin(&self, call: ShardCall) -> BoxFuture<'static, ShardReply> {
-        let ShardCall { call: number, shard, timeout_ms, body } = call;
+        let ShardCall { call: number, shard, timeout_ms, origin, body } = call;
         let Some(body) = body else {
             return refused(
                 number,
@@ -194,16 +194,22 @@ impl Session {
         let answer = async move {
             let answer = timeout_at(deadline, replica.call(body, deadline)).await;
             let late = || call_error(CallErrorCode::OutcomeUnknown, "not answered in time");
-            answer.unwrap_or_else(|_| Err(late()))
+            reply_to(number, answer.unwrap_or_else(|_| Err(late())))
         };
-        if walks {
-            // May keep a processor busy for a while: on a task of its own, others' calls go on meanwhile.
-            let task = self.service.tracker.spawn(answer);
-            let broken = |_| Err(call_error(CallErrorCode::Unavailable, "the read was broken off"));
-            Box::pin(async move { reply_to(number, task.await.unwrap_or_else(broken)) })
-        } else {
-            Box::pin(async move { reply_to(number, answer.await) })
+        let answer: BoxFuture<'static, ShardReply> = match origin {
+            Some(origin) => self.service.options.origins.run(origin, shard, Box::pin(answer)),
+            None => Box::pin(answer),
+        };
+        if !walks {
+            return answer;
         }
+        // May keep a processor busy for a while: on a task of its own, others' calls go on meanwhile.
+        let task = self.service.tracker.spawn(answer);
+        Box::pin(async move {
+            let broken =
+                |_| reply_to(number, Err(call_error(CallErrorCode::Unavailable, "the read was broken off")));
+            task.await.unwrap_or_else(broken)
+        })
     }
 }
 

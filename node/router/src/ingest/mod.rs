@@ -23,6 +23,7 @@ use isthmus_proto::internal::v1::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use self::gather::Gather;
 use self::split::{Part, split};
@@ -120,6 +121,11 @@ impl Router {
     /// Only when nothing of the batch can have been stored: [`Error::Overloaded`], [`Error::DiskFull`], [`Error::NoLeader`],
     /// [`Error::Unavailable`], [`Error::StaleShardMap`], [`Error::Stopping`]; of several, the first that occurred.
     pub async fn ingest(&self, items: Vec<RoutedItem>, deadline: Instant) -> Result<IngestSummary, Error> {
+        let span = tracing::debug_span!("router.ingest", items = items.len());
+        self.bring(items, deadline).instrument(span).await
+    }
+
+    async fn bring(&self, items: Vec<RoutedItem>, deadline: Instant) -> Result<IngestSummary, Error> {
         if items.is_empty() {
             return Ok(IngestSummary { results: Vec::new(), stamp: None });
         }

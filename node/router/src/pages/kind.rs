@@ -1,16 +1,16 @@
-//! The two things that are paged through all shards, in what they differ: how they are asked for.
+//! The three things that are paged through all shards, in what they differ: how they are asked for.
 
 use bytes::Bytes;
 use isthmus_domain::{FacetId, Slot, Stamp};
 use isthmus_proto::internal::v1::{
-    QuarantineRow, ReadQuarantineCall, ScanFacetsCall, shard_call, shard_reply,
+    GroupRow, QuarantineRow, ReadQuarantineCall, ScanFacetsCall, ScanGroupsCall, shard_call, shard_reply,
 };
 
 use super::QuarantineFilter;
 use crate::pursuit::Want;
 use crate::read::{Facet, ReadLevel};
 
-/// What orders the rows: a facet's or a quarantine entry's id, whose top 14 bits are its slot.
+/// What orders the rows: a facet's, a group's or a quarantine entry's id, whose top 14 bits are its slot.
 pub(crate) type Key = [u8; 16];
 
 /// The greatest key below the slot's first; `None` for the first slot.
@@ -63,6 +63,34 @@ impl Kind for Facets {
         let rows = reply.facets.into_iter().map(|entry| {
             let id = FacetId::from_slice(&entry.facet)?;
             Some((*id.as_bytes(), (id, Facet::of(entry))))
+        });
+        let rows = rows.collect::<Option<_>>()?;
+        Some(Rows { rows, more: reply.more, owned_bounds: reply.owned_bounds, stamp: Stamp(reply.stamp) })
+    }
+}
+
+/// All groups.
+pub(super) struct Groups {
+    pub(super) level: ReadLevel,
+}
+
+impl Kind for Groups {
+    type Row = (FacetId, GroupRow);
+
+    fn want(&self) -> Want {
+        self.level.want()
+    }
+
+    fn call(&self, after: Option<&Key>, limit: u32) -> shard_call::Body {
+        let after = after.map(|key| Bytes::copy_from_slice(key)).unwrap_or_default();
+        shard_call::Body::ScanGroups(ScanGroupsCall { after, limit, level: self.level.to_wire() })
+    }
+
+    fn read(&self, reply: shard_reply::Body) -> Option<Rows<Self::Row>> {
+        let shard_reply::Body::ScanGroups(reply) = reply else { return None };
+        let rows = reply.groups.into_iter().map(|entry| {
+            let id = FacetId::from_slice(&entry.group)?;
+            Some((*id.as_bytes(), (id, entry.row.unwrap_or_default())))
         });
         let rows = rows.collect::<Option<_>>()?;
         Some(Rows { rows, more: reply.more, owned_bounds: reply.owned_bounds, stamp: Stamp(reply.stamp) })

@@ -1,4 +1,5 @@
-//! Pages over all shards, in one exact order: facets by id, quarantine entries by id.
+//! Pages over all shards, in one exact order: facets by id, groups by id, quarantine
+//! entries by id.
 //!
 //! Both ids begin with their slot, so their order is the order of slots, and the shard map cut into *segments* (slots
 //! in a row that belong to one shard) says which shard to ask next, however scattered a shard's ranges are. A page is
@@ -18,10 +19,10 @@ mod kind;
 use bytes::Bytes;
 use futures::future::join_all;
 use isthmus_domain::{FacetId, Slot, SlotRanges, Stamp};
-use isthmus_proto::internal::v1::{QuarantineRow, ReadQuarantineCall, shard_call, shard_reply};
+use isthmus_proto::internal::v1::{GroupRow, QuarantineRow, ReadQuarantineCall, shard_call, shard_reply};
 use tokio::time::Instant;
 
-use self::kind::{Facets, Kind, Quarantine};
+use self::kind::{Facets, Groups, Kind, Quarantine};
 pub(crate) use self::kind::{Key, before};
 use crate::error::Error;
 use crate::profiles::ProfileParts;
@@ -145,6 +146,21 @@ impl Router {
         let (profiles, stamp) =
             self.complete(&ids, known, page.stamp, ReadLevel::Linearizable, deadline).await?;
         Ok(ProfilesPage { profiles: ids.into_iter().zip(profiles).collect(), more: page.more, stamp })
+    }
+
+    /// Reads a page of all groups, by rising id, from the first above `after`, and whether there are more. `limit` is 1
+    /// to 10,000.
+    ///
+    /// # Errors
+    /// When a shard doesn't answer by the deadline.
+    pub async fn list_groups(
+        &self,
+        after: Option<FacetId>,
+        limit: u32,
+        level: ReadLevel,
+        deadline: Instant,
+    ) -> Result<(Vec<(FacetId, GroupRow)>, bool, Stamp), Error> {
+        self.page(&Groups { level }, after.map(|id| *id.as_bytes()), limit, deadline).await
     }
 
     /// Reads a page of the quarantine, by rising id, from the first above `after`. `limit` is 1 to 10,000. An empty

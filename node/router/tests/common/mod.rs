@@ -266,7 +266,10 @@ impl World {
             | shard_call::Body::Compare(_)
             | shard_call::Body::Touch(_)
             | shard_call::Body::MatchingStatus(_)
-            | shard_call::Body::ReadModel(_) => {
+            | shard_call::Body::ReadModel(_)
+            | shard_call::Body::ReadGroup(_)
+            | shard_call::Body::ScanGroups(_)
+            | shard_call::Body::ReadMemberships(_) => {
                 panic!("no test asks for it")
             }
             shard_call::Body::Transfer(_) | shard_call::Body::ChangeMembers(_) => {

@@ -21,7 +21,9 @@ use std::path::PathBuf;
 use figment::{Figment, providers::Serialized};
 use serde::{Deserialize, Serialize};
 
-pub use self::options::{ByteSize, FeedOptions, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
+pub use self::options::{
+    ByteSize, FeedOptions, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions, TracesOptions,
+};
 use self::sources::Sources;
 use crate::{Error, Result, args::ServeArgs, logging};
 
@@ -71,6 +73,8 @@ pub struct Config {
     pub quarantine: QuarantineOptions,
     /// About the change feed.
     pub feed: FeedOptions,
+    /// About traces.
+    pub traces: TracesOptions,
 }
 
 impl Default for Config {
@@ -94,6 +98,7 @@ impl Default for Config {
             grpc: GrpcOptions::default(),
             quarantine: QuarantineOptions::default(),
             feed: FeedOptions::default(),
+            traces: TracesOptions::default(),
         }
     }
 }
@@ -172,7 +177,8 @@ impl Config {
         self.raft.validate()?;
         self.grpc.validate()?;
         self.quarantine.validate()?;
-        self.feed.validate()
+        self.feed.validate()?;
+        self.traces.validate()
     }
 }
 

@@ -230,6 +230,47 @@ impl RaftOptions {
     }
 }
 
+/// `[traces]`: traces of calls, for a collector that takes OTLP over gRPC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracesOptions {
+    /// Where the collector listens: `http://HOST:PORT`. Absent: nothing is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The part of calls without a `traceparent` of their own that is recorded, from 0 to 1. With one, that decides.
+    pub sample: f64,
+}
+
+impl Default for TracesOptions {
+    /// Off; when on, one call of a hundred.
+    fn default() -> Self {
+        Self { endpoint: None, sample: 0.01 }
+    }
+}
+
+impl TracesOptions {
+    /// Checks the bounds.
+    pub(super) fn validate(&self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.sample) {
+            return Err(Error::setting("traces.sample", "must be 0 to 1"));
+        }
+        let Some(endpoint) = &self.endpoint else { return Ok(()) };
+        let uri = endpoint.parse::<http::Uri>().ok();
+        let plain = |uri: &http::Uri| {
+            uri.scheme_str() == Some("http")
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && matches!(uri.path(), "" | "/")
+                && uri.query().is_none()
+        };
+        if !uri.as_ref().is_some_and(plain) {
+            let problem = "must be http://HOST:PORT of a collector that takes OTLP over gRPC; for TLS let one run \
+                           beside the node";
+            return Err(Error::setting("traces.endpoint", problem));
+        }
+        Ok(())
+    }
+}
+
 /// `[grpc]`: clients' calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -239,11 +280,23 @@ pub struct GrpcOptions {
     pub deadline: Duration,
     /// Calls under way on one connection.
     pub streams_max: u32,
+    /// Ingest streams that clients may have open at this node.
+    pub ingest_streams: u32,
+    /// Items that may be on their way in each of them.
+    pub ingest_stream_items: u32,
+    /// Bytes of items that may be on their way in each of them.
+    pub ingest_stream_bytes: ByteSize,
 }
 
 impl Default for GrpcOptions {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), streams_max: 1_024 }
+        Self {
+            deadline: Duration::from_secs(10),
+            streams_max: 1_024,
+            ingest_streams: 256,
+            ingest_stream_items: 4_096,
+            ingest_stream_bytes: ByteSize::mib(2),
+        }
     }
 }
 
@@ -251,7 +304,11 @@ impl GrpcOptions {
     /// Checks the bounds.
     pub(super) fn validate(&self) -> Result<()> {
         within_time("grpc.deadline", self.deadline, Duration::from_millis(10), Duration::from_secs(300))?;
-        within("grpc.streams_max", self.streams_max, 1, 65_536)
+        within("grpc.streams_max", self.streams_max, 1, 65_536)?;
+        within("grpc.ingest_streams", self.ingest_streams, 1, 65_536)?;
+        within("grpc.ingest_stream_items", self.ingest_stream_items, 1, 1_000_000)?;
+        // The largest item has to fit.
+        within("grpc.ingest_stream_bytes", self.ingest_stream_bytes, ByteSize::mib(1), ByteSize::mib(64))
     }
 }
 

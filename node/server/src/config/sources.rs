@@ -14,6 +14,8 @@ use crate::{Error, Result, args::ServeArgs};
 const PREFIX: &str = "ISTHMUS_";
 /// Variables that belong to others: the log, the client, builds, `--config` itself.
 const NOT_SETTINGS: [&str; 4] = ["LOG", "ENDPOINT", "COMMIT", "CONFIG"];
+/// How deep settings are nested, with room for more: all of them lie in parts of the node.
+const NESTED_MAX: usize = 4;
 /// What begins like this is for tests.
 const FOR_TESTS: &str = "TEST_";
 
@@ -43,7 +45,7 @@ impl Sources {
         for (name, value) in env {
             let Some(key) = name.strip_prefix(PREFIX).filter(|key| is_setting(key)) else { continue };
             let key = key.to_lowercase().replace("__", ".");
-            put(&mut sources.env, &key, &value);
+            put(&mut sources.env, &key, &value, NESTED_MAX);
             sources.variables.insert(key, name);
         }
         Ok(sources)
@@ -127,17 +129,18 @@ fn is_setting(key: &str) -> bool {
     !(of_service || of_link || NOT_SETTINGS.contains(&key) || key.starts_with(FOR_TESTS))
 }
 
-/// Sets a dotted key. Values are read as figment reads them: numbers, booleans, lists, else text.
-fn put(dict: &mut Dict, key: &str, text: &str) {
+/// Sets a dotted key. Values are read as figment reads them: numbers, booleans, lists, else text. What is nested deeper than
+/// any setting stays one name, which nobody knows.
+fn put(dict: &mut Dict, key: &str, text: &str, deeper: usize) {
     let value = text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-    match key.split_once('.') {
+    match key.split_once('.').filter(|_| deeper > 0) {
         None => {
             dict.insert(key.to_owned(), value);
         }
         Some((part, rest)) => {
             let inner = dict.entry(part.to_owned()).or_insert_with(|| Value::from(Dict::new()));
             if let Value::Dict(_, inner) = inner {
-                put(inner, rest, text);
+                put(inner, rest, text, deeper - 1);
             }
         }
     }

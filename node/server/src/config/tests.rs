@@ -49,6 +49,10 @@ fn what_is_wrong_in_a_file_is_named_with_key_and_line() {
         ("[raft]\ntick = 50\n", ":2", "raft.tick"),
         ("raft.election_ticks = 3\n", ":1", "raft.election_ticks"),
         ("[grpc]\ndeadline = \"1h\"\n", ":2", "grpc.deadline"),
+        ("[traces]\nsample = 1.5\n", ":2", "traces.sample"),
+        ("[traces]\nsample = nan\n", ":2", "traces.sample"),
+        ("[traces]\nendpoint = \"collector:4317\"\n", ":2", "traces.endpoint"),
+        ("[traces]\nendpoint = \"https://collector:4317\"\n", ":2", "traces.endpoint"),
         ("node_id = 1\nnode_id = 2\n", ":2", "config"),
         ("shards = \n", ":1", "config"),
     ] {
@@ -113,4 +117,13 @@ fn a_file_that_is_not_there_is_named() {
     let args = ServeArgs { config: Some("/no/such/isthmus.toml".into()), ..ServeArgs::default() };
     let error = load(&args, none()).unwrap_err().to_string();
     assert!(error.starts_with("/no/such/isthmus.toml: config: the file can't be read"), "{error}");
+}
+
+#[test]
+fn a_variable_that_is_nested_without_end_is_a_key_that_nobody_knows() {
+    // Each part of a name was a call within a call: a name this long ended the process.
+    let name = format!("ISTHMUS_{}", "A__".repeat(40_000));
+    let error = load(&ServeArgs::default(), [(name, "1".to_owned())]).expect_err("taken");
+    let Error::Located { key, problem, .. } = error else { panic!("{error}") };
+    assert!(key.starts_with('a') && problem.contains("there is no such key"), "{problem}");
 }

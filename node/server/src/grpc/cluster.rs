@@ -39,9 +39,12 @@ impl Hub {
 
     /// How the cluster is.
     pub(crate) async fn health(&self, deadline: Instant) -> Health {
-        let answers = self.answers(deadline).await;
+        self.judged(&self.answers(deadline).await)
+    }
+
+    fn judged(&self, answers: &Answers) -> Health {
         let voters = self.coordinator.metadata_view().map(|group| group.conf.voters.len());
-        health::judge(&self.coordinator.status(), &answers, voters)
+        health::judge(&self.coordinator.status(), answers, voters)
     }
 }
 
@@ -67,15 +70,20 @@ fn replica(entry: &ShardEntry, node: NodeId, answers: &Answers) -> Replica {
     shown
 }
 
-#[tonic::async_trait]
-impl ClusterService for Cluster {
-    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let health = self.hub.health(self.hub.deadline(request.metadata())).await;
+impl Cluster {
+    /// How the cluster is, its nodes, and its replicas, of one round of questions.
+    pub async fn all(&self) -> (StatusResponse, Vec<Node>, Vec<Replica>) {
+        let answers = self.hub.answers(Instant::now() + self.hub.deadline).await;
+        (self.status_of(&answers), self.nodes_of(&answers), self.replicas_of(&answers))
+    }
+
+    fn status_of(&self, answers: &Answers) -> StatusResponse {
+        let health = self.hub.judged(answers);
         let cluster = self.hub.coordinator.status();
         let view = cluster.view;
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let alive = cluster.alive.iter().filter(|node| view.has_node(**node)).count();
-        Ok(Response::new(StatusResponse {
+        StatusResponse {
             cluster_id: format!("{:032x}", u128::from_be_bytes(self.hub.coordinator.cluster_id())),
             healthy: health.problems.is_empty(),
             problems: health.problems,
@@ -87,11 +95,10 @@ impl ClusterService for Cluster {
             shard_map_version: view.shard_map.version,
             metadata_leader: cluster.metadata_leader.map_or(0, |node| node.0),
             version: VERSION.to_owned(),
-        }))
+        }
     }
 
-    async fn nodes(&self, request: Request<NodesRequest>) -> Result<Response<NodesResponse>, Status> {
-        let answers = self.hub.answers(self.hub.deadline(request.metadata())).await;
+    fn nodes_of(&self, answers: &Answers) -> Vec<Node> {
         let cluster = self.hub.coordinator.status();
         let mut leaders: BTreeMap<u32, u32> = BTreeMap::new();
         let mut replicas: BTreeMap<u32, u32> = BTreeMap::new();
@@ -99,7 +106,7 @@ impl ClusterService for Cluster {
             for peer in &entry.replicas {
                 *replicas.entry(peer.node().0).or_default() += 1;
             }
-            if let Some(leader) = leader_of(entry, &answers) {
+            if let Some(leader) = leader_of(entry, answers) {
                 *leaders.entry(isthmus_domain::ReplicaId(leader.peer).node().0).or_default() += 1;
             }
         }
@@ -119,18 +126,35 @@ impl ClusterService for Cluster {
                 version: if alive { info.version.clone() } else { String::new() },
             }
         });
-        Ok(Response::new(NodesResponse { nodes: nodes.collect() }))
+        nodes.collect()
+    }
+
+    fn replicas_of(&self, answers: &Answers) -> Vec<Replica> {
+        let view = self.hub.view();
+        let mut replicas = Vec::new();
+        for entry in &view.shard_map.shards {
+            replicas.extend(entry.replicas.iter().map(|peer| replica(entry, peer.node(), answers)));
+        }
+        replicas.sort_by_key(|replica| (replica.shard, replica.node));
+        replicas
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Cluster {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let answers = self.hub.answers(self.hub.deadline(request.metadata())).await;
+        Ok(Response::new(self.status_of(&answers)))
+    }
+
+    async fn nodes(&self, request: Request<NodesRequest>) -> Result<Response<NodesResponse>, Status> {
+        let answers = self.hub.answers(self.hub.deadline(request.metadata())).await;
+        Ok(Response::new(NodesResponse { nodes: self.nodes_of(&answers) }))
     }
 
     async fn shards(&self, request: Request<ShardsRequest>) -> Result<Response<ShardsResponse>, Status> {
         let answers = self.hub.answers(self.hub.deadline(request.metadata())).await;
-        let view = self.hub.view();
-        let mut replicas = Vec::new();
-        for entry in &view.shard_map.shards {
-            replicas.extend(entry.replicas.iter().map(|peer| replica(entry, peer.node(), &answers)));
-        }
-        replicas.sort_by_key(|replica| (replica.shard, replica.node));
-        Ok(Response::new(ShardsResponse { replicas }))
+        Ok(Response::new(ShardsResponse { replicas: self.replicas_of(&answers) }))
     }
 
     async fn transfer(

@@ -20,6 +20,12 @@ pub enum Kind {
     Quarantine = 3,
     /// Pairs: the place is a profile's id, 16 bytes.
     Pairs = 4,
+    /// Groups: the place is a group's facet, 16 bytes.
+    Groups = 5,
+    /// Members of a group: the place is the facet of one, 16 bytes.
+    Members = 6,
+    /// Groups of a customer: the place is a group's facet, 16 bytes.
+    Memberships = 7,
 }
 
 /// The cursor of a place.

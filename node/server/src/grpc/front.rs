@@ -15,7 +15,7 @@
 //! tonic doesn't look at a request's content type. What is not gRPC is answered here, in HTTP's terms too (415), as
 //! "gRPC over HTTP/2" asks for: UNIMPLEMENTED `UNSUPPORTED_CONTENT_TYPE`.
 //!
-//! Left out: answers that begin well and fail later (streams); their services say themselves why.
+//! A stream has its code at its end ([`super::answer`]); what fails there its service says itself.
 
 use std::{
     future::Future,
@@ -27,16 +27,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tracing::field;
 
-use super::status::Refusal;
+use super::{answer::StreamedBody, status::Refusal};
 use crate::{
-    metrics::Metrics,
+    metrics::{InFlight, Metrics, code_name},
     request_id::{self, REQUEST_ID},
+    traces::{ENTRY, Entry, Inbound},
 };
 
 /// Wraps the services of the clients' port.
@@ -87,31 +88,84 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         let id = request_id::given(request.headers());
         let id = id.unwrap_or_else(|| request_id::made(shared.next.fetch_add(1, Ordering::Relaxed)));
-        let method = shared.metrics.method(request.uri().path());
-        let span = tracing::debug_span!("grpc.call", method, request = id.to_str().unwrap_or_default());
+        let call = shared.metrics.calls.begin(request.uri().path());
+        let entry = entry(&call, &request, &id);
         let begun = Instant::now();
         let answer = is_grpc(&request).then(|| self.inner.call(request));
-        Box::pin(
-            async move {
-                let mut response = match answer {
-                    Some(answer) => in_our_words(answer.await?),
-                    None => not_grpc(),
-                };
-                let code = response
-                    .headers()
-                    .get("grpc-status")
-                    .map_or(Code::Ok, |v| Code::from_bytes(v.as_bytes()));
-                shared.metrics.called(method, code, begun.elapsed());
-                tracing::debug!(?code, "answered");
-                response.headers_mut().insert(REQUEST_ID, id);
-                Ok(response)
+        let ending = Ending { entry: entry.clone(), call, begun };
+        Box::pin(entry.run(async move {
+            let mut response = match answer {
+                Some(answer) => in_our_words(answer.await?),
+                None => not_grpc(),
+            };
+            response.headers_mut().insert(REQUEST_ID, id);
+            ending.call.timed(begun.elapsed());
+            let status = response.headers().get("grpc-status");
+            match status.map(|status| Code::from_bytes(status.as_bytes())) {
+                None if ending.call.streams() => {
+                    Ok(response.map(|body| Body::new(StreamedBody::new(body, ending))))
+                }
+                code => {
+                    ending.ended(code.unwrap_or(Code::Ok));
+                    Ok(response)
+                }
             }
-            .instrument(span),
-        )
+        }))
     }
+}
+
+/// The spans of a call.
+fn entry(call: &InFlight, request: &Request<Body>, id: &HeaderValue) -> Entry {
+    let inbound = Inbound::from_client(request.headers(), id);
+    let method = call.method();
+    let log = tracing::error_span!("grpc.call", method, request = inbound.request_id(), trace = field::Empty);
+    let span = inbound.span(|| {
+        tracing::debug_span!(
+            target: ENTRY,
+            "grpc.call",
+            otel.kind = "server",
+            otel.status_code = field::Empty,
+            rpc.method = method,
+            request = inbound.request_id(),
+            answer = field::Empty
+        )
+    });
+    Entry::new(inbound, log, span)
+}
+
+/// What is noted when a call has ended.
+pub struct Ending {
+    /// What it runs in.
+    pub entry: Entry,
+    call: InFlight,
+    begun: Instant,
+}
+
+impl Ending {
+    /// It has ended: counts it, and logs it: as a warning where the server failed.
+    pub fn ended(self, code: Code) {
+        let Self { entry, call, begun } = self;
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let failed = is_failure(code);
+        let answer = code_name(code);
+        entry.run_sync(|| match failed {
+            true => tracing::warn!(code = answer, micros, "failed"),
+            false => tracing::debug!(code = answer, micros, "answered"),
+        });
+        entry.answered(answer, failed);
+        call.ended(code);
+    }
+}
+
+/// Whether a code says that the server, not the client, has to mend something; over HTTP these are statuses from 500 on.
+fn is_failure(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown | Code::Internal | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded
+    )
 }
 
 /// Whether a request's content type is `application/grpc`, with `+proto` and parameters or without.
@@ -146,7 +200,8 @@ fn in_our_words(response: Response<Body>) -> Response<Body> {
     answer
 }
 
-fn refusal(status: &Status) -> Option<Refusal> {
+/// What we say for something that tonic refused; `None`: as tonic said it.
+pub(super) fn refusal(status: &Status) -> Option<Refusal> {
     let text = status.message();
     match status.code() {
         Code::Internal if is_unreadable(text) => {

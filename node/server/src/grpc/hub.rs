@@ -10,8 +10,10 @@ use isthmus_shard::Clock;
 use tokio::{sync::watch, time::Instant};
 use tonic::metadata::MetadataMap;
 
-use super::{deadline::deadline, profile::watch::Watchers, registry::Registries, status::Refusal};
-use crate::metrics::Metrics;
+use super::{
+    deadline::deadline, ingest::OpenStreams, profile::watch::Watchers, registry::Registries, status::Refusal,
+};
+use crate::{activity::Activity, metrics::Metrics};
 
 /// The most items of a page.
 pub(super) const PAGE_MAX: u32 = 1_000;
@@ -36,12 +38,16 @@ pub struct Hub {
     pub clock: Arc<dyn Clock>,
     /// Who watches through this node.
     pub watchers: Watchers,
+    /// Ingest streams that are open at this node.
+    pub ingest_streams: OpenStreams,
     /// Rules and schemas, compiled.
     pub registries: Registries,
     /// Held while this node learns a model to compare profiles by.
     pub learning: tokio::sync::Mutex<()>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What came in through this node lately.
+    pub activity: Activity,
     /// The deadline of calls that bring none.
     pub deadline: Duration,
     /// When this node started: part of message ids that it makes.

@@ -1,11 +1,17 @@
 //! `IngestService`: events come in over gRPC. What becomes of them is [`crate::intake`]'s.
 
+mod open;
+mod stream;
+
 use std::sync::Arc;
 
-use isthmus_proto::v1::{IngestRequest, IngestResponse, ingest_service_server::IngestService};
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use isthmus_proto::v1::{
+    IngestRequest, IngestResponse, IngestStreamRequest, ingest_service_server::IngestService,
+};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use tracing::Instrument as _;
 
+pub use self::open::OpenStreams;
 use super::{
     hub::Hub,
     status::{Refusal, status},
@@ -27,7 +33,7 @@ impl Ingest {
     async fn take(&self, request: Request<IngestRequest>) -> Result<IngestResponse, Status> {
         let deadline = self.hub.deadline(request.metadata());
         let (metadata, _, batch) = request.into_parts();
-        let key = key(&metadata, &batch)?;
+        let key = key(&metadata, &batch.write_key)?;
         let view = match &key {
             Some(key) => {
                 self.hub.coordinator.view_for_key(key, deadline).await.map_err(|error| status(&error))?
@@ -46,9 +52,9 @@ impl Ingest {
     }
 }
 
-/// The write key of a batch, if it has one: its own, else the call's.
-fn key(metadata: &MetadataMap, batch: &IngestRequest) -> Result<Option<String>, Refusal> {
-    match batch.write_key.as_str() {
+/// The write key of a batch or stream, if it has one: its own, else the call's.
+fn key(metadata: &MetadataMap, given: &str) -> Result<Option<String>, Refusal> {
+    match given {
         "" => source::key_of_headers(|name| Some(metadata.get(name)?.as_bytes())),
         key => Ok(Some(key.to_owned())),
     }
@@ -60,5 +66,14 @@ impl IngestService for Ingest {
         let span =
             tracing::debug_span!("ingest.batch", node = self.hub.node, items = request.get_ref().items.len());
         Ok(Response::new(self.take(request).instrument(span).await?))
+    }
+
+    type IngestStreamStream = stream::Responses;
+
+    async fn ingest_stream(
+        &self,
+        request: Request<Streaming<IngestStreamRequest>>,
+    ) -> Result<Response<Self::IngestStreamStream>, Status> {
+        Ok(Response::new(stream::responses(self.hub.clone(), request)))
     }
 }

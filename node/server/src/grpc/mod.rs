@@ -4,17 +4,19 @@
 //! the answer into the words of `isthmus.v1`. [`status`] makes a status of any error; [`front`] is what every call
 //! passes through.
 
-mod cluster;
-mod cursor;
+mod answer;
+pub mod cluster;
+pub(crate) mod cursor;
 mod deadline;
 pub mod front;
+pub mod group;
 pub mod health;
 pub mod hub;
-mod ingest;
+pub mod ingest;
 mod matching;
 pub mod profile;
 mod quality;
-mod quarantine;
+pub mod quarantine;
 pub mod registry;
 mod rules;
 mod schema;
@@ -25,11 +27,11 @@ pub mod value;
 use std::{sync::Arc, time::Duration};
 
 use isthmus_proto::v1::{
-    cluster_service_server::ClusterServiceServer, ingest_service_server::IngestServiceServer,
-    matching_service_server::MatchingServiceServer, profile_service_server::ProfileServiceServer,
-    quality_service_server::QualityServiceServer, quarantine_service_server::QuarantineServiceServer,
-    rules_service_server::RulesServiceServer, schema_service_server::SchemaServiceServer,
-    source_service_server::SourceServiceServer,
+    cluster_service_server::ClusterServiceServer, group_service_server::GroupServiceServer,
+    ingest_service_server::IngestServiceServer, matching_service_server::MatchingServiceServer,
+    profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
+    quarantine_service_server::QuarantineServiceServer, rules_service_server::RulesServiceServer,
+    schema_service_server::SchemaServiceServer, source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,
@@ -54,10 +56,11 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 10] = [
+const HEALTH_NAMES: [&str; 11] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
+    "isthmus.v1.GroupService",
     "isthmus.v1.SourceService",
     "isthmus.v1.SchemaService",
     "isthmus.v1.RulesService",
@@ -95,6 +98,7 @@ pub fn services(
         .layer(FrontLayer::new(hub.metrics.clone(), seed))
         .add_service(limited!(IngestServiceServer, ingest::Ingest::new(hub.clone())))
         .add_service(limited!(ProfileServiceServer, profile::Profiles::new(hub.clone())))
+        .add_service(limited!(GroupServiceServer, group::Groups::new(hub.clone())))
         .add_service(limited!(SourceServiceServer, source::Sources::new(hub.clone())))
         .add_service(limited!(SchemaServiceServer, schema::Schemas::new(hub.clone())))
         .add_service(limited!(RulesServiceServer, rules::RuleBooks::new(hub.clone())))

@@ -112,6 +112,11 @@ impl Failure {
         )
     }
 
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn new(
         code: Code,
         reason: String,
@@ -187,7 +192,7 @@ fn status_of(code: Code, reason: &str) -> StatusCode {
 
 /// A code's name as gRPC spells it.
 pub fn name(code: Code) -> &'static str {
-    crate::metrics::name(code)
+    crate::metrics::code_name(code)
 }
 
 #[cfg(test)]

@@ -5,15 +5,21 @@
 //!
 //! 1. the HTTP port listens on a loopback address;
 //! 2. `Host` is a loopback name, whatever its port: a rebound name is not;
-//! 3. `Origin`, where a browser sends one, is that host's: other pages don't get in even blindly.
+//! 3. `Origin`, where a browser sends one, is that host's;
+//! 4. `Sec-Fetch-Site`, where a browser sends it, names no other site: pages of elsewhere don't get in even blindly, with
+//!    an image's address, say, for which browsers send no origin. A link that a person follows may lead here.
+//!
+//! What is answered is kept by no cache, and by no browser taken for anything but what it says it is ([`PRIVATE`]).
+//!
+//! Source of the fourth: Fetch Metadata Request Headers, W3C, <https://www.w3.org/TR/fetch-metadata/>.
 
 use std::net::Ipv6Addr;
 
 use axum::{
     extract::{Request, State},
     http::{
-        HeaderMap, Uri,
-        header::{HOST, ORIGIN},
+        HeaderMap, HeaderName, HeaderValue, Uri,
+        header::{CACHE_CONTROL, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS},
     },
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -27,15 +33,36 @@ use crate::fault::Refusal;
 #[derive(Clone, Copy, Debug)]
 pub struct Loopback(pub bool);
 
-/// Lets through what comes from this machine and from no page of elsewhere.
-pub async fn only(State(Loopback(listener)): State<Loopback>, request: Request, next: Next) -> Response {
-    match permitted(listener, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => Failure::from(refusal).into_response(),
+/// On all that is answered of customers.
+pub const PRIVATE: [(HeaderName, &str); 2] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Puts the headers of [`PRIVATE`] on an answer, and lets no cache keep it that isn't told to.
+pub fn keep_private(response: &mut Response) {
+    let headers = response.headers_mut();
+    for (name, value) in PRIVATE {
+        headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-fn permitted(listener: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Lets through what comes from this machine and from no page of elsewhere.
+pub async fn only(State(Loopback(listener)): State<Loopback>, request: Request, next: Next) -> Response {
+    let mut response = match permitted(listener, request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Failure::from(refusal).into_response(),
+    };
+    keep_private(&mut response);
+    response
+}
+
+/// Whether a request may be answered at all.
+///
+/// # Errors
+/// PERMISSION_DENIED `NOT_LOCAL`.
+pub fn permitted(listener: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let denied = |message: &str| Err(Refusal::new(Code::PermissionDenied, "NOT_LOCAL", message));
     if !listener {
         return denied(
@@ -56,12 +83,21 @@ fn permitted(listener: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Refus
         let origin = origin.to_str().unwrap_or_default();
         origin.strip_prefix("http://").is_none_or(|origin| !origin.eq_ignore_ascii_case(host))
     });
-    if foreign {
+    if foreign || is_from_elsewhere(headers) {
         return denied(
             "a page of another origin asks: profiles are read only by programs and pages of this node",
         );
     }
     Ok(())
+}
+
+/// Whether a browser says that another site's page asks, and not a person who followed its link.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let is = |name: &str, wanted: &[&str]| {
+        headers.get(name).is_some_and(|value| wanted.iter().any(|w| value == w))
+    };
+    let followed = is("sec-fetch-mode", &["navigate"]) && is("sec-fetch-dest", &["document"]);
+    is("sec-fetch-site", &["cross-site", "same-site"]) && !followed
 }
 
 /// Whether it is `localhost`, `127.0.0.1` or `[::1]`, with a port or without.
@@ -121,6 +157,23 @@ mod tests {
         assert!(asked(true, &[host, ("origin", "http://localhost:7480")]));
         for origin in ["http://localhost:7481", "https://localhost:7480", "http://evil.example", "null", ""] {
             assert!(!asked(true, &[host, ("origin", origin)]), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_elsewhere_gets_nothing_and_a_link_of_its_leads_here() {
+        let host = ("host", "localhost:7480");
+        for site in ["cross-site", "same-site"] {
+            let site = ("sec-fetch-site", site);
+            assert!(!asked(true, &[host, site]));
+            assert!(!asked(true, &[host, site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")]));
+            let framed = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")];
+            assert!(!asked(true, &[&[host, site], &framed[..]].concat()));
+            let followed = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+            assert!(asked(true, &[&[host, site], &followed[..]].concat()));
+        }
+        for site in ["same-origin", "none"] {
+            assert!(asked(true, &[host, ("sec-fetch-site", site)]), "{site}");
         }
     }
 }

@@ -4,14 +4,16 @@
 //! | --- | --- | --- |
 //! | [`health`] | liveness, readiness, metrics | whoever reaches the port |
 //! | [`ingest`] | events, as Segment's SDKs send them, with [`cors`] for browsers | who has a write key, from any page |
+//! | [`console`] | pages for people | people on this machine ([`local`]) |
 //! | [`reads`] | profiles and their parts | programs on this machine ([`local`]) |
-//! | [`openapi`] | the description of the last two | whoever reaches the port |
+//! | [`openapi`] | the description of `ingest` and `reads` | whoever reaches the port |
 //!
 //! **How.** A part is a list of [`routes`], of which router and description are made, or a router of its own; [`router`]
 //! puts them together. Every request passes [`front`]; a failure is an answer by [`errors`].
 //!
 //! **What it leaves out.** TLS; compressed answers.
 
+mod console;
 mod cors;
 mod errors;
 mod front;
@@ -30,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::health::Probe;
+pub(crate) use self::ingest::read as read_events;
 use self::local::Loopback;
 use crate::{Error, Result, grpc::hub::Hub};
 
@@ -67,10 +70,13 @@ fn router(probe: impl Probe, hub: &Arc<Hub>, loopback: Loopback) -> Router {
         .merge(routes::router(vec![description]))
         .method_not_allowed_fallback(front::no_such_method)
         .layer(bounded());
-    let ids = Arc::new(front::Ids::new(hub.started_micros.cast_unsigned()));
+    let console =
+        console::router(hub, loopback).method_not_allowed_fallback(front::no_such_method).layer(bounded());
+    let front = Arc::new(front::Front::new(hub.metrics.clone(), hub.started_micros.cast_unsigned()));
     ingest
         .merge(reads)
         .merge(rest)
+        .merge(console)
         .fallback(front::no_such_path)
-        .layer(middleware::from_fn_with_state(ids, front::named))
+        .layer(middleware::from_fn_with_state(front, front::named))
 }

@@ -18,7 +18,10 @@ use utoipa::{
 use super::{
     errors::{ErrorBody, ErrorDetail, FieldProblem},
     ingest::{EventProblem, IngestAnswer, Settings},
-    reads::{self, EventPage, IdentifierPage, ProfileBody, TraitPage},
+    reads::{
+        self, EventPage, GroupBody, GroupPage, IdentifierPage, MemberPage, MembershipPage, ProfileBody,
+        TraitPage,
+    },
     routes::{Auth, Operation, Route},
 };
 use crate::version::VERSION;
@@ -38,6 +41,10 @@ const PATH: &str = "/v1/openapi.json";
     TraitPage,
     IdentifierPage,
     EventPage,
+    GroupBody,
+    GroupPage,
+    MemberPage,
+    MembershipPage,
     reads::Page
 )))]
 struct Types;

@@ -29,24 +29,27 @@ const CONTENT_TYPE_BYTES_MAX: usize = 128;
 const PROBLEM_BYTES_MAX: usize = 512;
 
 /// An item that is ready for its shard.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     /// `None` when it was refused and is kept nowhere.
-    pub(super) routed: Option<RoutedItem>,
-    pub(super) told: Told,
+    pub(crate) routed: Option<RoutedItem>,
+    pub(crate) told: Told,
 }
 
 /// What is known of an item's answer before its shard has spoken.
-pub(super) struct Told {
+#[derive(Default)]
+pub(crate) struct Told {
     /// Given or made; empty when it has none.
-    pub(super) message_id: String,
+    pub(crate) message_id: String,
+    /// The event's own time, microseconds since 1970; `None` when it has none that could be read.
+    pub(crate) happened: Option<i64>,
     /// Code and sentence, if it goes to quarantine or is refused.
-    pub(super) refused: Option<(String, String)>,
+    pub(crate) refused: Option<(String, String)>,
     /// Whether it is refused.
-    pub(super) rejected: bool,
+    pub(crate) rejected: bool,
 }
 
 /// Makes an item ready. `attempt` is its alone.
-pub(super) fn prepare(
+pub(crate) fn prepare(
     item: IngestItem,
     context: &AcceptContext<'_>,
     registry: &Registry,
@@ -104,7 +107,7 @@ fn taken(raw: RawItem<'_>, context: &AcceptContext<'_>, registry: &Registry) -> 
 fn rejected(refused: Refused) -> Prepared {
     let message_id = refused.message_id.unwrap_or_default();
     let refused = Some((refused.reason.code().to_owned(), refused.message));
-    Prepared { routed: None, told: Told { message_id, refused, rejected: true } }
+    Prepared { routed: None, told: Told { message_id, happened: None, refused, rejected: true } }
 }
 
 fn record(accepted: Accepted, attempt: u64, origin: &str) -> Prepared {
@@ -112,13 +115,19 @@ fn record(accepted: Accepted, attempt: u64, origin: &str) -> Prepared {
     let item = CommandItem { attempt, body, origin: origin.to_owned(), ..CommandItem::default() };
     Prepared {
         routed: Some(RoutedItem { slot: accepted.facet.slot(), item }),
-        told: Told { message_id: accepted.record.message_id, refused: None, rejected: false },
+        told: Told {
+            message_id: accepted.record.message_id,
+            happened: Some(accepted.record.timestamp),
+            refused: None,
+            rejected: false,
+        },
     }
 }
 
 fn quarantine(entry: QuarantineEntry, attempt: u64) -> Prepared {
     let told = Told {
         message_id: entry.message_id.clone(),
+        happened: None,
         refused: Some((entry.reason.clone(), entry.message.clone())),
         rejected: false,
     };

@@ -10,11 +10,16 @@
 //! its own. Standardising takes some microseconds an item: it pauses every [`PIECE`] items, so that a large batch doesn't
 //! keep a thread from heartbeats.
 //!
+//! A stream's items are made ready one by one, and go out by its own rules ([`stream`], [`window`]).
+//!
 //! **What it leaves out.** Limits of rate per source; the router refuses what would be too much for the node.
 
+mod counted;
 mod item;
 pub mod source;
+pub mod stream;
 mod typed;
+pub mod window;
 
 use std::time::Duration;
 
@@ -26,7 +31,8 @@ use isthmus_router::{IngestSummary, ItemResult, RoutedItem};
 use tokio::time::Instant;
 use tonic::Code;
 
-use self::item::{Prepared, prepare};
+use self::counted::Counted;
+pub(crate) use self::item::{Prepared, prepare};
 pub use self::{item::EVENT_CONTENT_TYPE, source::viewed as viewed_source, typed::fields as typed_fields};
 use crate::{
     fault::{Fault, Refusal},
@@ -124,6 +130,7 @@ pub fn check_count(items: usize) -> Result<(), Refusal> {
 pub async fn take(hub: &Hub, view: &View, batch: Batch, deadline: Instant) -> Result<Outcome, Untaken> {
     check_count(batch.items.len())?;
     let registry = hub.registries.of(view)?;
+    let source = batch.source.name.clone();
     let prepared = prepare_all(hub, &registry, batch).await;
     let mut told = Vec::with_capacity(prepared.len());
     let items: Vec<RoutedItem> = prepared
@@ -134,7 +141,7 @@ pub async fn take(hub: &Hub, view: &View, batch: Batch, deadline: Instant) -> Re
         })
         .collect();
     let summary = hub.router.ingest(items, deadline).await.map_err(Untaken::Unrouted)?;
-    Ok(outcome(hub, summary, told))
+    Ok(outcome(hub, &source, summary, told))
 }
 
 /// Makes all items ready for their shards.
@@ -174,18 +181,22 @@ fn prepare_piece(
     prepared.extend(items.map(|item| prepare(item, &context, registry, hub.router.next_attempt())));
 }
 
-fn outcome(hub: &Hub, summary: IngestSummary, told: Vec<item::Told>) -> Outcome {
+fn outcome(hub: &Hub, source: &str, summary: IngestSummary, told: Vec<item::Told>) -> Outcome {
+    let mut counted = Counted::new(hub, source);
     let mut results = summary.results.into_iter();
     let results = told.into_iter().map(|told| {
+        let happened = told.happened;
         // Each item that went to a shard has a result, in order; one without would be unknown.
         let answer = match told.rejected {
             true => rejected(told),
             false => answer(results.next().unwrap_or(ItemResult::Unknown), told),
         };
-        hub.metrics.ingested(answer.outcome());
+        counted.told(answer.outcome(), happened);
         answer
     });
-    Outcome { results: results.collect(), stamp: summary.stamp }
+    let results = results.collect();
+    counted.end();
+    Outcome { results, stamp: summary.stamp }
 }
 
 /// What a client is told of an item that was refused here and went to no shard.
@@ -248,7 +259,7 @@ mod tests {
     use super::*;
 
     fn told(message_id: &str) -> item::Told {
-        item::Told { message_id: message_id.to_owned(), refused: None, rejected: false }
+        item::Told { message_id: message_id.to_owned(), happened: None, refused: None, rejected: false }
     }
 
     #[test]
@@ -277,7 +288,7 @@ mod tests {
     #[test]
     fn what_the_gateway_refused_keeps_its_own_words() {
         let refused = Some(("NO_IDENTIFIER".to_owned(), "send one".to_owned()));
-        let told = item::Told { message_id: String::new(), refused, rejected: false };
+        let told = item::Told { message_id: String::new(), happened: None, refused, rejected: false };
         let answer = answer(ItemResult::Quarantined { reason: String::new() }, told);
         assert_eq!((answer.reason.as_str(), answer.message.as_str()), ("NO_IDENTIFIER", "send one"));
     }

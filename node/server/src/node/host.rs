@@ -29,7 +29,7 @@ use isthmus_matcher::{Hosted, Matching};
 use isthmus_proto::internal::v1::DocumentKind;
 use isthmus_raft::{RaftNode, transport::grpc::GrpcTransport};
 use isthmus_router::{Router, Topology};
-use isthmus_shard::{Clock, FeedRetention, Keeper, Open, ShardConfig, ShardHandle};
+use isthmus_shard::{Clock, FeedRetention, Freshness, Keeper, Open, ShardConfig, ShardHandle};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,7 @@ pub(super) struct Host {
     /// What is kept of the change feed, of all shards together.
     pub(super) feed: FeedOptions,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) freshness: Arc<Freshness>,
     pub(super) topology: watch::Sender<Arc<Topology>>,
     pub(super) config: watch::Sender<ShardConfig>,
     pub(super) shards: Shards,
@@ -201,6 +202,7 @@ impl Host {
                 snapshots: self.outgoing.clone(),
                 cache_bytes,
                 clock: self.clock.clone(),
+                freshness: self.freshness.clone(),
                 way: Arc::new(self.router.clone()),
                 config: self.config.subscribe(),
                 quarantine_retention: self.quarantine_retention,

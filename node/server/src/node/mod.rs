@@ -16,6 +16,7 @@ mod disk;
 mod host;
 mod listen;
 mod options;
+mod probe;
 mod serving;
 mod start;
 mod stop;

@@ -5,20 +5,18 @@ use std::{sync::Arc, time::Duration};
 use isthmus_coordinator::Coordinator;
 use isthmus_raft::transport::grpc::GrpcTransport;
 use isthmus_router::Router;
-use isthmus_shard::Keeper;
-use isthmus_storage::format::DataDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
-use super::host::Shards;
+use super::probe::{NodeProbe, Observed};
 use crate::{
     Result,
+    activity::service::Answering,
     config::GrpcOptions,
     grpc::{self, hub::Hub},
-    http::{self, Probe},
-    metrics::Levels,
+    http,
 };
 
 /// What is served to other nodes.
@@ -26,6 +24,7 @@ pub(super) struct PeerServices<'a> {
     pub(super) transport: &'a GrpcTransport,
     pub(super) router: &'a Router,
     pub(super) coordinator: &'a Coordinator,
+    pub(super) hub: &'a Arc<Hub>,
 }
 
 /// Running servers.
@@ -63,22 +62,20 @@ impl Serving {
             .add_service(services.transport.raft_service())
             .add_service(services.transport.snapshot_service())
             .add_service(services.router.exchange_service().into_server())
-            .add_service(services.coordinator.service());
+            .add_service(services.coordinator.service())
+            .add_service(Answering::server(services.hub.clone()));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = router.serve_with_incoming_shutdown(incoming, stop_peers.clone().cancelled_owned());
         Self { peers: spawn("peers' port", server), stop_peers, clients: None }
     }
 
     /// Serves clients, too.
-    #[expect(clippy::too_many_arguments, reason = "called once, from the start")]
     pub(super) async fn clients(
         &mut self,
         grpc_listener: TcpListener,
         http_listener: TcpListener,
         hub: &Arc<Hub>,
-        shards: Shards,
-        keeper: Keeper,
-        dir: Arc<DataDir>,
+        observed: Observed,
         options: &GrpcOptions,
     ) {
         let stop = CancellationToken::new();
@@ -87,7 +84,7 @@ impl Serving {
         let incoming = TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
         let server = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let grpc = spawn("clients' port", server);
-        let probe = NodeProbe { hub: hub.clone(), shards, keeper, dir, stop: stop.clone() };
+        let probe = NodeProbe { hub: hub.clone(), observed, stop: stop.clone() };
         let http = spawn("HTTP port", http::serve(http_listener, probe, hub.clone(), stop.clone()));
         self.clients = Some(Clients { grpc, http, stop, health });
     }
@@ -138,7 +135,8 @@ impl Serving {
     }
 }
 
-fn unready(hub: &Hub) -> Option<String> {
+/// What keeps a node from serving; `None`: nothing.
+pub(super) fn unready(hub: &Hub) -> Option<String> {
     let status = hub.coordinator.status();
     if status.view.version == 0 {
         return Some("it doesn't know its cluster yet".to_owned());
@@ -154,35 +152,4 @@ fn unready(hub: &Hub) -> Option<String> {
         }
         Some(_) => None,
     })
-}
-
-/// What the HTTP port tells of a node.
-struct NodeProbe {
-    hub: Arc<Hub>,
-    shards: Shards,
-    keeper: Keeper,
-    dir: Arc<DataDir>,
-    stop: CancellationToken,
-}
-
-impl Probe for NodeProbe {
-    fn unready(&self) -> Option<String> {
-        if self.stop.is_cancelled() { Some("it is stopping".to_owned()) } else { unready(&self.hub) }
-    }
-
-    fn levels(&self) -> Levels {
-        let shards = self.shards.all();
-        let (memtable_active_bytes, memtable_frozen_bytes, replay_bytes) = self.keeper.totals();
-        Levels {
-            replicas: shards.len() as u64,
-            leaders: shards.iter().filter(|shard| shard.view().is_leader).count() as u64,
-            quarantine_expired: shards.iter().map(|shard| shard.expired_entries()).sum(),
-            outbox_messages: shards.iter().map(|shard| shard.outbox_messages() as u64).sum(),
-            memtable_active_bytes,
-            memtable_frozen_bytes,
-            replay_bytes,
-            disk_free_bytes: self.dir.space().map_or(0, |space| space.free_bytes),
-            view_version: self.hub.view().version,
-        }
-    }
 }

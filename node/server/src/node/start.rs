@@ -13,8 +13,8 @@ use isthmus_raft::{
     Options as RaftOptions, RaftNode,
     transport::grpc::{GrpcOptions, GrpcTransport},
 };
-use isthmus_router::{LocalShards, Router, RouterOptions};
-use isthmus_shard::{Keeper, KeeperOptions};
+use isthmus_router::{ExchangeOptions, LocalShards, Router, RouterOptions};
+use isthmus_shard::{Freshness, Keeper, KeeperOptions};
 use isthmus_storage::format::{DataDir, Identity};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,13 +25,15 @@ use super::{
     disk,
     host::{self, Host, Shards},
     listen::Ports,
+    probe::Observed,
     serving::{PeerServices, Serving},
     storage::{self, Storage},
 };
 use crate::{
     Error, Result,
-    grpc::{hub::Hub, profile::watch::Watchers, registry::Registries},
-    metrics::Metrics,
+    activity::Activity,
+    grpc::{hub::Hub, ingest::OpenStreams, profile::watch::Watchers, registry::Registries},
+    traces::Named,
     version::VERSION,
 };
 
@@ -89,7 +91,10 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     let router = Router::start(
         topology_receiver,
         LocalShards::new(),
-        RouterOptions::default(),
+        RouterOptions {
+            exchange: ExchangeOptions { origins: Arc::new(Named), ..ExchangeOptions::default() },
+            ..RouterOptions::default()
+        },
         tracker.clone(),
         stop_rest.clone(),
     )?;
@@ -123,16 +128,19 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         identity_key,
         clock: options.clock.clone(),
         watchers: Watchers::new(options.feed.watchers as usize),
+        ingest_streams: OpenStreams::new(&options.grpc),
         registries: Registries::default(),
         learning: tokio::sync::Mutex::new(()),
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::default(),
+        activity: Activity::default(),
         deadline: options.grpc.deadline,
         started_micros: options.clock.now_micros(),
     });
     let shards = Shards::default();
+    let freshness = Arc::new(Freshness::new(options.clock.clone()));
     let mut serving = Serving::peers(
         ports.peer.listener,
-        PeerServices { transport: &transport, router: &router, coordinator: &coordinator },
+        PeerServices { transport: &transport, router: &router, coordinator: &coordinator, hub: &hub },
     );
     coordinator.attach(Arc::new(Control { raft: raft.clone(), router: router.clone() }));
     let host = Host {
@@ -147,6 +155,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         quarantine_retention: options.quarantine.retention,
         feed: options.feed.clone(),
         clock: options.clock.clone(),
+        freshness: freshness.clone(),
         topology,
         config,
         shards: shards.clone(),
@@ -158,17 +167,15 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     let reserve_bytes = options.storage.disk_reserve.0;
     disk::look(&dir, reserve_bytes, &keeper);
     tracker.spawn(disk::watch(dir.clone(), reserve_bytes, keeper.clone(), stop_rest.clone()));
-    serving
-        .clients(
-            ports.grpc.listener,
-            ports.http.listener,
-            &hub,
-            shards.clone(),
-            keeper,
-            dir.clone(),
-            &options.grpc,
-        )
-        .await;
+    let observed = Observed {
+        raft: raft.clone(),
+        shards: shards.clone(),
+        keeper,
+        runs: storage.runs,
+        freshness,
+        dir: dir.clone(),
+    };
+    serving.clients(ports.grpc.listener, ports.http.listener, &hub, observed, &options.grpc).await;
     tracing::info!(
         node = options.node_id,
         grpc = addresses.grpc,

@@ -21,6 +21,7 @@ pub(super) async fn stop(node: Node, hand_over: bool) {
     let Node { hub, raft, transport, shards, serving, host, tracker, stop_host, stop_rest, _dir, .. } = node;
     tracing::info!(node = hub.node, "stopping");
     hub.watchers.stop();
+    hub.ingest_streams.stop();
     serving.close_clients().await;
     if hand_over {
         let deadline = Instant::now() + HAND_OVER;

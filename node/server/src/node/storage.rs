@@ -27,6 +27,7 @@ pub(super) struct Storage {
     pub(super) dir: Arc<DataDir>,
     pub(super) log: Arc<EngineLog>,
     pub(super) keeper: Arc<Keeper>,
+    pub(super) runs: Arc<FileRuns>,
     pub(super) incoming: PathBuf,
     pub(super) outgoing: PathBuf,
 }
@@ -70,14 +71,14 @@ impl Storage {
         let keeper = Keeper::open(
             &runs_dir.join("redo"),
             Arc::new(control),
-            runs,
+            runs.clone(),
             isthmus_shard::tables(),
             KeeperOptions::default(),
         )?;
         let (incoming, outgoing) = (runs_dir.join("incoming"), runs_dir.join("outgoing"));
         empty(&incoming)?;
         empty(&outgoing)?;
-        Ok(Self { dir, log: Arc::new(log), keeper: Arc::new(keeper), incoming, outgoing })
+        Ok(Self { dir, log: Arc::new(log), keeper: Arc::new(keeper), runs, incoming, outgoing })
     }
 }
 

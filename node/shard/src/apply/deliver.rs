@@ -8,14 +8,16 @@ use isthmus_domain::{Slot, Stamp};
 use isthmus_proto::internal::v1::{CourierMessage, DeliverCommand, ExchangeCommand, courier_message::Body};
 use isthmus_raft::Broken;
 
-use super::{Outcome, identity};
+use super::{Outcome, group, identity};
 use crate::state::{Needs, State};
 
 /// Which rows the messages need.
 pub(super) fn needs(deliver: &DeliverCommand, needs: &mut Needs) {
     for message in &deliver.messages {
-        if let Some(Body::Identity(message)) = &message.body {
-            identity::needs(message, needs);
+        match &message.body {
+            Some(Body::Identity(message)) => identity::needs(message, needs),
+            Some(Body::Group(message)) => group::message_needs(message, needs),
+            Some(Body::LinkRow(_)) | None => {}
         }
     }
 }
@@ -48,7 +50,7 @@ fn receive(state: &mut State, stamp: Stamp, deliver: DeliverCommand) -> Result<u
     let from = deliver.from_shard;
     let mut through = state.streams.received(from);
     let start = through;
-    for (sequence, message) in (deliver.first_sequence..).zip(deliver.messages) {
+    for (sequence, message) in (deliver.first_sequence..=u64::MAX).zip(deliver.messages) {
         let repeated = sequence <= through && !off("shard::inbox::sequence");
         if repeated {
             continue;
@@ -91,6 +93,7 @@ fn handle(state: &mut State, message: CourierMessage) -> Result<(), Broken> {
     state.meta.handled += 1;
     match message.body {
         Some(Body::Identity(message)) => identity::handle(state, message),
+        Some(Body::Group(message)) => group::handle(state, message),
         // Of a version without identity resolution: the row lies at its primary still, where the first sweep finds it.
         Some(Body::LinkRow(_)) => Ok(()),
         // A newer version's message: it must not be lost, so this replica may not go past it.

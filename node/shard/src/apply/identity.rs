@@ -23,6 +23,7 @@ use crate::error::broken;
 use crate::feed::What;
 use crate::outbox::put_large;
 use crate::state::{Needs, State};
+use crate::waits::Awaited;
 
 /// The rows of this shard's identifiers.
 pub(super) struct Rows<'a>(&'a mut State);
@@ -145,7 +146,11 @@ pub(super) fn needs(message: &IdentityMessage, needs: &mut Needs) {
 }
 
 /// Takes the link facts of an event; the rows among them that are not in force yet.
-pub(super) fn links(state: &mut State, facet: FacetId, view: &RecordView<'_>) -> Result<Vec<RowKey>, Broken> {
+pub(super) fn links(
+    state: &mut State,
+    facet: FacetId,
+    view: &RecordView<'_>,
+) -> Result<Vec<Awaited>, Broken> {
     let facts: Vec<(FacetId, LinkFact)> = view
         .links()
         .zip(view.link_facts())
@@ -161,7 +166,7 @@ pub(super) fn open_links(
     state: &mut State,
     facet: FacetId,
     view: &RecordView<'_>,
-) -> Result<Vec<RowKey>, Broken> {
+) -> Result<Vec<Awaited>, Broken> {
     let rows = view.links().map(|link| RowKey {
         a: facet,
         b: link.facet,
@@ -170,11 +175,11 @@ pub(super) fn open_links(
     still_open(state, rows.collect())
 }
 
-fn still_open(state: &State, mut rows: Vec<RowKey>) -> Result<Vec<RowKey>, Broken> {
+fn still_open(state: &State, mut rows: Vec<RowKey>) -> Result<Vec<Awaited>, Broken> {
     let mut failed = None;
     let below = state.below();
     rows.retain(|key| is_open(state, key, below).unwrap_or_else(|error| failed.replace(error).is_none()));
-    failed.map_or(Ok(rows), Err)
+    failed.map_or_else(|| Ok(rows.into_iter().map(Awaited::Link).collect()), Err)
 }
 
 /// Whether a row, or the flag of its primary, is not in force yet.

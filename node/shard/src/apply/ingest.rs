@@ -10,12 +10,13 @@ use isthmus_proto::{
 use isthmus_raft::Broken;
 use prost::Message as _;
 
-use super::{Ingested, deliver::off, identity};
+use super::{Ingested, deliver::off, group, identity};
 use crate::{
     error::broken,
     keys,
     memtable::{DedupEntry, DedupKey},
     state::{EventNeed, Needs, State},
+    waits::Awaited,
 };
 
 /// A quarantined payload is kept in rows of at most this size: the control store holds small rows.
@@ -42,10 +43,14 @@ pub struct Event {
     timestamp: i64,
     /// Whether it has counterparts; most events have none.
     linked: bool,
+    /// The group that it names; most name none.
+    group: Option<FacetId>,
     /// Where it came from; empty for most.
     origin: String,
     /// Whether it comes out of the quarantine, where it is kept already.
     from_quarantine: bool,
+    /// Where in `record` the source's name stands.
+    source: (u32, u32),
     record: Bytes,
 }
 
@@ -55,6 +60,9 @@ impl Item {
         match item.body {
             Some(Body::Record(record)) => {
                 let view = RecordView::read(&record).map_err(broken)?;
+                let begins = view.source.as_ptr().addr().wrapping_sub(record.as_ptr().addr());
+                let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+                let source = (place(begins), place(begins.saturating_add(view.source.len())));
                 Ok(Self::Event(Event {
                     attempt: item.attempt,
                     facet: view.facet,
@@ -62,8 +70,10 @@ impl Item {
                     body_hash: view.body_hash,
                     timestamp: view.timestamp,
                     linked: view.links_len() > 0,
+                    group: view.group.map(|group| group.facet),
                     origin: item.origin,
                     from_quarantine: item.from_quarantine,
+                    source,
                     record,
                 }))
             }
@@ -72,6 +82,12 @@ impl Item {
             }
             None => Err(broken("an item without a body")),
         }
+    }
+
+    /// An event's source and time, for those who measure; apply has no use for them.
+    pub(crate) fn source_and_time(&self) -> Option<(&[u8], i64)> {
+        let Self::Event(Event { source: (begins, ends), record, timestamp, .. }) = self else { return None };
+        Some((record.get(*begins as usize..*ends as usize)?, *timestamp))
     }
 
     /// Which rows below the active memtable it may need.
@@ -88,6 +104,9 @@ impl Item {
                         let row = RowKey { a: *facet, b: link.facet, source_and_kind };
                         needs.identities.push(isthmus_identity::keys::link_row(&row));
                     }
+                }
+                if let Some(group) = &event.group {
+                    group::needs(facet, group, needs);
                 }
             }
             Self::Quarantine(entry) => needs.rows.push(keys::quarantine(&entry.id())),
@@ -138,8 +157,8 @@ fn owns(state: &State, slot: Slot) -> bool {
     state.meta.owned.contains(slot) || off("shard::ownership::items")
 }
 
-/// Takes an event in; also gives the rows of its link facts that are not in force yet.
-fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<RowKey>), Broken> {
+/// Takes an event in; also says what its answer has to wait for.
+fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<Awaited>), Broken> {
     let Event { attempt, facet, key, body_hash, timestamp, .. } = *event;
     if !owns(state, facet.slot()) {
         return Ok(((STALE_SHARD_MAP, None), vec![]));
@@ -155,10 +174,13 @@ fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<
             return Ok((quarantine(state, stamp, conflict(event)?), vec![]));
         }
         // A duplicate is answered no earlier than its original could be.
-        let open = match event.linked {
+        let mut open = match event.linked {
             true => identity::open_links(state, facet, &RecordView::read(&event.record).map_err(broken)?)?,
             false => vec![],
         };
+        if let Some(group) = &event.group {
+            open.extend(group::open(state, &facet, group)?);
+        }
         // A retry of the attempt that was taken gets its answer; anybody else hears that it is known.
         let outcome = if known.attempt == attempt { known.outcome } else { number(ItemOutcome::Duplicate) };
         return Ok(((outcome, None), open));
@@ -167,10 +189,13 @@ fn event(state: &mut State, stamp: Stamp, event: &Event) -> Result<(Answer, Vec<
     let entry = DedupEntry { stamp, attempt, body_hash, outcome };
     // Before its links: what they lead to comes behind it in the feed.
     state.push_event(facet, key, timestamp, entry, &event.record)?;
-    let open = match event.linked {
+    let mut open = match event.linked {
         true => identity::links(state, facet, &RecordView::read(&event.record).map_err(broken)?)?,
         false => vec![],
     };
+    if event.group.is_some() {
+        open.extend(group::say(state, &RecordView::read(&event.record).map_err(broken)?)?);
+    }
     // Only these have traits.
     if state.touched.is_on() && RecordView::read(&event.record).map_err(broken)?.kind == EventType::Identify {
         state.touched.add(facet);

@@ -6,6 +6,7 @@
 mod deliver;
 mod expire_feed;
 mod expire_quarantine;
+pub(crate) mod group;
 pub(crate) mod identity;
 mod ingest;
 pub(crate) mod matching;
@@ -13,7 +14,7 @@ mod resolve_quarantine;
 mod set_config;
 mod trim;
 
-use isthmus_domain::{Stamp, identity::RowKey};
+use isthmus_domain::Stamp;
 use isthmus_proto::internal::v1::{MatchingOutcome, ShardCommand, VerdictReply, shard_command::Command};
 use isthmus_raft::Broken;
 
@@ -21,6 +22,7 @@ pub use ingest::{Event, Item, STALE_SHARD_MAP};
 pub use resolve_quarantine::Verdict;
 
 use crate::state::{Needs, State};
+use crate::waits::Awaited;
 
 /// A command, decoded once: the parts that fetching and applying both need.
 pub enum Decoded {
@@ -99,8 +101,8 @@ pub struct Ingested {
     pub reasons: Vec<(u32, String)>,
     /// Version of the shard map in force.
     pub shard_map_version: u64,
-    /// Rows of link facts that are not in force yet, by the index of the item that waits for them.
-    pub open: Vec<(u32, RowKey)>,
+    /// What is not done yet, by the index of the item that waits for it.
+    pub open: Vec<(u32, Awaited)>,
 }
 
 /// Decodes a command's content, so that fetching and applying share the work.

@@ -103,6 +103,11 @@ impl BaseCache {
         }
     }
 
+    /// Bytes in it.
+    pub fn bytes(&self) -> u64 {
+        self.0.weight()
+    }
+
     /// Forgets all.
     pub fn clear(&self) {
         self.0.clear();

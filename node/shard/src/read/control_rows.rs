@@ -14,14 +14,15 @@ use crate::{error::broken, machine::Shared, memtable::Memtable};
 /// Keys and values.
 pub(super) type Rows = Vec<(Vec<u8>, Bytes)>;
 
-/// The first control rows of a table from `start` on, of all parts of the state, and where the next page begins.
+/// The first control rows whose keys have a prefix from `start` on, of all parts of the state, and where the next page
+/// begins.
 pub(super) fn rows(
     shared: &Shared,
     start: &[u8],
-    table: u8,
+    prefix: &[u8],
     limit: usize,
 ) -> Result<(Rows, Option<Vec<u8>>), Broken> {
-    let end = prefix_end(&[table]);
+    let end = prefix_end(prefix);
     let range = KeyRange { start: start.to_vec(), end };
     let first = |memtable: &Memtable| -> Vec<(Vec<u8>, Option<Bytes>)> {
         let rows = memtable.rows.range(&range).take(limit + 1);

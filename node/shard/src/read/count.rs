@@ -9,7 +9,7 @@ use crate::{
     StateHash, error::broken, hash::Kind, keys::table, machine::Shared, state::table_rows, tables::DEDUP,
 };
 
-const TABLES: [u8; 16] = [
+const TABLES: [u8; 19] = [
     table::LINK_ROW,
     table::HALF_ROW,
     table::RECORD,
@@ -23,6 +23,9 @@ const TABLES: [u8; 16] = [
     table::QUARANTINE_PART,
     table::PAIR,
     table::MODEL_PART,
+    table::GROUP,
+    table::GROUP_MEMBER,
+    table::MEMBER_OF,
     table::OUTBOX,
     table::OUTBOX_LAST,
     table::INBOX,

@@ -163,7 +163,7 @@ pub(crate) fn oldest(shared: &Shared) -> Result<Option<Place>, Broken> {
     let runs = view.lower.runs.sequence(FEED).map_err(broken)?;
     let of_runs = runs.iter().find(|(_, last, _)| Place::of_key(last) > floor);
     if let Some((first, ..)) = of_runs {
-        return Ok(Some(Place::of_key(first).max(Place { number: 0, stamp: Stamp(floor.stamp.0 + 1) })));
+        return Ok(Some(Place::of_key(first).max(Place { number: 0, stamp: Stamp::next(0, floor.stamp) })));
     }
     let frozen =
         view.lower.frozen.as_ref().and_then(|frozen| frozen.feed(floor).next().map(|item| item.row().place));

@@ -16,17 +16,10 @@ use crate::{apply::identity::is_open, below::Below, error::broken, machine::Shar
 /// The rows of a replica, to be read only.
 struct Rows<'a>(&'a Shared);
 
-impl Rows<'_> {
-    fn below(&self, state: &crate::State) -> Below {
-        let lower = self.0.lower.read().clone();
-        Below { storage: self.0.keeper.storage().clone(), store: state.store, lower }
-    }
-}
-
 impl Store for Rows<'_> {
     fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Error> {
         let state = self.0.state.read();
-        let below = self.below(&state);
+        let below = Below::of(self.0, &state);
         state.identity_row_over(key, Some(&below)).map_err(store)
     }
 
@@ -37,7 +30,7 @@ impl Store for Rows<'_> {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
         let state = self.0.state.read();
-        let below = self.below(&state);
+        let below = Below::of(self.0, &state);
         state.identity_rows_over(prefix, after, limit, Some(&below)).map_err(store)
     }
 
@@ -64,6 +57,16 @@ fn resolve<T>(
     };
     let (mut rows, mut roots) = (Rows(shared), Roots::default());
     work(&mut Resolver::new(&mut rows, &mut roots, &rules, &sources, 0)).map_err(broken)
+}
+
+/// A row of the state, whole. May wait for a disk.
+///
+/// # Errors
+/// Storage that fails or is damaged.
+pub(super) fn stored_row(shared: &Shared, key: &[u8]) -> Result<Option<Bytes>, Broken> {
+    let state = shared.state.read();
+    let below = Below::of(shared, &state);
+    state.identity_row_over(key, Some(&below))
 }
 
 /// What an identifier knows of itself; `None` of one that was never linked. May wait for a disk.
@@ -152,7 +155,7 @@ pub fn is_retracted(shared: &Shared, facet: FacetId, id: &str) -> Result<bool, B
 /// Storage that fails or is damaged.
 pub fn is_unsettled(shared: &Shared, row: &RowKey) -> Result<bool, Broken> {
     let state = shared.state.read();
-    let below = Rows(shared).below(&state);
+    let below = Below::of(shared, &state);
     is_open(&state, row, Some(&below))
 }
 

@@ -60,7 +60,7 @@ pub fn pairs(shared: &Shared, query: &PairQuery) -> Result<PairsPage, Broken> {
     }
     let (mut page, mut looked_at, mut last) = (Vec::new(), 0, None);
     loop {
-        let (found, next) = rows(shared, &start, keys::table::PAIR, PAGE_ROWS)?;
+        let (found, next) = rows(shared, &start, &[keys::table::PAIR], PAGE_ROWS)?;
         for (key, value) in found {
             let a = key.get(3..19).and_then(FacetId::from_slice);
             let a = a.ok_or_else(|| broken("the key of a pair is damaged"))?;
@@ -96,6 +96,6 @@ pub fn pairs(shared: &Shared, query: &PairQuery) -> Result<PairsPage, Broken> {
 pub fn model_parts(shared: &Shared, slot: Slot, model: u64, first: u32) -> Result<Vec<Bytes>, Broken> {
     let start = keys::model_part(slot, model, first);
     let prefix = start[..start.len() - 4].to_vec();
-    let (rows, _) = rows(shared, &start, keys::table::MODEL_PART, PARTS)?;
+    let (rows, _) = rows(shared, &start, &[keys::table::MODEL_PART], PARTS)?;
     Ok(rows.into_iter().take_while(|(key, _)| key.starts_with(&prefix)).map(|(_, part)| part).collect())
 }

@@ -54,7 +54,7 @@ pub fn page(shared: &Shared, query: &QuarantineQuery) -> Result<QuarantinePage, 
     let mut entries = Vec::new();
     let mut looked_at = 0;
     loop {
-        let (rows, next) = rows(shared, &start, keys::table::QUARANTINE, PAGE_ROWS)?;
+        let (rows, next) = rows(shared, &start, &[keys::table::QUARANTINE], PAGE_ROWS)?;
         for (_, value) in rows {
             looked_at += 1;
             let entry = QuarantineEntry::from_bytes(value).map_err(broken)?;
@@ -82,7 +82,7 @@ pub fn page(shared: &Shared, query: &QuarantineQuery) -> Result<QuarantinePage, 
 /// Storage that fails or is damaged.
 pub fn entry(shared: &Shared, id: &[u8; 16]) -> Result<Option<QuarantineEntry>, Broken> {
     let key = keys::quarantine(id);
-    let (head, _next) = rows(shared, &key, keys::table::QUARANTINE, 1)?;
+    let (head, _next) = rows(shared, &key, &[keys::table::QUARANTINE], 1)?;
     let Some((_, value)) = head.into_iter().find(|(found, _)| *found == key) else { return Ok(None) };
     let mut entry = QuarantineEntry::from_bytes(value).map_err(broken)?;
     let mut payload = BytesMut::new();
@@ -97,7 +97,7 @@ fn part_rows(shared: &Shared, id: &[u8; 16], mut take: impl FnMut(Bytes)) -> Res
     let prefix = start[..start.len() - 2].to_vec();
     let mut count = 0;
     loop {
-        let (parts, next) = rows(shared, &start, keys::table::QUARANTINE_PART, PART_PAGE_ROWS)?;
+        let (parts, next) = rows(shared, &start, &[keys::table::QUARANTINE_PART], PART_PAGE_ROWS)?;
         let whole = parts.len();
         let own = parts.into_iter().take_while(|(key, _)| key.starts_with(&prefix));
         let own = own.map(|(_, part)| take(part)).count();
@@ -197,7 +197,7 @@ fn each(
         start.push(0);
     }
     loop {
-        let (page, next) = rows(shared, &start, keys::table::QUARANTINE, PAGE_ROWS)?;
+        let (page, next) = rows(shared, &start, &[keys::table::QUARANTINE], PAGE_ROWS)?;
         for (_, value) in page {
             if !take(QuarantineEntry::from_bytes(value).map_err(broken)?)? {
                 return Ok(false);

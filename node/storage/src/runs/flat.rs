@@ -109,3 +109,87 @@ pub(crate) fn lower_bound(block: &[u8], table: &Flat, key: &[u8]) -> usize {
     }
     low
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use prost::Message as _;
+    use xxhash_rust::xxh3::xxh3_128;
+
+    use super::super::disk::{Disk as _, MemoryDisk, read_all, write_all};
+    use super::super::store::RunOptions;
+    use super::super::{MemoryRuns, NewRun, RowSource, Rows, RunId, RunMeta, RunStore as _};
+    use super::super::{Table, TableId, TableKind, TableSpec};
+    use super::*;
+    use crate::StoreId;
+
+    const STORE: StoreId = StoreId(1);
+    const DATA: &str = "/runs/00000001/0000000000000009.flat";
+    const INDEX: &str = "/runs/00000001/0000000000000009.index";
+    const ROW_BYTES: usize = 16 + 484;
+    /// Two blocks of eight rows, and two rows.
+    const ROWS: u8 = 18;
+
+    fn written(kind: TableKind) -> (std::sync::Arc<MemoryRuns>, std::sync::Arc<Table>, RunMeta) {
+        let table = Table::new(TableSpec { id: TableId(3), name: "flat", kind }).unwrap();
+        let runs = MemoryRuns::new(RunOptions::default()).unwrap();
+        let rows = (0..ROWS).flat_map(|number| vec![number; ROW_BYTES]).collect();
+        let new = NewRun { id: RunId(9), level: 0, created_from: 1 };
+        let meta = runs.write(STORE, &table, new, RowSource::Rows(Rows::Flat(rows))).unwrap();
+        (runs, table, meta)
+    }
+
+    /// Puts another data file and index in place, with checksums that fit.
+    fn replace(disk: &MemoryDisk, meta: &mut RunMeta, data: &[u8], change: impl FnOnce(&mut StoredIndex)) {
+        disk.remove(Path::new(DATA)).unwrap();
+        let mut file = SummingWriter::create(disk, Path::new(DATA)).unwrap();
+        file.append(data).unwrap();
+        let sums = file.finish().unwrap();
+        let stored = read_all(disk, Path::new(INDEX), 1 << 20).unwrap();
+        let mut index = StoredIndex::decode(&stored[8..stored.len() - 16]).unwrap();
+        (index.data_xxh3, index.chunks) = (Bytes::copy_from_slice(&sums.xxh3), sums.chunks);
+        change(&mut index);
+        let index = index.to_file();
+        disk.remove(Path::new(INDEX)).unwrap();
+        write_all(disk, Path::new(INDEX), &index).unwrap();
+        (meta.bytes, meta.xxh3) = (sums.bytes, Bytes::copy_from_slice(&sums.xxh3));
+        (meta.index_bytes, meta.index_xxh3) =
+            (index.len() as u64, Bytes::copy_from_slice(&xxh3_128(&index).to_be_bytes()));
+    }
+
+    #[test]
+    fn a_file_that_has_not_the_bytes_of_its_rows_is_damaged() {
+        for kind in [
+            TableKind::Flat { key_len: 16, value_len: ROW_BYTES - 16 },
+            TableKind::Sequence { value_len: ROW_BYTES - 16 },
+        ] {
+            let (runs, table, mut meta) = written(kind);
+            let whole = read_all(runs.medium(), Path::new(DATA), 1 << 20).unwrap();
+            assert_eq!(whole.len(), 2 * CHUNK_BYTES + 2 * ROW_BYTES);
+            for length in [0, 204, CHUNK_BYTES, whole.len() - ROW_BYTES, whole.len() - 1, whole.len() + 1] {
+                let mut other = whole.clone();
+                other.resize(length, 0);
+                replace(runs.medium(), &mut meta, &other, |_| ());
+                let error = runs.open(STORE, &table, &meta).unwrap_err();
+                assert!(error.is_corrupt() && error.to_string().contains("18 rows"), "{length}: {error}");
+            }
+            replace(runs.medium(), &mut meta, &whole, |_| ());
+            assert!(runs.open(STORE, &table, &meta).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_index_of_more_rows_than_can_be_is_damaged() {
+        let (runs, table, mut meta) = written(TableKind::Flat { key_len: 16, value_len: ROW_BYTES - 16 });
+        let whole = read_all(runs.medium(), Path::new(DATA), 1 << 20).unwrap();
+        meta.rows = u64::MAX;
+        for unit_rows in [0, 1, 8] {
+            replace(runs.medium(), &mut meta, &whole, |index| {
+                (index.rows, index.unit_rows) = (u64::MAX, unit_rows);
+            });
+            let error = runs.open(STORE, &table, &meta).unwrap_err();
+            assert!(error.is_corrupt() && error.to_string().contains("first key"), "{error}");
+        }
+    }
+}

@@ -102,7 +102,7 @@ impl StoredIndex {
             return Err(Error::NewerFormat { path: path.into(), part, found: index.format, known: FORMAT });
         }
         let keys = index.rows.div_ceil(u64::from(index.unit_rows.max(1)));
-        if index.first_keys.len() as u64 != keys * u64::from(index.key_width) {
+        if index.first_keys.len() as u128 != u128::from(keys) * u128::from(index.key_width) {
             return Err(wrong("the index has not one first key for each page"));
         }
         Ok(index)

@@ -69,6 +69,11 @@ impl Run {
                 if (index.row_len as usize, index.unit_rows as usize) != (flat.row_len, flat.block_rows) {
                     return wrong("the run's rows have another length than its table's");
                 }
+                if u128::from(meta.bytes) != flat.file_bytes(meta.rows) {
+                    let rows = meta.rows;
+                    let what = format!("the file has not the bytes that {rows} rows of its table have");
+                    return Err(Error::corrupt_at(data_path, meta.bytes, what));
+                }
                 flat.key_len
             }
         };
@@ -236,12 +241,11 @@ impl Run {
                 block
             }
         };
-        let row = super::flat::lower_bound(&block, table, key);
-        let start = row * table.row_len;
-        if block.get(start..start + table.key_len) != Some(key) {
-            return Ok(None);
-        }
-        Ok(Some(block.slice(start + table.key_len..start + table.row_len)))
+        let row = block.chunks_exact(table.row_len).nth(super::flat::lower_bound(&block, table, key));
+        Ok(match row.map(|row| row.split_at(table.key_len)) {
+            Some((found, value)) if found == key => Some(block.slice_ref(value)),
+            _ => None,
+        })
     }
 
     /// Adds the rows of a sequence behind a key, in order, until there are `limit`.

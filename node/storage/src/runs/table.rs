@@ -266,6 +266,14 @@ impl Flat {
             sequence,
         })
     }
+
+    /// Bytes of a file with so many rows: blocks of 4 KiB, the last one only up to its last row.
+    pub fn file_bytes(&self, rows: u64) -> u128 {
+        let block_rows = self.block_rows as u64;
+        let before = rows.saturating_sub(1) / block_rows;
+        let last = rows - before * block_rows;
+        u128::from(before) * CHUNK_BYTES as u128 + u128::from(last) * self.row_len as u128
+    }
 }
 
 impl Columnar {

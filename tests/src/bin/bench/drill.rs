@@ -52,11 +52,9 @@ pub struct Options {
 
 /// Runs drills, each on a cluster of its own.
 pub async fn run(options: Options) {
-    let all =
-        [Drill::Kills, Drill::Restart, Drill::Members, Drill::Linearizable, Drill::Failover, Drill::Matching];
-    let drills = if options.drills.is_empty() { all.to_vec() } else { options.drills.clone() };
+    let drills = if options.drills.is_empty() { Drill::value_variants() } else { &options.drills };
     let cli = Cli(this_program("cli"));
-    for drill in drills {
+    for &drill in drills {
         let _emptied = std::fs::remove_dir_all(&options.data);
         std::fs::create_dir_all(&options.data).unwrap();
         let data = options.data.canonicalize().unwrap();

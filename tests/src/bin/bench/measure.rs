@@ -7,6 +7,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use isthmus_proto::v1::{CreateRequest, source_service_client::SourceServiceClient};
 use isthmus_tests::{
     cluster::{Cluster, ClusterOptions},
     load::{self, IngestLoad, Measured, MergeLoad},
@@ -39,9 +40,18 @@ pub struct Options {
     /// Customers that the events are of.
     #[arg(long, default_value_t = 100_000)]
     profiles: u64,
+    /// Events sent over HTTP, 100 in a batch; 0 leaves it out.
+    #[arg(long, default_value_t = 1_000_000)]
+    http: u64,
     /// Events sent one by one.
     #[arg(long, default_value_t = 200_000)]
     single: u64,
+    /// Events sent over ingest streams; 0 leaves them out.
+    #[arg(long, default_value_t = 0)]
+    stream_events: u64,
+    /// Ingest streams, spread over the nodes.
+    #[arg(long, default_value_t = 6)]
+    streams: usize,
     /// Seconds of reading; half as many of calls that do nothing.
     #[arg(long, default_value_t = 10)]
     read_seconds: u64,
@@ -95,6 +105,25 @@ pub async fn run(options: Options) {
         let before = processor(&cluster);
         let measured = load::ingest(&connections(options.parallel), &base).await;
         print("batched ingest", "events", &measured);
+        print_processor(&before, &cluster, measured.done);
+    }
+    if options.stream_events > 0 {
+        let endpoint = |stream: usize| cluster.nodes[stream % 3].grpc.to_string();
+        let endpoints: Vec<String> = (0..options.streams).map(endpoint).collect();
+        let load = IngestLoad { run: "stream".into(), events: options.stream_events, ..base.clone() };
+        let before = processor(&cluster);
+        let measured = load::stream(&endpoints, &load).await;
+        print(&format!("ingest over {} streams", options.streams), "events", &measured);
+        print_processor(&before, &cluster, measured.done);
+    }
+    if options.http > 0 {
+        let source = CreateRequest { name: "http".into(), ..CreateRequest::default() };
+        let made = SourceServiceClient::new(cluster.channel(0)).create(source).await.unwrap().into_inner();
+        let nodes: Vec<_> = cluster.nodes.iter().map(|node| node.http).collect();
+        let http = IngestLoad { run: "http".into(), events: options.http, batch: 100, ..base.clone() };
+        let before = processor(&cluster);
+        let measured = load::http::ingest(&nodes, &made.write_key, &http).await;
+        print("ingest over HTTP, 100 in a batch", "events", &measured);
         print_processor(&before, &cluster, measured.done);
     }
     if options.single > 0 {

@@ -2,6 +2,7 @@
 
 from ._client import Client
 from ._pager import Pager
+from ._watch import Watch
 from ._writer import IngestWriter
 
-__all__ = ["Client", "IngestWriter", "Pager"]
+__all__ = ["Client", "IngestWriter", "Pager", "Watch"]

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Callable
+from typing import Any
 
 from .._buffer import BATCH_BYTES, BATCH_ITEMS, PENDING_BYTES, PENDING_ITEMS, Limits
 from .._endpoints import parse_endpoints
 from .._options import Options, endpoints_of
+from .._tls import Pem, credentials_of
+from ..errors import Error
 from ..events import AnyEvent, item_of
 from ..model.ingest import Ingested, ItemResult
+from ..model.profile import Key
 from ._caller import Caller, Channels
 from ._cluster import Cluster, Quality
+from ._groups import Groups
 from ._identity import Identity
 from ._ingest import send_items
 from ._profiles import Profiles
 from ._quarantine import Quarantine
 from ._registry import Schemas, Sources
+from ._watch import CHANGES_MAX, Watch, watch_request
 from ._writer import IngestWriter
 
 
@@ -32,6 +37,7 @@ class Client:
 
     Attributes:
         profiles: Profiles, their events, why they are one; splitting.
+        groups: Groups, who belongs to them, and the groups of a customer.
         identity: Pairs that may be one person, decisions, identity rules.
         sources: Sources and write keys.
         schemas: Schemas of events, rules for traits.
@@ -48,26 +54,37 @@ class Client:
         source: str = "",
         deadline: float = 10.0,
         try_limit: float = 5.0,
+        ca: Pem | None = None,
+        cert: Pem | None = None,
+        key: Pem | None = None,
     ) -> None:
         """Connects when it is first used.
 
         Args:
-            endpoints: Nodes of one cluster, each as `[http://]HOST[:PORT]` (port 7400 unless said): a list, or text
-                with commas. By default those in the environment's ISTHMUS_ENDPOINT, else a node of this machine.
+            endpoints: Nodes of one cluster, each as `[http://|https://]HOST[:PORT]` (port 7400 unless said): a list, or
+                text with commas. By default those in the environment's ISTHMUS_ENDPOINT, else a node of this machine.
+                `https` is TLS; where `ca` or `cert` is given, it is what is meant where nothing is said.
             write_key: The write key that events are sent with; no other call carries it.
             source: The name of the source that events are sent as, for callers without a write key.
             deadline: How long a call may take, in seconds, tries and waits included.
             try_limit: How long one try at one node may take before another is made.
+            ca: The authorities that nodes' certificates have to be signed by, and no others: a file's path, or PEM as
+                bytes. By default those that grpcio trusts.
+            cert: A certificate that is shown to nodes that ask for one (mutual TLS); a path or PEM.
+            key: Its key; a path or PEM.
 
         Raises:
             UsageError: When there is no endpoint, or something given can't be.
         """
         options = Options(deadline=deadline, try_limit=try_limit, write_key=write_key, source=source)
-        self._begin(Caller(Channels(parse_endpoints(endpoints_of(endpoints))), options))
+        credentials = credentials_of(ca, cert, key)
+        addresses = parse_endpoints(endpoints_of(endpoints), credentials is not None)
+        self._begin(Caller(Channels(addresses, credentials), options))
 
     def _begin(self, caller: Caller) -> None:
         self._caller = caller
         self.profiles = Profiles(caller)
+        self.groups = Groups(caller)
         self.identity = Identity(caller)
         self.sources = Sources(caller)
         self.schemas = Schemas(caller)
@@ -139,18 +156,56 @@ class Client:
         retry_for: float = 300.0,
         on_problem: Callable[[ItemResult, AnyEvent], None] | None = None,
     ) -> IngestWriter:
-        """Makes a writer, which sends any number of events in batches; see `IngestWriter`.
+        """Makes a writer, which sends any number of events over a stream; see `IngestWriter`.
 
         Args:
-            batch_items: Events of a batch at most, up to 2,500.
-            batch_bytes: Bytes of a batch, about; up to 4,000,000.
+            batch_items: Events of a message at most, up to 2,500.
+            batch_bytes: Bytes of a message, about; up to 4,000,000.
             pending_items: How many events may wait or be under way before `send` waits.
             pending_bytes: And how many bytes of them.
-            retry_for: For how many seconds a batch is tried before the writer gives up.
+            retry_for: For how many seconds nothing may be acknowledged before the writer gives up.
             on_problem: Told of each event that was quarantined or rejected, where the writer works.
         """
         limits = Limits(batch_items, batch_bytes, pending_items, pending_bytes, retry_for)
         return IngestWriter(self._caller, limits, on_problem)
+
+    def watch(
+        self,
+        *,
+        cursor: str = "",
+        start: str = "now",
+        profiles: Sequence[Key] = (),
+        events: Sequence[str] = (),
+        types: Sequence[str] = (),
+        traits: Sequence[str] = (),
+        members: bool = False,
+        page_size: int = CHANGES_MAX,
+        retry_for: float | None = None,
+        on_wait: Callable[[Error | None], None] | None = None,
+    ) -> Watch:
+        """Follows changes of profiles, as they come about or from a cursor on; see `Watch`.
+
+        A change passes that fits any of `events`, `types`, `traits` and `members`, or every one if none of them is
+        given; and, with `profiles`, only of those customers. At most 1,000 of each.
+
+        Args:
+            cursor: Where to go on: `next_cursor` of a page of another watch, of another program too.
+            start: Where to begin without a cursor: `now`, or `beginning` (of what is kept).
+            profiles: Customers, by any identifier or by profile id.
+            events: Events of these names.
+            types: Events of these types: identify, track, page, screen, group, alias.
+            traits: `identify` events that set or remove one of these traits.
+            members: Changes of who belongs to a profile.
+            page_size: At most so many changes in a page, 1 to 256.
+            retry_for: For how many seconds no node may serve it before it ends with an error; for ever by default.
+            on_wait: Told, where the watch works, when it begins to wait for a hub that is away, with the error of the
+                last try; and with `None` when it goes on.
+
+        Raises:
+            UsageError: When something given can't be.
+        """
+        request = watch_request(cursor, start, profiles, events, types, traits, members, page_size)
+        return Watch(self._caller, request, retry_for, on_wait)
 
     def close(self) -> None:
         """Closes the connections, those of clients made by `with_options` too."""

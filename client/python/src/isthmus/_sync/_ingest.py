@@ -50,7 +50,7 @@ def send_items(caller: Caller, items: Sequence[wire.IngestItem], timeout: float 
             answer = send(still_open)
         except Error:
             break  # What the first answer said stays true when a later try isn't answered.
-        for index, result in zip(still_open, answer.results):
+        for index, result in zip(still_open, answer.results, strict=True):
             results[index] = ItemResult.of(index, result)
         # Tokens compare as text; the largest covers the whole batch.
         version = max(version, answer.version)

@@ -18,7 +18,12 @@ from ._caller import Caller
 from ._pager import PAGE_MAX, Pager
 
 
-def _consistency(min_version: str | None, max_staleness: float | None) -> wire.Consistency | None:
+def consistency_of(min_version: str | None, max_staleness: float | None) -> wire.Consistency | None:
+    """How fresh an answer has to be.
+
+    Raises:
+        UsageError: When both are given, or a staleness beyond an hour.
+    """
     if min_version is not None and max_staleness is not None:
         raise UsageError("give min_version or max_staleness, not both")
     if min_version is not None:
@@ -90,7 +95,7 @@ class Profiles:
             NotFoundError: When nothing is known under the key.
         """
         request = wire.GetRequest(
-            key=key_to_wire(key), consistency=_consistency(min_version, max_staleness), fields=_mask(fields)
+            key=key_to_wire(key), consistency=consistency_of(min_version, max_staleness), fields=_mask(fields)
         )
         answer = self._caller.call(wire.ProfileService.Get, request, timeout=timeout)
         if not answer.HasField("profile"):
@@ -113,7 +118,7 @@ class Profiles:
         """
         request = wire.BatchGetRequest(
             keys=[key_to_wire(key) for key in keys],
-            consistency=_consistency(min_version, max_staleness),
+            consistency=consistency_of(min_version, max_staleness),
             fields=_mask(fields),
         )
         answer = self._caller.call(wire.ProfileService.BatchGet, request, timeout=timeout)
@@ -146,7 +151,7 @@ class Profiles:
             max_staleness: See the class.
             timeout: Of each call.
         """
-        consistency, mask = _consistency(min_version, max_staleness), _mask(fields)
+        consistency, mask = consistency_of(min_version, max_staleness), _mask(fields)
 
         def fetch(cursor: str, limit: int) -> tuple[Sequence[Profile], str]:
             request = wire.ProfileServiceListRequest(limit=limit, cursor=cursor, consistency=consistency, fields=mask)
@@ -174,7 +179,7 @@ class Profiles:
         Raises:
             NotFoundError: From the first page, when nothing is known under the key.
         """
-        consistency, named = _consistency(min_version, max_staleness), key_to_wire(key)
+        consistency, named = consistency_of(min_version, max_staleness), key_to_wire(key)
 
         def fetch(cursor: str, limit: int) -> tuple[Sequence[TimelineEvent], str]:
             request = wire.TimelineRequest(key=named, limit=limit, cursor=cursor, consistency=consistency)

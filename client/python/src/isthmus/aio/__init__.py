@@ -10,6 +10,7 @@ A client belongs to the event loop that it is first used in.
 
 from ._client import Client
 from ._pager import Pager
+from ._watch import Watch
 from ._writer import IngestWriter
 
-__all__ = ["Client", "IngestWriter", "Pager"]
+__all__ = ["Client", "IngestWriter", "Pager", "Watch"]

@@ -6,7 +6,7 @@ import datetime
 import decimal
 import json
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from .. import _wire as wire
 from .._values import datetime_of, map_from_wire
@@ -51,7 +51,7 @@ class Identifier(Record):
         return cls(message.namespace, message.value)
 
 
-Key = Union[str, Identifier]
+Key = str | Identifier
 """Names a profile: any identifier (`user_id:42`), or the profile's id of 32 hexadecimal digits."""
 
 

@@ -15,14 +15,15 @@ mod wire;
 
 use std::sync::Arc;
 
-use isthmus_domain::{FacetId, Profile, Stamp};
+use isthmus_domain::{FacetId, Profile, Stamp, facet::TraitState};
 use isthmus_proto::v1::{
     self, BatchGetEntry, BatchGetRequest, BatchGetResponse, ExplainRequest, ExplainResponse, GetRequest,
-    GetResponse, ProfileServiceListRequest, ProfileServiceListResponse, SplitRequest, SplitResponse,
-    TimelineRequest, TimelineResponse, WatchRequest, profile_service_server::ProfileService,
+    GetResponse, ProfileKey, ProfileServiceListRequest, ProfileServiceListResponse, SplitRequest,
+    SplitResponse, TimelineRequest, TimelineResponse, WatchRequest, profile_service_server::ProfileService,
 };
-use isthmus_router::ProfileParts;
+use isthmus_router::{ProfileParts, ReadLevel};
 use prost::Message as _;
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
@@ -34,9 +35,12 @@ use super::{
 };
 
 /// A page ends with the item that takes it to so many bytes: most clients take 4 MiB unless told otherwise.
-const PAGE_BYTES: usize = 3 << 20;
+pub(super) const PAGE_BYTES: usize = 3 << 20;
 /// The most profiles of a `BatchGet`.
 const KEYS_MAX: usize = 1_000;
+
+/// Traits by name, each with who said it when.
+pub type Traits = std::collections::BTreeMap<String, TraitState<'static>>;
 
 /// The service.
 pub struct Profiles {
@@ -66,6 +70,24 @@ impl Profiles {
         let rules_version = parts.and_then(|parts| parts.rules_version);
         let shown = profile.map(|profile| wire::profile(profile, rules_version, fields));
         shown.transpose().map_err(|_| damaged("a trait"))
+    }
+
+    /// A profile, and its traits with who said them when.
+    ///
+    /// # Errors
+    /// As `Get`.
+    pub async fn known(&self, key: &ProfileKey) -> Result<(v1::Profile, Traits), Status> {
+        let facet = self.hub.facet(Some(key))?;
+        let deadline = Instant::now() + self.hub.deadline;
+        let read = self.hub.router.read_profiles(&[facet], ReadLevel::Linearizable, deadline).await;
+        let (parts, stamp) = read.map_err(|error| status(&error))?;
+        let parts = parts.first().and_then(|parts| parts.as_ref());
+        let profile = self.fold(parts, stamp)?.ok_or_else(nothing_known)?;
+        let traits = profile.traits.clone();
+        let rules_version = parts.and_then(|parts| parts.rules_version);
+        let shown =
+            wire::profile(profile, rules_version, Fields::of(None)?).map_err(|_| damaged("a trait"))?;
+        Ok((shown, traits))
     }
 
     async fn get_many(&self, request: Request<BatchGetRequest>) -> Result<BatchGetResponse, Status> {
@@ -122,11 +144,11 @@ impl Profiles {
     }
 }
 
-fn nothing_known() -> Status {
+pub(super) fn nothing_known() -> Status {
     Refusal::not_found("nothing is known under this identifier").into()
 }
 
-fn damaged(what: &str) -> Status {
+pub(super) fn damaged(what: &str) -> Status {
     Refusal::new(
         Code::Internal,
         "INTERNAL",

@@ -25,8 +25,10 @@ use tonic::Code;
 
 use crate::{fault::Refusal, grpc::REQUEST_BYTES_MAX, http::errors::Failure};
 
-/// Bytes of all bodies that are in memory at a time.
+/// Bytes of all bodies that are in memory at a time, of senders whose key is known by then.
 const ROOM_BYTES: usize = 256 << 20;
+/// The same, of senders whose key is in the body: who has none is to take no room from those who have.
+const STRANGERS_ROOM_BYTES: usize = 64 << 20;
 /// When a refused body may come again.
 const ROOM_AGAIN: Duration = Duration::from_secs(1);
 /// A body that is too large is read on, unkept, for so many bytes and so long: a client that is still sending when the
@@ -50,16 +52,35 @@ impl Room {
         Self(Arc::new(Semaphore::new(ROOM_BYTES >> 10)))
     }
 
-    fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
-        let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX);
-        let more = Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(|_| {
-            let message = "too many bodies are on their way in: send it again a little later";
-            Refusal::new(Code::ResourceExhausted, "OVERLOADED", message).retry_after(ROOM_AGAIN)
-        })?;
-        match held {
-            Some(held) => held.merge(more),
-            None => *held = Some(more),
+    /// Room for [`STRANGERS_ROOM_BYTES`].
+    pub fn of_strangers() -> Self {
+        Self(Arc::new(Semaphore::new(STRANGERS_ROOM_BYTES >> 10)))
+    }
+}
+
+/// What a request has of the room: as many KiB as its bytes need, in however many pieces they come.
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    fn grow(&mut self, room: &Room, bytes: usize) -> Result<(), Refusal> {
+        let sum = self.bytes.saturating_add(bytes);
+        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = u32::try_from(sum.div_ceil(1 << 10).saturating_sub(held)).unwrap_or(u32::MAX);
+        if more > 0 {
+            let more = Arc::clone(&room.0).try_acquire_many_owned(more).map_err(|_| {
+                let message = "too many bodies are on their way in: send it again a little later";
+                Refusal::new(Code::ResourceExhausted, "OVERLOADED", message).retry_after(ROOM_AGAIN)
+            })?;
+            match &mut self.permit {
+                Some(held) => held.merge(more),
+                None => self.permit = Some(more),
+            }
         }
+        self.bytes = sum;
         Ok(())
     }
 }
@@ -69,7 +90,7 @@ impl Room {
 pub struct Held {
     /// What was sent, decompressed.
     pub bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    _share: Share,
 }
 
 /// Reads a body.
@@ -79,8 +100,8 @@ pub struct Held {
 /// type that is not known, 429 when there is no room, 400 when it is cut short.
 pub async fn read(headers: &HeaderMap, body: Body, room: &Room, deadline: Instant) -> Result<Held, Failure> {
     let declared = encoding(headers)?;
-    let mut permit = None;
-    let sent = match timeout_at(deadline, collect(body, room, &mut permit)).await {
+    let mut share = Share::default();
+    let sent = match timeout_at(deadline, collect(body, room, &mut share)).await {
         Ok(sent) => sent?,
         Err(_) => {
             let message = "the body did not come in time: send it again";
@@ -89,7 +110,7 @@ pub async fn read(headers: &HeaderMap, body: Body, room: &Room, deadline: Instan
         }
     };
     let bytes = match (sent.starts_with(&GZIP_MAGIC), declared) {
-        (true, _) => decompressed(&sent, room, &mut permit).await?,
+        (true, _) => decompressed(&sent, room, &mut share).await?,
         (false, Encoding::Gzip) if !begins_as_json(&sent) => return Err(not_gzip().into()),
         (false, _) => sent,
     };
@@ -101,7 +122,7 @@ pub async fn read(headers: &HeaderMap, body: Body, room: &Room, deadline: Instan
         let message = "events are JSON: send them as such, whatever content type is declared";
         return Err(Refusal::new(Code::Unimplemented, "UNSUPPORTED_CONTENT_TYPE", message).into());
     }
-    Ok(Held { bytes, _room: permit })
+    Ok(Held { bytes, _share: share })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,11 +180,7 @@ fn too_large(how: &str) -> Refusal {
     Refusal::new(Code::OutOfRange, "TOO_LARGE", message)
 }
 
-async fn collect(
-    body: Body,
-    room: &Room,
-    permit: &mut Option<OwnedSemaphorePermit>,
-) -> Result<Bytes, Failure> {
+async fn collect(body: Body, room: &Room, share: &mut Share) -> Result<Bytes, Failure> {
     let mut chunks = body.into_data_stream();
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     while let Some(chunk) = chunks.next().await {
@@ -174,9 +191,12 @@ async fn collect(
         let bytes = first.len() + rest.len() + chunk.len();
         let refused = match bytes > REQUEST_BYTES_MAX {
             true => Err(too_large("")),
-            false => room.hold(permit, chunk.len()),
+            false => share.grow(room, chunk.len()),
         };
         if let Err(refusal) = refused {
+            // What was kept of it gives its room to others at once.
+            *share = Share::default();
+            drop((first, rest));
             drain(chunks).await;
             return Err(refusal.into());
         }
@@ -193,6 +213,11 @@ async fn collect(
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
+/// Reads a body on that is not wanted, unkept, so that its sender gets to see why.
+pub async fn pass_over(body: Body) {
+    drain(body.into_data_stream()).await;
+}
+
 async fn drain(mut chunks: axum::body::BodyDataStream) {
     let until = Instant::now() + DRAIN_MAX;
     let mut bytes = 0;
@@ -204,11 +229,7 @@ async fn drain(mut chunks: axum::body::BodyDataStream) {
     }
 }
 
-async fn decompressed(
-    sent: &[u8],
-    room: &Room,
-    permit: &mut Option<OwnedSemaphorePermit>,
-) -> Result<Bytes, Failure> {
+async fn decompressed(sent: &[u8], room: &Room, share: &mut Share) -> Result<Bytes, Failure> {
     let mut decoder = MultiGzDecoder::new(sent);
     let (mut out, mut chunk, mut unpaused) = (Vec::new(), vec![0; CHUNK_BYTES], 0);
     loop {
@@ -219,7 +240,7 @@ async fn decompressed(
         if out.len() + read > REQUEST_BYTES_MAX {
             return Err(too_large(" once decompressed").into());
         }
-        room.hold(permit, read)?;
+        share.grow(room, read)?;
         out.extend_from_slice(&chunk[..read]);
         unpaused += read;
         if unpaused >= PAUSE_BYTES {
@@ -307,13 +328,22 @@ mod tests {
         assert_eq!(got(&[("content-encoding", "gzip")], gzip(&vec![b' '; 64 << 20])).await, Err(413));
     }
 
-    #[tokio::test]
-    async fn without_room_nothing_is_kept() {
-        let (room, mut held) = (Room::new(), None);
-        room.hold(&mut held, ROOM_BYTES - 1024).unwrap();
-        let mut more = None;
-        assert!(room.hold(&mut more, 1).is_err() && more.is_none());
+    #[test]
+    fn without_room_nothing_is_kept() {
+        let (room, mut held, mut more) = (Room::new(), Share::default(), Share::default());
+        held.grow(&room, ROOM_BYTES - 1024).unwrap();
+        more.grow(&room, 1024).unwrap();
+        assert!(more.grow(&room, 1).is_err() && more.bytes == 1024);
         drop(held);
-        assert!(room.hold(&mut more, 1).is_ok());
+        assert!(more.grow(&room, 1).is_ok());
+    }
+
+    #[test]
+    fn a_body_in_small_pieces_takes_no_more_room_than_in_one() {
+        let (room, mut held) = (Room::of_strangers(), Share::default());
+        for _ in 0..REQUEST_BYTES_MAX {
+            held.grow(&room, 1).unwrap();
+        }
+        assert_eq!(room.0.available_permits(), (STRANGERS_ROOM_BYTES - REQUEST_BYTES_MAX) >> 10);
     }
 }

@@ -19,6 +19,7 @@ mod settings;
 use std::sync::Arc;
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
@@ -26,6 +27,7 @@ use axum::{
 };
 use isthmus_coordinator::View;
 use isthmus_domain::{EventType, SourceView};
+use isthmus_proto::v1::IngestItem;
 use tokio::time::Instant;
 use tonic::Code;
 use tracing::Instrument as _;
@@ -73,11 +75,12 @@ const PATHS: [(&str, Call, &str); 15] = [
 struct Door {
     hub: Arc<Hub>,
     room: Room,
+    strangers: Room,
 }
 
 /// The paths that send events, and what senders ask besides.
 pub fn routes(hub: &Arc<Hub>) -> Vec<Route> {
-    let door = Door { hub: hub.clone(), room: Room::new() };
+    let door = Door { hub: hub.clone(), room: Room::new(), strangers: Room::of_strangers() };
     let mut routes: Vec<Route> = PATHS
         .into_iter()
         .map(|(path, call, summary)| {
@@ -137,7 +140,17 @@ async fn metrics() -> StatusCode {
 async fn take(door: &Door, call: Call, request: Request) -> Result<Response, Failure> {
     let hub = &*door.hub;
     let (parts, body) = request.into_parts();
-    let held = body::read(&parts.headers, body, &door.room, Instant::now() + hub.deadline).await?;
+    let deadline = Instant::now() + hub.deadline;
+    // A key that is no good is refused before the body takes any room.
+    let room = match known_by_headers(hub, &parts.headers, deadline).await {
+        Ok(true) => &door.room,
+        Ok(false) => &door.strangers,
+        Err(failure) => {
+            body::pass_over(body).await;
+            return Err(failure);
+        }
+    };
+    let held = body::read(&parts.headers, body, room, deadline).await?;
     // What is on its way in counts from when it is there.
     let deadline = Instant::now() + hub.deadline;
     let envelope = Envelope::read(call, held.bytes.clone())?;
@@ -149,6 +162,37 @@ async fn take(door: &Door, call: Call, request: Request) -> Result<Response, Fai
     let batch = Batch { source, sent_at, items: envelope.items().await };
     let taken = intake::take(hub, &view, batch, deadline).await;
     Ok(answer::of(taken.map_err(|untaken| Failure::from_fault(&untaken))?))
+}
+
+/// Whether the headers hold a key, which then is one that is in force.
+async fn known_by_headers(hub: &Hub, headers: &HeaderMap, deadline: Instant) -> Result<bool, Failure> {
+    let key = source::key_of_headers(|name| Some(headers.get(name)?.as_bytes()))?;
+    let Some(key) = key.filter(|key| !key.is_empty()) else { return Ok(false) };
+    let view = hub.coordinator.view_for_key(&key, deadline).await;
+    let view = view.map_err(|error| Failure::from_fault(&error))?;
+    source_of(&view, &key)?;
+    Ok(true)
+}
+
+/// The events of a body that came to a path, and when it says that it was sent: what [`take`] finds before it knows
+/// whose they are. `None` for a path that takes no events.
+///
+/// # Errors
+/// What a sender is told.
+pub(crate) async fn read(
+    path: &str,
+    headers: &HeaderMap,
+    body: Body,
+    deadline: Instant,
+) -> Option<Result<(Option<i64>, Vec<IngestItem>), Failure>> {
+    let (_, call, _) = PATHS.into_iter().find(|(known, ..)| *known == path)?;
+    let read = async {
+        let held = body::read(headers, body, &Room::new(), deadline).await?;
+        let envelope = Envelope::read(call, held.bytes.clone())?;
+        write_key(headers, envelope.write_key.as_deref())?;
+        Ok((envelope.sent_at, envelope.items().await))
+    };
+    Some(read.await)
 }
 
 /// The write key, from the headers or the body.

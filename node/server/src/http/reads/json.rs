@@ -157,7 +157,7 @@ impl From<v1::TimelineEvent> for EventBody {
     }
 }
 
-fn time(time: Option<&Timestamp>) -> Option<String> {
+pub(super) fn time(time: Option<&Timestamp>) -> Option<String> {
     time.and_then(|time| rfc3339(micros(time)))
 }
 
@@ -175,7 +175,7 @@ fn type_name(kind: EventType) -> &'static str {
 
 /// A free-form value.
 #[derive(Debug)]
-struct Value(v1::Value);
+pub(super) struct Value(pub(super) v1::Value);
 
 impl Serialize for Value {
     fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {

@@ -1,13 +1,14 @@
-//! Profiles over HTTP, for programs and scripts on the node's own machine.
+//! Profiles and groups over HTTP, for programs and scripts on the node's own machine.
 //!
-//! **What it promises.** The same answers as gRPC's `ProfileService`, which is asked for them, in the fields of `isthmus
-//! profile … --output json`. A read is linearizable; with `min_version` it sees what that version token covers, which
+//! **What it promises.** The same answers as gRPC's `ProfileService` and `GroupService`, which are asked for them, in the
+//! fields of `isthmus profile … --output json` and `isthmus group … --output json`. A read is linearizable; with `min_version` it sees what that version token covers, which
 //! may be quicker. Lists come as `{"cursor": {"has_more", "next", "limit"}, "data": […]}`; `next` is handed back as
 //! `cursor`.
 //!
 //! **How.** A list of traits or identifiers is a part of the profile at the time of each page, in an exact order: what
 //! is there all the time is shown once.
 
+mod groups;
 mod json;
 mod page;
 
@@ -29,6 +30,7 @@ use tonic::{Code, Request};
 use utoipa::openapi::HttpMethod;
 
 pub use self::{
+    groups::{GroupBody, GroupPage, MemberPage, MembershipPage},
     json::{EventPage, IdentifierPage, ProfileBody, TraitPage},
     page::Page,
 };
@@ -70,7 +72,7 @@ pub fn routes(hub: &Arc<Hub>) -> Vec<Route> {
         parameters,
         body: None,
         answer: Some(answer),
-        statuses: &[400, 403, 404, 431, 503, 504],
+        statuses: FAILURES,
     };
     macro_rules! route {
         ($path:literal, $handler:ident, $answer:literal, $parameters:expr, $summary:literal) => {
@@ -88,7 +90,7 @@ pub fn routes(hub: &Arc<Hub>) -> Vec<Route> {
         };
     }
     const LIST: &[(&str, bool, &str)] = &[KEY, MIN_VERSION, LIMIT, CURSOR];
-    vec![
+    let mut routes = vec![
         route!(
             "/v1/profiles/{key}",
             profile,
@@ -105,11 +107,16 @@ pub fn routes(hub: &Arc<Hub>) -> Vec<Route> {
             "A customer's identifiers, by namespace and value."
         ),
         route!("/v1/profiles/{key}/events", events, "EventPage", LIST, "A customer's events, newest first."),
-    ]
+    ];
+    routes.extend(groups::routes(hub));
+    routes
 }
 
 type Name = Result<Path<String>, PathRejection>;
 type Options = Result<Query<Asked>, QueryRejection>;
+
+/// The statuses of reads that fail.
+const FAILURES: &[u16] = &[400, 403, 404, 431, 503, 504];
 
 fn options(query: Options) -> Result<Asked, Refusal> {
     let Query(asked) = query.map_err(|_| {

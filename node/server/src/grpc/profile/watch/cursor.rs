@@ -17,7 +17,7 @@ const SUM_BYTES: usize = 4;
 const BYTES_MAX: usize = HEAD.len() + CLUSTER_BYTES + FEED_RANGES_MAX * RANGE_BYTES + SUM_BYTES;
 
 /// The cursor of a position.
-pub(super) fn encode(cluster: &[u8; 16], position: &FeedPosition) -> String {
+pub(crate) fn encode(cluster: &[u8; 16], position: &FeedPosition) -> String {
     let mut bytes = HEAD.to_vec();
     bytes.extend_from_slice(&cluster[..CLUSTER_BYTES]);
     for (slots, place) in position.ranges() {
@@ -35,7 +35,7 @@ pub(super) fn encode(cluster: &[u8; 16], position: &FeedPosition) -> String {
 ///
 /// # Errors
 /// INVALID_ARGUMENT `INVALID_CURSOR`.
-pub(super) fn decode(cluster: &[u8; 16], cursor: &str) -> Result<FeedPosition, Refusal> {
+pub(crate) fn decode(cluster: &[u8; 16], cursor: &str) -> Result<FeedPosition, Refusal> {
     let refused = |what: &str| Refusal::field("INVALID_CURSOR", "cursor", what);
     let bad =
         || refused("it is not a cursor of the change feed: hand back `cursor` of a response as it was given");

@@ -4,13 +4,15 @@
 //! bounded answer of each shard. So whoever falls behind costs no memory and slows nobody; when even its cursor is
 //! behind what is kept, the stream ends and says so. How many may watch through a node is bounded.
 
-mod cursor;
+pub(crate) mod cursor;
+mod lag;
 mod names;
 mod wire;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
@@ -23,15 +25,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
+use self::lag::{Lag, Lags};
 use self::names::Names;
 use super::Profiles;
 use crate::grpc::status::{Refusal, status};
 
 /// A stream tells its cursor this often where it has nothing else to tell.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// How long one look at whose changes are may take, and how long it is tried again.
+/// How long one look at whose changes are may take, and how long it is tried again. Together they stay below what a
+/// client takes for silence (`client::watch`): it hears why the stream ends, and comes back to where it was.
 const NAMES: Duration = Duration::from_secs(5);
-const NAMES_PATIENCE: Duration = Duration::from_secs(30);
+const NAMES_PATIENCE: Duration = Duration::from_secs(10);
 const NAMES_AGAIN: Duration = Duration::from_millis(100);
 /// When to come back to a node that has enough watchers.
 const FULL_AGAIN: Duration = Duration::from_secs(5);
@@ -45,18 +49,34 @@ pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> 
 pub struct Watchers {
     room: Arc<Semaphore>,
     max: usize,
+    lags: Lags,
     stop: CancellationToken,
 }
 
 impl Watchers {
     /// At most so many at a time.
     pub fn new(max: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(max)), max, stop: CancellationToken::new() }
+        Self {
+            room: Arc::new(Semaphore::new(max)),
+            max,
+            lags: Lags::default(),
+            stop: CancellationToken::new(),
+        }
     }
 
     /// Ends all streams: the node stops.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// How many watch.
+    pub fn open(&self) -> usize {
+        self.max - self.room.available_permits().min(self.max)
+    }
+
+    /// How far the stream that is most behind is behind, in microseconds.
+    pub fn lag_micros(&self, now_micros: i64) -> u64 {
+        self.lags.longest_micros(now_micros)
     }
 
     fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -89,6 +109,7 @@ struct Watch {
     wanted: BTreeSet<FacetId>,
     /// When the next response is due at the latest.
     due: Instant,
+    lag: Arc<Lag>,
     stop: CancellationToken,
     _room: OwnedSemaphorePermit,
 }
@@ -141,6 +162,7 @@ impl Profiles {
             names: Names::default(),
             wanted,
             due: Instant::now(),
+            lag: watchers.lags.enter(),
             stop,
             _room: room,
         };
@@ -187,6 +209,8 @@ impl Watch {
     /// The next response: changes, or the cursor alone when it is due.
     async fn next(&mut self) -> Result<WatchResponse, Status> {
         let stop = self.stop.clone();
+        let mut newest = 0;
+        self.lag.asked();
         let changes = loop {
             tokio::select! {
                 biased;
@@ -194,6 +218,7 @@ impl Watch {
                 changes = self.reader.next(), if Instant::now() < self.due => {
                     let found = changes.map_err(|error| status(&error))?;
                     if found.is_empty() {
+                        self.lag.caught_up();
                         continue;
                     }
                     let named = tokio::select! {
@@ -201,14 +226,23 @@ impl Watch {
                         () = stop.cancelled() => return Err(stopping()),
                         named = self.named(&found) => named?,
                     };
+                    newest = found.iter().map(|change| change.stamp).max().unwrap_or_default();
                     if !named.is_empty() {
                         break named;
                     }
                 }
-                () = sleep_until(self.due) => break Vec::new(),
+                () = sleep_until(self.due) => {
+                    self.lag.caught_up();
+                    break Vec::new();
+                }
             }
         };
         self.due = Instant::now() + PROGRESS;
+        if !changes.is_empty() {
+            let hub = &self.profiles.hub;
+            hub.metrics.watched_changes.fetch_add(changes.len() as u64, Relaxed);
+            self.lag.handed(newest, hub.clock.now_micros());
+        }
         let cursor = cursor::encode(&self.profiles.hub.view().cluster_id, self.reader.position());
         Ok(WatchResponse { changes, cursor })
     }
