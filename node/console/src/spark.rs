@@ -26,12 +26,14 @@ pub(crate) fn lines(series: &[&[f64]]) -> Markup {
     const WIDE: f64 = 900.0;
     const HIGH: f64 = 260.0;
     let largest = series.iter().flat_map(|values| values.iter().copied()).fold(0.0, f64::max);
+    let scale = if largest > 0.0 { largest } else { 1.0 };
     html! {
         svg.lines viewBox=(format!("0 0 {WIDE} {HIGH}")) preserveAspectRatio="none" aria-hidden="true"
             focusable="false" {
             @for (index, values) in series.iter().enumerate() {
-                @if largest > 0.0 && !values.is_empty() {
-                    path class=(format!("c{}", index + 1)) d=(format!("M{}", path(values, largest, WIDE, HIGH))) {}
+                // Nothing yet is a line, too: at the bottom.
+                @if !values.is_empty() {
+                    path class=(format!("c{}", index + 1)) d=(format!("M{}", path(values, scale, WIDE, HIGH))) {}
                 }
             }
         }
@@ -69,5 +71,6 @@ mod tests {
             assert!(spark(values).into_string().contains("line flat"));
         }
         assert!(!lines(&[&[]]).into_string().contains("path"));
+        assert!(lines(&[&[0.0, 0.0]]).into_string().contains("M0.0 259.0L900.0 259.0"));
     }
 }
