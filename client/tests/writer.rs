@@ -95,6 +95,24 @@ async fn everything_arrives_once_and_in_order_whatever_breaks_the_streams() {
 }
 
 #[tokio::test]
+async fn a_burst_that_is_larger_than_what_is_taken_at_a_stretch_arrives_whole() {
+    const EVENTS: usize = 5_000;
+    let fake = Fake::start();
+    fake.state().plans.push_back(Plan { items: 10_000, ..Plan::default() });
+    let writer = writer(&fake, |options| options.window_items(2 * EVENTS));
+    // Without the budget of this task, which would let the writer's task take a part in between.
+    tokio::task::unconstrained(async {
+        for number in 0..EVENTS {
+            writer.send(event(number)).await.expect("there is room");
+        }
+    })
+    .await;
+    let flushed = writer.close().await.expect("acknowledged");
+    assert_eq!(flushed.counts.accepted, EVENTS as u64);
+    assert_eq!(fake.state().streamed.stored, numbered(0..EVENTS));
+}
+
+#[tokio::test]
 async fn send_waits_for_room_and_a_future_that_is_dropped_has_taken_nothing() {
     let (fake, hold) = (Fake::start(), Arc::new(Notify::new()));
     fake.state().plans.push_back(Plan { hold: Some(hold.clone()), ..Plan::default() });
