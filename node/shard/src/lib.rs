@@ -49,6 +49,7 @@ mod outbox;
 pub mod read;
 mod retention;
 mod rows;
+pub mod scan;
 pub mod state;
 mod tables;
 mod tend;
