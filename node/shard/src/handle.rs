@@ -120,7 +120,7 @@ pub struct ShardHandle {
     pub(crate) clock: Arc<dyn Clock>,
     /// Quarantine entries that this replica deleted at the end of their retention, while it led.
     pub(crate) expired: Arc<AtomicU64>,
-    tracker: TaskTracker,
+    pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
 
@@ -274,12 +274,13 @@ impl ShardHandle {
     /// # Errors
     /// Storage that fails.
     pub async fn write_out(&self) -> Result<(), Error> {
-        Ok(crate::machine::Freezer::of(self.shared.clone()).write_out().await?)
+        Ok(crate::freezer::Freezer::of(self.shared.clone()).write_out().await?)
     }
 
     /// Stops the replica and waits until its tasks have ended. Its state stays.
     pub async fn stop(&self) {
         self.stop.cancel();
+        self.shared.end_pins();
         self.group.stop().await;
         self.tracker.close();
         self.tracker.wait().await;
