@@ -87,7 +87,8 @@ impl Cluster {
         let map = cluster.map.clone();
         for shard in 0..SHARDS {
             cluster.shards[shard].configure(1, &map).await;
-            cluster.stamps[shard].push(cluster.stamp(shard).0);
+            let stamp = cluster.stamp(shard).0;
+            cluster.stamps[shard].push(stamp);
             for sweep in [0, 1] {
                 cluster.propose(shard, Command::Sweep(SweepCommand { sweep, limit: 64 })).await;
             }
@@ -262,7 +263,7 @@ impl Cluster {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_snapshot_is_the_log_up_to_its_stamp(steps in prop::collection::vec(step(), 1..60)) {
@@ -405,7 +406,8 @@ async fn pins_are_bounded_and_nothing_is_remembered_without_one() {
     let pins: Vec<u64> = (0..PINS_MAX).map(|_| shared.pin(LEASE).unwrap().id).collect();
     assert!(matches!(shared.pin(LEASE), Err(Error::Overloaded { .. })));
     assert_eq!(pins.iter().collect::<BTreeSet<_>>().len(), PINS_MAX);
-    let held = shared.fix(pins[0], shared.state.read().meta.stamp).unwrap();
+    let stamp = shared.state.read().meta.stamp;
+    let held = shared.fix(pins[0], stamp).unwrap();
     pins.iter().for_each(|pin| shared.unpin(*pin));
     assert_eq!((shared.pins(), shared.is_watched()), (0, true), "somebody still reads");
     assert!(all(&held, Table::Quarantine, 1).is_empty());
