@@ -23,8 +23,8 @@ use isthmus_shard::{
     apply::Outcome,
     scan::{FIX_WITHIN, Filters, PINS_MAX, Request, Snapshot, Table, schema::event as column},
 };
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 use rows::{Row, all, held, scanned};
 
 const SHARDS: usize = 2;
@@ -184,8 +184,11 @@ impl Cluster {
                 }
             }
             Step::Resolve(number) => {
-                let resolution =
-                    Resolution { kind: ResolutionKind::Dropped as i32, by: "ann".into(), ..Resolution::default() };
+                let resolution = Resolution {
+                    kind: ResolutionKind::Dropped as i32,
+                    by: "ann".into(),
+                    ..Resolution::default()
+                };
                 let id = Bytes::copy_from_slice(&[number * 40 + 1; 16]);
                 let verdict = QuarantineVerdict { id, resolution: resolution.encode_to_vec().into() };
                 for shard in 0..SHARDS {
@@ -342,9 +345,10 @@ async fn filters_leave_out_what_does_not_fit_and_nothing_else() {
                 && filters.types.as_ref().is_none_or(|it| it.contains(&(number(row, column::TYPE) as u8)))
                 && within(filters.timestamp, number(row, column::TIMESTAMP))
                 && within(filters.received_at, number(row, column::RECEIVED_AT))
-                && filters.facets.as_ref().is_none_or(|facets| {
-                    !facets.is_empty() && hex.contains(&text(row, column::FACET))
-                })
+                && filters
+                    .facets
+                    .as_ref()
+                    .is_none_or(|facets| !facets.is_empty() && hex.contains(&text(row, column::FACET)))
         };
         let expected: Vec<Row> = rows.iter().filter(fits).cloned().collect();
         let request = Request { filters: filters.clone(), batch_rows: 50, ..Request::all(Table::Events) };
