@@ -26,7 +26,6 @@ const MEMBERS: usize = 2;
 
 /// Makes batches of a scan.
 pub(crate) struct Maker {
-    table: Table,
     outs: Vec<Out>,
     schema: SchemaRef,
     /// The raw columns that are read, rising.
@@ -50,7 +49,6 @@ impl Maker {
         columns.sort_unstable();
         columns.dedup();
         Self {
-            table: spec.table,
             outs: spec.outs.clone(),
             schema: schema_of(spec.table, &spec.outs),
             columns,
