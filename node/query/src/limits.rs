@@ -43,7 +43,8 @@ impl Gate {
         let overloaded = || QueryError::Overloaded { retry_after: self.wait };
         let _waiting = Waiting::of(&self.waiting, self.waiting_max).ok_or_else(overloaded)?;
         let patience = Instant::now() + self.wait;
-        match tokio::time::timeout_at(patience.min(deadline), Arc::clone(&self.places).acquire_owned()).await {
+        match tokio::time::timeout_at(patience.min(deadline), Arc::clone(&self.places).acquire_owned()).await
+        {
             Ok(Ok(place)) => Ok(Place(place)),
             Ok(Err(_)) => Err(QueryError::Cancelled),
             Err(_) if deadline < patience => Err(QueryError::DeadlineExceeded),
@@ -115,18 +116,14 @@ mod tests {
 
     #[tokio::test]
     async fn one_waits_and_the_next_is_refused() {
-        let gate = Arc::new(Gate::new(1, 1, Duration::from_secs(60)));
+        let gate = Gate::new(1, 1, Duration::from_secs(60));
         let first = gate.enter(soon()).await.unwrap();
-        let second = tokio::task::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.enter(soon()).await.is_ok() }
-        });
-        while gate.waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
+        let mut second = Box::pin(gate.enter(soon()));
+        assert!(futures::poll!(&mut second).is_pending());
+        assert_eq!(gate.waiting(), 1);
         assert!(matches!(gate.enter(soon()).await, Err(QueryError::Overloaded { .. })));
         drop(first);
-        assert!(second.await.unwrap());
+        second.await.unwrap();
         assert_eq!(gate.waiting(), 0);
     }
 
