@@ -10,7 +10,7 @@ use std::{
 
 use arrow::record_batch::RecordBatch;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::Instant,
 };
 
@@ -37,8 +37,10 @@ impl Gate {
     /// # Errors
     /// `Overloaded` when too many wait or it took too long; `DeadlineExceeded`.
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Place, QueryError> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Place(place));
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => return Ok(Place(place)),
+            Err(TryAcquireError::Closed) => return Err(QueryError::Cancelled),
+            Err(TryAcquireError::NoPermits) => {}
         }
         let overloaded = || QueryError::Overloaded { retry_after: self.wait };
         let _waiting = Waiting::of(&self.waiting, self.waiting_max).ok_or_else(overloaded)?;
@@ -50,6 +52,11 @@ impl Gate {
             Err(_) if deadline < patience => Err(QueryError::DeadlineExceeded),
             Err(_) => Err(overloaded()),
         }
+    }
+
+    /// Lets nobody in any more; who waits is sent away.
+    pub(crate) fn close(&self) {
+        self.places.close();
     }
 
     /// How many wait.

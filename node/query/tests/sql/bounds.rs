@@ -170,3 +170,15 @@ async fn a_long_statement_is_refused() {
     let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
     assert!(matches!(cluster.engines[0].prepare(&deep).await, Err(QueryError::Invalid { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_broken_off_by_a_stop_is_an_error() {
+    let cluster = Cluster::of_three(&World::of(50)).await;
+    cluster.store.counts.endless.store(true, Ordering::SeqCst);
+    let sql = "SELECT message_id FROM events";
+    let answer = cluster.answer(sql, vec![], RunOptions::default()).await.unwrap();
+    cluster.engines[0].stop().await;
+    assert!(matches!(collect(answer).await, Err(QueryError::Cancelled)));
+    assert!(matches!(cluster.error("SELECT 1").await, QueryError::Cancelled));
+    ends(&cluster).await;
+}
