@@ -32,7 +32,7 @@ use crate::{
     run::{self, Head},
     seam::Shards,
     session, statement,
-    worker::Elsewhere,
+    worker::{Elsewhere, sweep},
 };
 
 /// Batches that wait for a caller.
@@ -104,7 +104,13 @@ impl Engine {
             base,
             _env: env,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let engine = Self { inner: Arc::new(inner) };
+        if let Some(runtime) = &engine.inner.runtime {
+            let (stopping, sweep) = (engine.inner.stopping.clone(), sweep(engine.inner.worker.clone()));
+            let sweeping = async move { stopping.run_until_cancelled(sweep).await };
+            engine.inner.tasks.spawn_on(sweeping, runtime.handle());
+        }
+        Ok(engine)
     }
 
     /// Adds the service that the other nodes send their tasks to; it belongs on the nodes' own address.

@@ -51,7 +51,10 @@ pub(crate) fn environment(options: &EngineOptions) -> std::result::Result<Arc<Ru
 }
 
 fn config(options: &EngineOptions) -> SessionConfig {
+    // Every partition of every sort keeps so much for merging what it spilled: the usual 10 MiB are much of a small pool.
+    let for_merging = (options.memory_bytes / 32 / options.threads.max(2)).clamp(64 << 10, 10 << 20);
     SessionConfig::new()
+        .with_sort_spill_reservation_bytes(for_merging)
         .with_target_partitions(options.threads.max(2))
         .with_batch_size(options.batch_rows)
         .with_default_catalog_and_schema(CATALOG, PUBLIC)

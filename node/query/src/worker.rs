@@ -2,12 +2,17 @@
 //!
 //! The server that takes connections belongs to the node, and its threads also take events in. So a call goes to the
 //! engine's runtime as it comes; what is left to the server is sending bytes.
+//!
+//! A worker keeps the plans of its tasks in a cache, which drops what a query has left behind only when it is used again.
+//! Until then a plan goes on working for nobody: so [`sweep`] uses it, now and then.
 
 use std::{
     convert::Infallible,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use datafusion_distributed::{ExecuteTaskRequest, ProducerHead, TaskKey, Worker};
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio_util::{
@@ -16,6 +21,24 @@ use tokio_util::{
 };
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
+
+/// How long a plan may outlive its query.
+const SWEEP_EVERY: Duration = Duration::from_millis(400);
+
+/// Has a worker drop what nobody needs any more, until the future is dropped.
+pub(crate) async fn sweep(worker: Worker) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        // A task that there never is. Looking it up makes the cache tidy up; waiting for it has no sense.
+        let nobody = ExecuteTaskRequest {
+            task_key: TaskKey { query_id: Default::default(), stage_id: usize::MAX, task_number: usize::MAX },
+            target_partition_start: 0,
+            target_partition_end: 0,
+            producer_head: ProducerHead::None,
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(1), worker.execute_task(nobody)).await;
+    }
+}
 
 /// A service whose calls run elsewhere.
 #[derive(Clone)]

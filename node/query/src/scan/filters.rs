@@ -31,6 +31,13 @@ fn take(table: Table, filter: &Expr, all: &mut Filters) {
             take(table, left, all);
             take(table, right, all);
         }
+        // What the optimiser makes of a short list.
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
+            let mut texts = Vec::new();
+            if let Some(column) = one_of(filter, &mut texts) {
+                among(table, column, texts, all);
+            }
+        }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             if let (Expr::Column(column), Expr::Literal(value, _)) = (&**left, &**right) {
                 compare(table, &column.name, *op, value, all);
@@ -56,8 +63,27 @@ fn take(table: Table, filter: &Expr, all: &mut Filters) {
                 }
             }
         }
-        // What the optimiser makes of a short list.
         _ => {}
+    }
+}
+
+/// The column of which a filter says that it is one of some texts.
+fn one_of<'a>(filter: &'a Expr, texts: &mut Vec<String>) -> Option<&'a str> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+    match op {
+        Operator::Or => {
+            let column = one_of(left, texts)?;
+            (one_of(right, texts)? == column).then_some(column)
+        }
+        Operator::Eq => {
+            let (column, value) = match (&**left, &**right) {
+                (Expr::Column(column), value) | (value, Expr::Column(column)) => (column, value),
+                _ => return None,
+            };
+            texts.push(text_of(value)?);
+            Some(&column.name)
+        }
+        _ => None,
     }
 }
 
@@ -143,6 +169,9 @@ mod tests {
     fn lists_of_names_are_cut_with_each_other() {
         let filter = col("name").in_list(vec![lit("a"), lit("b")], false).and(col("name").eq(lit("b")));
         assert_eq!(of(filter).names, Some(vec!["b".to_owned()]));
+        let either = col("source").eq(lit("a")).or(lit("b").eq(col("source"))).or(col("source").eq(lit("c")));
+        assert_eq!(of(either.clone()).sources.map(|sources| sources.len()), Some(3));
+        assert!(!is_useful(Table::Events, &either.or(col("name").eq(lit("a")))));
         assert_eq!(of(col("type").eq(lit("track"))).types.map(|types| types.len()), Some(1));
         assert_eq!(of(col("type").eq(lit("nonsense"))).types, Some(vec![]));
     }

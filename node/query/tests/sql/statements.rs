@@ -37,7 +37,7 @@ async fn errors_say_where() {
         ("SELECT name,\n  nmae\nFROM events", (2, 3), "nmae"),
         ("SELECT * FROM evnets", (1, 15), "evnets"),
         ("SELECT e.nope FROM events e", (1, 8), "nope"),
-        ("SELECT (1 + FROM events", (1, 13), "FROM"),
+        ("SELECT (1 + FROM events", (1, 18), "events"),
     ] {
         let error = cluster.engines[0].prepare(sql).await.unwrap_err();
         let QueryError::Invalid { message, line, column } = &error else { panic!("{sql}: {error:?}") };
