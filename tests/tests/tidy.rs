@@ -149,6 +149,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("isthmus-matching", vec![]),
         ("isthmus-quality", vec!["isthmus-domain"]),
         ("isthmus-segment", vec!["isthmus-domain"]),
+        ("isthmus-query", vec!["isthmus-domain", "isthmus-segment"]),
         ("isthmus-storage", vec![]),
         ("isthmus-raft", vec!["isthmus-proto", "isthmus-storage"]),
         (
