@@ -25,7 +25,7 @@ Examples:
   isthmus profile get user_id:42 --output json
   isthmus profile timeline email:a@b.de --limit 20
   isthmus watch --from now
-  isthmus sql "SELECT count(*) FROM events"
+  isthmus sql 'SELECT count(*) FROM events'
   isthmus quarantine list
   isthmus cluster status --endpoint https://hub.example:7400 --ca ca.pem --cert me.pem --key me.key
 

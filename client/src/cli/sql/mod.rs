@@ -29,7 +29,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   isthmus sql
   isthmus sql \"SELECT name, count(*) AS seen FROM events GROUP BY name ORDER BY seen DESC\"
-  isthmus sql \"SELECT * FROM events WHERE name = \\$1\" --parameter \"Order Completed\" --output csv > orders.csv
+  isthmus sql 'SELECT * FROM events WHERE name = $1' --parameter \"Order Completed\" --output csv > orders.csv
   isthmus sql --file revenue.sql --output json
   isthmus sql \"SELECT * FROM profiles\" --output parquet --to profiles.parquet
   isthmus sql \"EXPLAIN ANALYZE SELECT count(*) FROM profiles\"
@@ -85,7 +85,7 @@ pub async fn run(command: SqlCommand, client: Client, output: &mut Output) -> Re
     }
     let parameters = parameters.iter().map(|text| parameter(text)).collect();
     let consistency = freshness.consistency()?;
-    let mut session = Session { client, parameters, consistency, to, timing: false };
+    let session = Session { client, parameters, consistency, to, timing: false };
     let text = match (statement, file) {
         (Some(statement), _) => statement,
         (None, Some(file)) => document::text(&file)?,
