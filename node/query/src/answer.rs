@@ -7,7 +7,7 @@ use datafusion::{arrow::datatypes::DataType, logical_expr::LogicalPlan};
 use futures::stream::BoxStream;
 use isthmus_domain::Stamp;
 
-use crate::{error::QueryError, seam::Freshness};
+use crate::{copy::Target, error::QueryError, seam::Freshness};
 
 /// What a statement does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,7 @@ pub struct Prepared {
     /// What it does.
     pub kind: Kind,
     pub(crate) plan: LogicalPlan,
+    pub(crate) copy: Option<Target>,
 }
 
 impl fmt::Debug for Prepared {

@@ -5,6 +5,9 @@
 
 use std::{fmt, time::Duration};
 
+use arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
+
 /// A bound that a query ran into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limit {
@@ -100,5 +103,179 @@ impl QueryError {
     /// Something wrong with the statement, with no place in it.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), line: None, column: None }
+    }
+}
+
+/// What stands in front of an error of ours inside one of DataFusion's: it survives the way between nodes as text.
+const MARK: &str = "[isthmus ";
+
+/// As an error of DataFusion, from which [`from_datafusion`] makes the same again, on this node or another.
+pub(crate) fn to_datafusion(error: QueryError) -> DataFusionError {
+    let detail = match &error {
+        QueryError::Limit { what, detail } => format!("{what} {detail}"),
+        QueryError::Unavailable(why) | QueryError::Internal(why) => why.clone(),
+        other => other.to_string(),
+    };
+    DataFusionError::Execution(format!("{MARK}{}] {detail}", error.reason()))
+}
+
+/// What an error of DataFusion means to a caller; `sql` is the statement.
+pub(crate) fn from_datafusion(error: &DataFusionError, sql: &str) -> QueryError {
+    let mut place = None;
+    let mut error = error;
+    loop {
+        error = match error {
+            DataFusionError::Diagnostic(diagnostic, inner) => {
+                place = place.or(diagnostic.span.map(|span| (span.start.line, span.start.column)));
+                inner
+            }
+            DataFusionError::Context(_, inner) => inner,
+            DataFusionError::Shared(inner) => inner,
+            // The first is as good as any: the others are told once it is mended.
+            DataFusionError::Collection(errors) if !errors.is_empty() => match errors.first() {
+                Some(first) => first,
+                None => break,
+            },
+            _ => break,
+        };
+    }
+    let text = error.strip_backtrace();
+    if let Some(ours) = marked(&text) {
+        return ours;
+    }
+    match error {
+        DataFusionError::SQL(parser, _) => {
+            let text = parser.to_string();
+            let text = text.trim_start_matches("sql parser error: ");
+            let (what, place) = match text.rsplit_once(" at Line: ") {
+                Some((what, at)) => (what, place_of(at).or(place)),
+                None => (text, place),
+            };
+            at_place(what.to_owned(), place, sql)
+        }
+        DataFusionError::Plan(what) | DataFusionError::NotImplemented(what) => at_place(tidy(what), place, sql),
+        DataFusionError::SchemaError(..) | DataFusionError::Configuration(_) => at_place(tidy(&text), place, sql),
+        DataFusionError::ResourcesExhausted(what) => exhausted(what),
+        DataFusionError::ArrowError(arrow, _) => of_arrow(arrow, &text),
+        DataFusionError::Execution(_) if text.contains("Resources exhausted") => exhausted(&text),
+        // What a row makes an expression do: a division by zero, a text that is no number.
+        DataFusionError::Execution(what) if is_of_network(what) => QueryError::Unavailable(what.clone()),
+        DataFusionError::Execution(what) => QueryError::invalid(tidy(what)),
+        _ if text.contains("Resources exhausted") => exhausted(&text),
+        _ if is_of_network(&text) => QueryError::Unavailable(text),
+        _ => QueryError::Internal(text),
+    }
+}
+
+fn marked(text: &str) -> Option<QueryError> {
+    let (_, rest) = text.split_once(MARK)?;
+    let (reason, detail) = rest.split_once("] ")?;
+    let detail = detail.to_owned();
+    Some(match reason {
+        "UNAVAILABLE" => QueryError::Unavailable(detail),
+        "CANCELLED" => QueryError::Cancelled,
+        "DEADLINE_EXCEEDED" => QueryError::DeadlineExceeded,
+        "BAD_QUERY" => QueryError::invalid(detail),
+        _ => QueryError::Internal(detail),
+    })
+}
+
+fn of_arrow(error: &ArrowError, text: &str) -> QueryError {
+    match error {
+        ArrowError::DivideByZero
+        | ArrowError::ArithmeticOverflow(_)
+        | ArrowError::CastError(_)
+        | ArrowError::ParseError(_)
+        | ArrowError::InvalidArgumentError(_)
+        | ArrowError::ComputeError(_) => QueryError::invalid(tidy(&error.to_string())),
+        _ if text.contains("Resources exhausted") => exhausted(text),
+        _ => QueryError::Internal(text.to_owned()),
+    }
+}
+
+fn is_of_network(text: &str) -> bool {
+    ["Error connecting to", "transport error", "tcp connect error", "Worker connection", "h2 protocol error"]
+        .iter()
+        .any(|sign| text.contains(sign))
+}
+
+fn exhausted(text: &str) -> QueryError {
+    let on_disk = ["disk", "DiskManager", "temp directory", "spill"].iter().any(|word| text.contains(word))
+        && !text.contains("Failed to allocate");
+    let (what, detail) = if on_disk {
+        (Limit::Spill, "the folder for what doesn't fit into memory is full; ask for less at once")
+    } else {
+        (Limit::Memory, "group or join by less, or filter first")
+    };
+    QueryError::Limit { what, detail: detail.to_owned() }
+}
+
+/// The first sentence or so: without the lists of all functions and columns of all tables.
+fn tidy(text: &str) -> String {
+    const LONGEST: usize = 600;
+    let text = text.trim().trim_start_matches("Error during planning: ");
+    let text = text.split("\n\nbacktrace").next().unwrap_or(text);
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+fn place_of(at: &str) -> Option<(u64, u64)> {
+    let (line, column) = at.split_once(", Column: ")?;
+    Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
+}
+
+fn at_place(message: String, place: Option<(u64, u64)>, sql: &str) -> QueryError {
+    let Some((line, column)) = place.filter(|(line, column)| *line > 0 && *column > 0) else {
+        return QueryError::invalid(message);
+    };
+    let near = near(sql, line, column);
+    let message = if near.is_empty() { format!("{message}, at the end") } else { format!("{message}, near {near:?}") };
+    QueryError::Invalid { message, line: Some(line), column: Some(column) }
+}
+
+/// The word, or the sign, at a place.
+fn near(sql: &str, line: u64, column: u64) -> String {
+    let skip = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+    let line = sql.lines().nth(skip(line)).unwrap_or_default();
+    let rest: Vec<char> = line.chars().skip(skip(column)).collect();
+    let is_word = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '"' | '.' | '$');
+    let word: String = rest.iter().take_while(|c| is_word(c)).take(60).collect();
+    if word.is_empty() { rest.first().map(char::to_string).unwrap_or_default() } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::common::{Diagnostic, Location, Span};
+
+    use super::*;
+
+    #[test]
+    fn our_errors_come_back_from_another_node() {
+        let told = to_datafusion(QueryError::Unavailable("shard 3".to_owned()));
+        let over = DataFusionError::Context("worker".to_owned(), Box::new(DataFusionError::Execution(told.to_string())));
+        assert!(matches!(from_datafusion(&over, ""), QueryError::Unavailable(why) if why == "shard 3"));
+    }
+
+    #[test]
+    fn a_place_is_told_with_what_is_there() {
+        let span = Span::new(Location { line: 2, column: 8 }, Location { line: 2, column: 12 });
+        let error = DataFusionError::Plan("there is none".to_owned())
+            .with_diagnostic(Diagnostic::new_error("none", Some(span)));
+        let QueryError::Invalid { message, line, column } = from_datafusion(&error, "SELECT\n     , nmae\nFROM x") else {
+            panic!("not invalid");
+        };
+        assert_eq!((message.as_str(), line, column), ("there is none, near \"nmae\"", Some(2), Some(8)));
+    }
+
+    #[test]
+    fn memory_and_room_on_disk_are_told_apart() {
+        let of = |text: &str| match from_datafusion(&DataFusionError::ResourcesExhausted(text.to_owned()), "") {
+            QueryError::Limit { what, .. } => what,
+            other => panic!("{other}"),
+        };
+        assert_eq!(of("Failed to allocate additional 12 MB for SortExec"), Limit::Memory);
+        assert_eq!(of("The used disk space during the spilling process has exceeded"), Limit::Spill);
     }
 }

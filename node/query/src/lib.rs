@@ -17,10 +17,25 @@
 //! plans joins without statistics of columns: it knows how many rows a table has, roughly, and no more.
 
 mod answer;
+mod catalog;
+mod copy;
+mod distribute;
 mod engine;
 mod error;
+mod explain;
+mod functions;
+mod limits;
 mod options;
+mod parameters;
+mod profiles;
+mod run;
+mod scan;
 mod seam;
+mod session;
+mod statement;
+mod tables;
+mod values;
+mod worker;
 
 pub use answer::{Answer, Kind, Prepared, RunOptions, TableInfo};
 pub use datafusion::common::{ParamValues, ScalarValue, metadata::ScalarAndMetadata};

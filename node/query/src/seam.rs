@@ -11,11 +11,12 @@ use arrow::{
 };
 use async_trait::async_trait;
 use isthmus_domain::{FacetId, Stamp};
+use serde::{Deserialize, Serialize};
 
 use crate::error::QueryError;
 
 /// A raw table of a shard.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Table {
     /// A row an event.
     Events,
@@ -95,7 +96,7 @@ impl Table {
 }
 
 /// What a scan need not give. `None` and empty restrict nothing; rows outside may still come out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Filters {
     /// Least and largest `timestamp`, microseconds, both included.
     pub timestamp: (Option<i64>, Option<i64>),
@@ -107,7 +108,8 @@ pub struct Filters {
     pub sources: Option<Vec<String>>,
     /// Types of events, by number.
     pub types: Option<Vec<u8>>,
-    /// Facets, sorted.
+    /// Facets, sorted. Not told to other nodes.
+    #[serde(skip)]
     pub facets: Option<Vec<FacetId>>,
     /// Only facets that are a profile by themselves, or only those that are not.
     pub alone: Option<bool>,
@@ -191,7 +193,7 @@ pub trait Shards: Send + Sync + 'static {
 }
 
 /// The type of a registered trait or property.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ColumnType {
     /// Text; anything else is written as JSON.
     Text,
@@ -206,7 +208,7 @@ pub enum ColumnType {
 }
 
 /// A registered trait or property, which becomes a column.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Column {
     /// The name as it is sent; the column has the same.
     pub name: String,

@@ -37,7 +37,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use isthmus_domain::EventType;
+use isthmus_domain::{Amount, EventType};
 
 use crate::{
     fault::Fault,
@@ -57,6 +57,16 @@ pub fn read(json: &str, keys: &[String], ty: Type) -> Option<Scalar<'static>> {
 /// Reads the texts of the list under `keys` of a JSON text; `None`: it is no list.
 pub fn read_texts(json: &str, keys: &[String]) -> Option<Vec<Scalar<'static>>> {
     scalar::texts_at(json.as_bytes(), keys)
+}
+
+/// The product as `isthmus_multiply` gives it, rounded.
+pub fn multiply(a: &Amount, b: &Amount) -> Option<Amount> {
+    scalar::product(a, b)
+}
+
+/// The quotient as `isthmus_divide` gives it, rounded; nothing for a divisor of zero.
+pub fn divide(a: &Amount, b: &Amount) -> Option<Amount> {
+    scalar::quotient(a, b)
 }
 
 /// The query for the members of a segment at a cut, microseconds since the epoch.

@@ -1,0 +1,80 @@
+//! The catalog that a statement is planned against: `isthmus.public`, `isthmus.system`, and `information_schema` of these.
+
+use std::sync::Arc;
+
+use datafusion::{
+    catalog::{
+        CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
+        TableProvider,
+    },
+    common::Result,
+};
+
+use crate::{
+    answer::TableInfo,
+    seam::{Shards, Table},
+    tables::{
+        ProfilesTable, SYSTEM_TABLES, ShardTable, SystemTable, events, facet_raw, identifiers, link_facts, profiles, quarantine,
+        segment_members,
+    },
+};
+
+/// The catalog's name.
+pub(crate) const CATALOG: &str = "isthmus";
+/// The schema that names without one are looked up in.
+pub(crate) const PUBLIC: &str = "public";
+const SYSTEM: &str = "system";
+
+type Named = (&'static str, Arc<dyn TableProvider>);
+
+fn public(host: &Arc<dyn Shards>) -> Vec<Named> {
+    let catalog = host.catalog();
+    let of = |name, table, outs| ShardTable::new(name, table, outs, Arc::clone(host));
+    vec![
+        ("profiles", Arc::new(ProfilesTable::new(profiles(&catalog), Arc::clone(host)))),
+        ("events", Arc::new(of("events", Table::Events, events(&catalog)))),
+        (
+            "identifiers",
+            Arc::new(of("identifiers", Table::Facets, identifiers()).where_present(facet_raw::NAMESPACE)),
+        ),
+        ("link_facts", Arc::new(of("link_facts", Table::LinkFacts, link_facts()))),
+        ("segment_members", Arc::new(of("segment_members", Table::SegmentMembers, segment_members()))),
+        ("quarantine", Arc::new(of("quarantine", Table::Quarantine, quarantine()))),
+    ]
+}
+
+fn system(host: &Arc<dyn Shards>) -> Vec<Named> {
+    let table = |name| -> Named { (name, Arc::new(SystemTable::new(name, Arc::clone(host)))) };
+    SYSTEM_TABLES.into_iter().map(table).collect()
+}
+
+/// The catalog as of now.
+pub(crate) fn catalog(host: &Arc<dyn Shards>) -> Result<Arc<dyn CatalogProviderList>> {
+    let catalog = MemoryCatalogProvider::new();
+    for (name, tables) in [(PUBLIC, public(host)), (SYSTEM, system(host))] {
+        let schema = MemorySchemaProvider::new();
+        for (name, table) in tables {
+            schema.register_table(name.to_owned(), table)?;
+        }
+        catalog.register_schema(name, Arc::new(schema))?;
+    }
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    Ok(Arc::new(list))
+}
+
+/// What is in it, for clients that browse.
+pub(crate) fn tables(host: &Arc<dyn Shards>) -> Vec<TableInfo> {
+    let info = |schema: &str, kind| {
+        let schema = schema.to_owned();
+        move |(name, table): Named| TableInfo {
+            catalog: CATALOG.to_owned(),
+            schema: schema.clone(),
+            name: name.to_owned(),
+            kind,
+            columns: table.schema(),
+        }
+    };
+    let public = public(host).into_iter().map(info(PUBLIC, "TABLE"));
+    public.chain(system(host).into_iter().map(info(SYSTEM, "VIEW"))).collect()
+}

@@ -1,0 +1,142 @@
+//! Writing the files of a `COPY`.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Int64Array, RecordBatch},
+    csv, datatypes::SchemaRef,
+    json::LineDelimitedWriter,
+};
+use datafusion::{
+    common::{DataFusionError, Result, exec_datafusion_err, runtime::SpawnedTask},
+    execution::SendableRecordBatchStream,
+};
+use futures::StreamExt;
+use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
+use tokio::sync::mpsc;
+
+use crate::{
+    copy::{Format, Target, answer_schema},
+    error::to_datafusion,
+};
+
+/// Writes a stream, and tells of it.
+pub(crate) async fn copy(
+    mut rows: SendableRecordBatchStream,
+    target: &Target,
+    export_dir: Option<&Path>,
+    writers: usize,
+) -> Result<RecordBatch> {
+    let place = target.place(export_dir).map_err(to_datafusion)?;
+    let schema = rows.schema();
+    let partial = Partial::of(&place)?;
+    let files: Vec<PathBuf> = if target.in_parts {
+        fs::create_dir(&partial.path)?;
+        let name = |n: usize| partial.path.join(format!("part-{n:05}.{}", target.format.extension()));
+        (0..writers.max(1)).map(name).collect()
+    } else {
+        vec![partial.path.clone()]
+    };
+    let mut lanes = Vec::new();
+    let mut tasks = Vec::new();
+    for file in &files {
+        let (lane, batches) = mpsc::channel::<RecordBatch>(2);
+        let (file, schema, format) = (file.clone(), Arc::clone(&schema), target.format);
+        tasks.push(SpawnedTask::spawn_blocking(move || write(&file, &schema, format, batches)));
+        lanes.push(lane);
+    }
+    let mut next = lanes.iter().cycle();
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        // A writer that is gone tells why below.
+        if let Some(lane) = next.next()
+            && lane.send(batch).await.is_err()
+        {
+            break;
+        }
+    }
+    drop(lanes);
+    let mut written = 0;
+    for task in tasks {
+        written += task.await.map_err(|error| exec_datafusion_err!("a writer of COPY failed: {error}"))??;
+    }
+    partial.complete(&place)?;
+    let count = |n: usize| Arc::new(Int64Array::from(vec![i64::try_from(n).unwrap_or(i64::MAX)]));
+    Ok(RecordBatch::try_new(answer_schema(), vec![count(written), count(files.len())])?)
+}
+
+/// What isn't complete yet; gone when it is dropped.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    fn of(place: &Path) -> Result<Self> {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let path = place.with_file_name(format!(".{name}.partial"));
+        if path.symlink_metadata().is_ok() {
+            return Err(exec_datafusion_err!("another COPY writes this file, or one was broken off: remove {}", path.display()));
+        }
+        Ok(Self { path })
+    }
+
+    fn complete(self, place: &Path) -> Result<()> {
+        fs::rename(&self.path, place)?;
+        if let Some(folder) = place.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // One of the two is there, or, once it is complete, none.
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Writes batches until no more come.
+fn write(path: &Path, schema: &SchemaRef, format: Format, mut batches: mpsc::Receiver<RecordBatch>) -> Result<usize> {
+    let file = File::create_new(path)?;
+    let done = file.try_clone()?;
+    let file = BufWriter::new(file);
+    let mut rows = 0;
+    let mut each = |write: &mut dyn FnMut(&RecordBatch) -> Result<()>| {
+        while let Some(batch) = batches.blocking_recv() {
+            rows += batch.num_rows();
+            write(&batch)?;
+        }
+        Ok::<_, DataFusionError>(())
+    };
+    let mut file = match format {
+        Format::Parquet => {
+            let properties = WriterProperties::builder().set_compression(Compression::LZ4_RAW).build();
+            let mut writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?;
+            each(&mut |batch| Ok(writer.write(batch)?))?;
+            writer.into_inner()?
+        }
+        Format::Csv => {
+            let mut writer = csv::WriterBuilder::new().with_header(true).build(file);
+            // So that the names of columns are there without a row, too.
+            writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
+            each(&mut |batch| Ok(writer.write(batch)?))?;
+            writer.into_inner()
+        }
+        Format::Json => {
+            let mut writer = LineDelimitedWriter::new(file);
+            each(&mut |batch| Ok(writer.write(batch)?))?;
+            writer.finish()?;
+            writer.into_inner()
+        }
+    };
+    file.flush()?;
+    done.sync_all()?;
+    Ok(rows)
+}

@@ -1,0 +1,93 @@
+//! Our plan nodes as bytes, for tasks of other nodes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::{
+    common::{Result, exec_datafusion_err, internal_err},
+    execution::TaskContext,
+    physical_plan::ExecutionPlan,
+};
+use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    profiles::FoldExec,
+    scan::{Names, NodeShards, Of, ScanExec, ScanSpec},
+    seam::Shards,
+    tables::ProfileColumn,
+};
+
+/// A node of ours. Nodes of one cluster run one version of this, or refuse what they don't understand.
+#[derive(Serialize, Deserialize)]
+enum Node {
+    Scan { spec: ScanSpec, nodes: Vec<NodeShards>, names: Vec<u8>, partitions: u64, batch_rows: u64 },
+    Fold { columns: Vec<(String, ProfileColumn)> },
+}
+
+/// Encodes and decodes.
+pub(crate) struct Codec {
+    host: Arc<dyn Shards>,
+}
+
+impl Codec {
+    pub(crate) fn new(host: Arc<dyn Shards>) -> Self {
+        Self { host }
+    }
+}
+
+impl std::fmt::Debug for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Codec")
+    }
+}
+
+impl PhysicalExtensionCodec for Codec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _: &TaskContext,
+        _: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let node = postcard::from_bytes(buf)
+            .map_err(|error| exec_datafusion_err!("a part of a plan from another node can't be read: {error}"))?;
+        match (node, inputs) {
+            (Node::Scan { spec, nodes, names, partitions, batch_rows }, []) => {
+                let Some(names) = Names::from_bytes(Bytes::from(names)) else {
+                    return internal_err!("the names of profiles are broken");
+                };
+                let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+                let of = Of { nodes: Arc::new(nodes), names, partitions: number(partitions), batch_rows: number(batch_rows) };
+                Ok(Arc::new(ScanExec::new(Arc::new(spec), of, Arc::clone(&self.host))?))
+            }
+            (Node::Fold { columns }, [input]) => Ok(Arc::new(FoldExec::new(Arc::clone(input), columns)?)),
+            _ => internal_err!("a part of a plan from another node has the wrong inputs"),
+        }
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        _: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let node = if let Some(scan) = node.downcast_ref::<ScanExec>() {
+            let of = scan.of();
+            Node::Scan {
+                spec: scan.spec().clone(),
+                nodes: of.nodes.to_vec(),
+                names: if scan.needs_names() { of.names.as_bytes().to_vec() } else { Vec::new() },
+                partitions: of.partitions as u64,
+                batch_rows: of.batch_rows as u64,
+            }
+        } else if let Some(fold) = node.downcast_ref::<FoldExec>() {
+            Node::Fold { columns: fold.columns().to_vec() }
+        } else {
+            return internal_err!("{} is no node of ours", node.name());
+        };
+        let bytes = postcard::to_allocvec(&node).map_err(|error| exec_datafusion_err!("a plan can't be sent: {error}"))?;
+        buf.extend_from_slice(&bytes);
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! The run of a statement: parameters, cut, names, plan, rows.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use datafusion::{
+    arrow::{array::AsArray, datatypes::SchemaRef},
+    common::{ParamValues, Result, exec_datafusion_err},
+    datasource::provider_as_source,
+    execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder},
+    functions_aggregate::expr_fn::min,
+    logical_expr::{LogicalPlan, LogicalPlanBuilder, col},
+    physical_plan::{ExecutionPlan, execute_stream, stream::RecordBatchStreamAdapter},
+};
+use datafusion_distributed::DistributedExt;
+use futures::{StreamExt, TryStreamExt, stream};
+use isthmus_domain::Stamp;
+
+use crate::{
+    answer::{Kind, Prepared},
+    copy,
+    distribute::{Apart, Codec, Reading, check_sound, is_sound, over_nodes},
+    engine::Inner,
+    error::{QueryError, from_datafusion},
+    explain, functions, parameters,
+    profiles::founder_of,
+    scan::Names,
+    seam::{Freshness, OpenCut, Table},
+    tables::{ShardTable, asks_for_names, founders},
+};
+
+/// What is known of an answer before its rows.
+pub(crate) struct Head {
+    pub schema: SchemaRef,
+    pub cut: Option<Stamp>,
+}
+
+/// A statement that runs.
+pub(crate) struct Started {
+    pub head: Head,
+    pub rows: SendableRecordBatchStream,
+    /// Held until the rows are read.
+    pub cut: Option<Arc<dyn OpenCut>>,
+}
+
+/// Starts a statement.
+pub(crate) async fn start(
+    inner: &Arc<Inner>,
+    statement: &Prepared,
+    values: &ParamValues,
+    freshness: Freshness,
+    lease: Duration,
+    deadline: Instant,
+) -> Result<Started, QueryError> {
+    let fault = |error| from_datafusion(&error, &statement.sql);
+    let plan = parameters::bind(statement, values)?;
+    let (plan, explained) = match plan {
+        LogicalPlan::Explain(explain) => (explain.plan.as_ref().clone(), true),
+        other => (other, false),
+    };
+    let optimized = planner(inner, None, false).and_then(|state| state.optimize(&plan)).map_err(fault)?;
+    let (reads, names) = asks_for_names(&optimized).map_err(fault)?;
+    let cut = if reads { Some(inner.host.open_cut(freshness, lease, deadline).await?) } else { None };
+    let mut reading = cut.as_ref().map(|cut| Reading::new(cut.shards()));
+    if names && let Some(reading) = &mut reading {
+        reading.names = names_of(inner, reading).await.map_err(fault)?;
+    }
+    let (state, physical) = plan_of(inner, &optimized, reading.as_ref()).await.map_err(fault)?;
+    let schema = Arc::clone(&statement.schema);
+    let rows = if explained {
+        explain::told(&optimized, physical.as_ref(), &schema).map_err(fault)?
+    } else {
+        execute_stream(physical, state.task_ctx()).map_err(fault)?
+    };
+    let rows = match (statement.kind, &statement.copy) {
+        (_, Some(target)) => {
+            let (target, export_dir) = (target.clone(), inner.options.export_dir.clone());
+            let writers = inner.options.threads;
+            let written = async move { copy::copy(rows, &target, export_dir.as_deref(), writers).await };
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream::once(written))) as SendableRecordBatchStream
+        }
+        (Kind::Explain, _) if !explained => {
+            let lines = rows.map(|batch| explain::by_shard(&batch?));
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), lines))
+        }
+        _ => rows,
+    };
+    // The planner knows better what can be NULL than what was said before.
+    let schema = rows.schema();
+    Ok(Started { head: Head { schema, cut: cut.as_ref().map(|cut| cut.at()) }, rows, cut })
+}
+
+/// A session that plans for a cut; `apart`: with each scan in a stage of its own.
+fn planner(inner: &Arc<Inner>, reading: Option<&Reading>, apart: bool) -> Result<SessionState> {
+    let mut builder = SessionStateBuilder::new_from_existing(inner.base.clone());
+    if let Some(reading) = reading {
+        let config = inner.base.config().clone().with_extension(Arc::new(reading.clone()));
+        builder = builder.with_config(config).with_distributed_user_codec(Codec::new(Arc::clone(&inner.host)));
+        let host = inner.host.as_ref();
+        if !reading.is_local(host) {
+            let urls = reading.urls(host).map_err(crate::error::to_datafusion)?;
+            let own = host.peers().into_iter().find(|(node, _)| *node == host.node());
+            let own = own.and_then(|(_, address)| url::Url::parse(&address).ok());
+            let local = own.map(|own| inner.worker.to_local_worker_context(own));
+            if apart {
+                builder = builder.with_physical_optimizer_rule(Arc::new(Apart));
+            }
+            builder = over_nodes(builder, &urls, Arc::clone(&inner.channels) as _, local)?;
+        }
+    }
+    let mut state = builder.build();
+    state.mark_start_execution();
+    Ok(state)
+}
+
+async fn plan_of(
+    inner: &Arc<Inner>,
+    optimized: &LogicalPlan,
+    reading: Option<&Reading>,
+) -> Result<(SessionState, Arc<dyn ExecutionPlan>)> {
+    let state = planner(inner, reading, false)?;
+    let physical = state.query_planner().create_physical_plan(optimized, &state).await?;
+    let Err(why) = is_sound(&physical) else { return Ok((state, physical)) };
+    tracing::debug!(why, "a plan is made again, with each scan in a stage of its own");
+    let state = planner(inner, reading, true)?;
+    let physical = state.query_planner().create_physical_plan(optimized, &state).await?;
+    check_sound(&physical)?;
+    Ok((state, physical))
+}
+
+/// The names of profiles that don't have their home's.
+async fn names_of(inner: &Arc<Inner>, reading: &Reading) -> Result<Names> {
+    let table = ShardTable::new("founders", Table::Facets, founders(), Arc::clone(&inner.host)).of_several();
+    let plan = LogicalPlanBuilder::scan("founders", provider_as_source(Arc::new(table)), None)?
+        .aggregate(vec![col("home")], vec![min(col("founder")).alias("founder")])?
+        .filter(functions::named().call(vec![col("home"), col("founder")]))?
+        .build()?;
+    let optimized = planner(inner, None, false)?.optimize(&plan)?;
+    let (state, physical) = plan_of(inner, &optimized, Some(reading)).await?;
+    let mut rows = execute_stream(physical, state.task_ctx())?;
+    let mut pairs = Vec::new();
+    while let Some(batch) = rows.try_next().await? {
+        let broken = || exec_datafusion_err!("the names of profiles came back broken");
+        let homes = batch.column(0).as_fixed_size_binary_opt().ok_or_else(broken)?;
+        let founders = batch.column(1).as_binary_opt::<i32>().ok_or_else(broken)?;
+        for (home, founder) in homes.iter().zip(founders) {
+            let founder = founder.and_then(founder_of).ok_or_else(broken)?;
+            let mut pair = [0; 32];
+            pair[..16].copy_from_slice(home.filter(|home| home.len() == 16).ok_or_else(broken)?);
+            pair[16..].copy_from_slice(founder.as_bytes());
+            pairs.push(pair);
+        }
+    }
+    Ok(Names::new(pairs))
+}

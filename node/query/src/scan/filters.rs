@@ -1,0 +1,164 @@
+//! What of a query's filters a scan can use to leave rows out.
+//!
+//! Each is a conjunct that compares a column with constants. The filter itself stays above the scan, so a scan may give
+//! more than it asks for, never less.
+
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{BinaryExpr, Expr, Operator},
+};
+use isthmus_domain::EventType;
+
+use crate::seam::{Filters, Table};
+
+/// Whether a filter tells a scan anything.
+pub(crate) fn is_useful(table: Table, filter: &Expr) -> bool {
+    let none = Filters::default();
+    filters_of(table, std::slice::from_ref(filter), none.clone()) != none
+}
+
+/// `all`, and what the filters add.
+pub(crate) fn filters_of(table: Table, filters: &[Expr], mut all: Filters) -> Filters {
+    for filter in filters {
+        take(table, filter, &mut all);
+    }
+    all
+}
+
+fn take(table: Table, filter: &Expr, all: &mut Filters) {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            take(table, left, all);
+            take(table, right, all);
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            if let (Expr::Column(column), Expr::Literal(value, _)) = (&**left, &**right) {
+                compare(table, &column.name, *op, value, all);
+            } else if let (Expr::Literal(value, _), Expr::Column(column)) = (&**left, &**right)
+                && let Some(op) = op.swap()
+            {
+                compare(table, &column.name, op, value, all);
+            }
+        }
+        Expr::Between(between) if !between.negated => {
+            if let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) =
+                (&*between.expr, &*between.low, &*between.high)
+            {
+                compare(table, &column.name, Operator::GtEq, low, all);
+                compare(table, &column.name, Operator::LtEq, high, all);
+            }
+        }
+        Expr::InList(list) if !list.negated => {
+            if let Expr::Column(column) = &*list.expr {
+                let texts: Option<Vec<String>> = list.list.iter().map(text_of).collect();
+                if let Some(texts) = texts {
+                    among(table, &column.name, texts, all);
+                }
+            }
+        }
+        // What the optimiser makes of a short list.
+        _ => {}
+    }
+}
+
+fn text_of(expr: &Expr) -> Option<String> {
+    let Expr::Literal(value, _) = expr else { return None };
+    value.try_as_str().flatten().map(str::to_owned)
+}
+
+fn compare(table: Table, column: &str, op: Operator, value: &ScalarValue, all: &mut Filters) {
+    if let (Operator::Eq, Some(Some(text))) = (op, value.try_as_str()) {
+        return among(table, column, vec![text.to_owned()], all);
+    }
+    let Some(micros) = micros_of(value) else { return };
+    let range = match (table, column) {
+        (Table::Events, "timestamp") => &mut all.timestamp,
+        (Table::Events | Table::Quarantine, "received_at") => &mut all.received_at,
+        _ => return,
+    };
+    let (low, high) = match op {
+        Operator::Eq => (Some(micros), Some(micros)),
+        Operator::Gt => (micros.checked_add(1), None),
+        Operator::GtEq => (Some(micros), None),
+        Operator::Lt => (None, micros.checked_sub(1)),
+        Operator::LtEq => (None, Some(micros)),
+        _ => return,
+    };
+    range.0 = range.0.max(low);
+    range.1 = match (range.1, high) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+}
+
+fn micros_of(value: &ScalarValue) -> Option<i64> {
+    // Only the column's own unit: the optimiser has brought constants to it where that changes nothing.
+    if let ScalarValue::TimestampMicrosecond(micros, _) = value { *micros } else { None }
+}
+
+/// The column is one of these texts.
+fn among(table: Table, column: &str, texts: Vec<String>, all: &mut Filters) {
+    match (table, column) {
+        (Table::Events, "name") => narrow(&mut all.names, texts),
+        (Table::Events, "source") => narrow(&mut all.sources, texts),
+        (Table::Events, "type") => {
+            // Another name is no event's: it adds nothing to what may come out.
+            let numbers = texts.iter().filter_map(|text| EventType::parse(text));
+            narrow(&mut all.types, numbers.filter_map(|kind| u8::try_from(i32::from(kind)).ok()).collect());
+        }
+        _ => {}
+    }
+}
+
+fn narrow<T: PartialEq>(known: &mut Option<Vec<T>>, new: Vec<T>) {
+    *known = Some(match known.take() {
+        None => new,
+        Some(known) => known.into_iter().filter(|one| new.contains(one)).collect(),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    fn time(micros: i64) -> Expr {
+        Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())), None)
+    }
+
+    fn of(filter: Expr) -> Filters {
+        filters_of(Table::Events, &[filter], Filters::default())
+    }
+
+    #[test]
+    fn comparisons_of_times_become_a_range() {
+        let filter = col("timestamp").gt(time(10)).and(time(20).gt_eq(col("timestamp")));
+        assert_eq!(of(filter.clone()).timestamp, (Some(11), Some(20)));
+        assert_eq!(of(filter.and(col("timestamp").lt(time(15)))).timestamp, (Some(11), Some(14)));
+        assert_eq!(of(col("received_at").between(time(1), time(2))).received_at, (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn lists_of_names_are_cut_with_each_other() {
+        let filter = col("name").in_list(vec![lit("a"), lit("b")], false).and(col("name").eq(lit("b")));
+        assert_eq!(of(filter).names, Some(vec!["b".to_owned()]));
+        assert_eq!(of(col("type").eq(lit("track"))).types.map(|types| types.len()), Some(1));
+        assert_eq!(of(col("type").eq(lit("nonsense"))).types, Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_no_conjunct_of_constants_tells_nothing() {
+        for filter in [
+            col("name").eq(lit("a")).or(col("source").eq(lit("b"))),
+            col("name").not_eq(lit("a")),
+            col("name").in_list(vec![lit("a")], true),
+            col("name").eq(col("source")),
+            col("properties").eq(lit("{}")),
+            col("timestamp").not_between(time(1), time(2)),
+        ] {
+            assert!(!is_useful(Table::Events, &filter), "{filter}");
+        }
+        assert!(!is_useful(Table::LinkFacts, &col("source").eq(lit("a"))));
+    }
+}

@@ -1,0 +1,134 @@
+//! From text to a statement that may run.
+//!
+//! One statement at a time, and only what reads: `SELECT` and its like, `SHOW`, `DESCRIBE`, `EXPLAIN`, and `COPY … TO`.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::datatypes::Schema,
+    common::{DataFusionError, Result},
+    execution::{SessionState, context::SQLOptions},
+    logical_expr::LogicalPlan,
+    sql::parser::{CopyToSource, CopyToStatement, DFParserBuilder, Statement},
+};
+use sqlparser::{
+    ast::{Query, SetExpr, Statement as Ast},
+    dialect::GenericDialect,
+};
+
+use crate::{
+    answer::{Kind, Prepared},
+    copy::{self, Target},
+    error::{QueryError, from_datafusion},
+};
+
+/// How deep a statement may nest.
+const DEPTH_MAX: usize = 64;
+
+/// Understands a statement.
+pub(crate) async fn prepare(state: &SessionState, sql: &str) -> std::result::Result<Prepared, QueryError> {
+    let fault = |error: DataFusionError| from_datafusion(&error, sql);
+    let statement = parse(sql).map_err(fault)??;
+    let kind = kind_of(&statement)?;
+    let (statement, copy) = match statement {
+        Statement::CopyTo(copy) => {
+            let (query, target) = copied(copy)?;
+            (query, Some(target))
+        }
+        other => (other, None),
+    };
+    let plan = state.statement_to_plan(statement).await.map_err(fault)?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)
+        .map_err(|_| QueryError::invalid("queries read: what writes isn't run here"))?;
+    let schema = if copy.is_some() { copy::answer_schema() } else { Arc::new(Schema::clone(plan.schema().as_arrow())) };
+    let parameters = parameters_of(&plan).map_err(fault)?;
+    Ok(Prepared { sql: sql.to_owned(), parameters, schema, kind, plan, copy })
+}
+
+type Parsed = std::result::Result<Statement, QueryError>;
+
+fn parse(sql: &str) -> Result<Parsed> {
+    let dialect = GenericDialect {};
+    let mut parser = DFParserBuilder::new(sql).with_dialect(&dialect).with_recursion_limit(DEPTH_MAX).build()?;
+    let mut statements = parser.parse_statements()?;
+    Ok(match (statements.pop_front(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        (None, _) => Err(QueryError::invalid("there is no statement")),
+        (Some(_), false) => Err(QueryError::invalid("there are several statements: send one at a time")),
+    })
+}
+
+fn kind_of(statement: &Statement) -> std::result::Result<Kind, QueryError> {
+    match statement {
+        Statement::CopyTo(_) => Ok(Kind::Copy),
+        Statement::Explain(explain) => match kind_of(&explain.statement)? {
+            Kind::Query => Ok(Kind::Explain),
+            _ => Err(QueryError::invalid("EXPLAIN takes a query")),
+        },
+        Statement::Statement(ast) => match &**ast {
+            Ast::Query(query) => reads(query).map(|()| Kind::Query),
+            Ast::Explain { .. } => Ok(Kind::Explain),
+            Ast::ExplainTable { .. }
+            | Ast::ShowTables { .. }
+            | Ast::ShowColumns { .. }
+            | Ast::ShowVariable { .. }
+            | Ast::ShowFunctions { .. } => Ok(Kind::Query),
+            other => Err(refused(&other.to_string())),
+        },
+        other => Err(refused(&other.to_string())),
+    }
+}
+
+fn refused(text: &str) -> QueryError {
+    let word = text.split_whitespace().next().unwrap_or_default().to_uppercase();
+    let message = format!("{word} isn't run here: statements read, and COPY (…) TO writes files");
+    QueryError::Invalid { message, line: Some(1), column: Some(1) }
+}
+
+fn reads(query: &Query) -> std::result::Result<(), QueryError> {
+    match &*query.body {
+        SetExpr::Insert(ast) | SetExpr::Update(ast) | SetExpr::Delete(ast) => Err(refused(&ast.to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// The query of a `COPY`, and where its rows go.
+fn copied(copy: CopyToStatement) -> std::result::Result<(Statement, Target), QueryError> {
+    let target = Target::of(&copy)?;
+    let query = match copy.source {
+        CopyToSource::Query(query) => Statement::Statement(Box::new(Ast::Query(query))),
+        CopyToSource::Relation(name) => {
+            let sql = format!("SELECT * FROM {name}");
+            parse(&sql).map_err(|error| from_datafusion(&error, &sql))??
+        }
+    };
+    kind_of(&query)?;
+    Ok((query, target))
+}
+
+/// The types of `$1`, `$2`, ….
+fn parameters_of(plan: &LogicalPlan) -> Result<Vec<Option<datafusion::arrow::datatypes::DataType>>> {
+    let mut known = Vec::new();
+    for (name, ty) in plan.get_parameter_types()? {
+        let number = name.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok()).filter(|n| *n > 0);
+        let Some(number) = number else {
+            return Err(DataFusionError::Plan(format!("parameters are numbered: $1, $2, …, not {name}")));
+        };
+        if number > PARAMETERS_MAX {
+            return Err(DataFusionError::Plan(format!("there may be {PARAMETERS_MAX} parameters")));
+        }
+        if known.len() < number {
+            known.resize(number, None);
+        }
+        if let Some(place) = known.get_mut(number - 1) {
+            *place = ty;
+        }
+    }
+    Ok(known)
+}
+
+const PARAMETERS_MAX: usize = 1000;

@@ -1,0 +1,204 @@
+//! Tables of shards as DataFusion knows them.
+//!
+//! A provider belongs to no cut: it is asked for a scan when a statement runs, and finds the cut of that run in the session
+//! ([`Reading`]).
+
+use std::{fmt, sync::Arc};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider, default_table_source::source_as_provider},
+    common::{
+        Result, internal_err,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
+    logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType},
+    physical_plan::{ExecutionPlan, union::UnionExec},
+};
+
+use crate::{
+    distribute::Reading,
+    profiles::FoldExec,
+    scan::{ScanExec, ScanSpec, filters_of, is_useful},
+    seam::{Filters, Shards, Table},
+    tables::{Make, Out, PROFILE_ID, ProfileColumn, piece, schema_of},
+};
+
+/// A table that is a scan of a raw one.
+pub(crate) struct ShardTable {
+    name: &'static str,
+    table: Table,
+    outs: Vec<Out>,
+    schema: SchemaRef,
+    /// What holds of every scan.
+    filters: Filters,
+    /// Rows without a value here are none of it.
+    present: Option<usize>,
+    host: Arc<dyn Shards>,
+}
+
+impl ShardTable {
+    pub(crate) fn new(name: &'static str, table: Table, outs: Vec<Out>, host: Arc<dyn Shards>) -> Self {
+        let schema = schema_of(table, &outs);
+        Self { name, table, outs, schema, filters: Filters::default(), present: None, host }
+    }
+
+    /// Only facets that are one of several of their profile.
+    pub(crate) fn of_several(mut self) -> Self {
+        self.filters.alone = Some(false);
+        self
+    }
+
+    /// Only rows with a value in this raw column.
+    pub(crate) fn where_present(mut self, place: usize) -> Self {
+        self.present = Some(place);
+        self
+    }
+
+    fn has_profile_id(&self) -> bool {
+        self.outs.iter().any(|out| matches!(out.make, Make::ProfileId(_)))
+    }
+}
+
+impl fmt::Debug for ShardTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShardTable({})", self.name)
+    }
+}
+
+#[async_trait]
+impl TableProvider for ShardTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        // A scan leaves out what it can; the filter above it stays.
+        let of = |filter: &&Expr| {
+            if is_useful(self.table, filter) {
+                TableProviderFilterPushDown::Inexact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(of).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let outs = chosen(&self.outs, projection);
+        let spec = ScanSpec {
+            name: self.name.to_owned(),
+            table: self.table,
+            outs,
+            filters: filters_of(self.table, filters, self.filters.clone()),
+            present: self.present,
+            limit: if filters.is_empty() { limit } else { None },
+        };
+        scan(state, spec, &self.host)
+    }
+}
+
+fn chosen<T: Clone>(all: &[T], projection: Option<&Vec<usize>>) -> Vec<T> {
+    match projection {
+        None => all.to_vec(),
+        Some(places) => places.iter().filter_map(|place| all.get(*place).cloned()).collect(),
+    }
+}
+
+fn scan(state: &dyn Session, spec: ScanSpec, host: &Arc<dyn Shards>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(reading) = state.config().get_extension::<Reading>() else {
+        return internal_err!("a table of shards is read without a cut");
+    };
+    let partitions = state.config().target_partitions();
+    Ok(Arc::new(ScanExec::new(Arc::new(spec), reading.of_scan(partitions, state.config().batch_size()), Arc::clone(host))?))
+}
+
+/// `profiles`: facets that are a profile by themselves as they are, the others folded by home.
+pub(crate) struct ProfilesTable {
+    columns: Vec<(String, ProfileColumn)>,
+    schema: SchemaRef,
+    host: Arc<dyn Shards>,
+}
+
+impl ProfilesTable {
+    pub(crate) fn new(columns: Vec<(String, ProfileColumn)>, host: Arc<dyn Shards>) -> Self {
+        let schema = schema_of(Table::Facets, &outs(&columns));
+        Self { columns, schema, host }
+    }
+}
+
+fn outs(columns: &[(String, ProfileColumn)]) -> Vec<Out> {
+    columns.iter().map(|(name, column)| Out::new(name.clone(), Make::Profile(column.clone()))).collect()
+}
+
+impl fmt::Debug for ProfilesTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProfilesTable")
+    }
+}
+
+#[async_trait]
+impl TableProvider for ProfilesTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = chosen(&self.columns, projection);
+        let spec = |name: &str, outs: Vec<Out>, alone: bool, limit: Option<usize>| ScanSpec {
+            name: name.to_owned(),
+            table: Table::Facets,
+            outs,
+            filters: Filters { alone: Some(alone), ..Filters::default() },
+            present: None,
+            limit,
+        };
+        let alone = scan(state, spec("profiles of one facet", outs(&columns), true, limit), &self.host)?;
+        let with_summary = columns.iter().any(|(_, column)| column.needs_summary());
+        let pieces = scan(state, spec("profiles of several facets", piece(with_summary), false, None), &self.host)?;
+        let folded = Arc::new(FoldExec::new(pieces, columns)?);
+        UnionExec::try_new(vec![alone, folded])
+    }
+}
+
+/// What a plan reads of shards: whether anything, and whether it needs the names of profiles whose home is not their founder.
+pub(crate) fn asks_for_names(plan: &LogicalPlan) -> Result<(bool, bool)> {
+    let (mut reads, mut names) = (false, false);
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+        {
+            if let Some(table) = provider.downcast_ref::<ShardTable>() {
+                reads = true;
+                let all = scan.projection.is_none();
+                let named = |schema: &Schema| schema.column_with_name(PROFILE_ID).is_some();
+                names |= table.has_profile_id() && (all || named(scan.projected_schema.as_arrow()));
+            } else if provider.is::<ProfilesTable>() {
+                reads = true;
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok((reads, names))
+}

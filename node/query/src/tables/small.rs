@@ -1,0 +1,39 @@
+//! The tables that are scans with no more to them.
+
+use crate::tables::{Make, Out, PROFILE_ID};
+
+/// The columns of `link_facts`.
+pub(crate) fn link_facts() -> Vec<Out> {
+    let names = [
+        "namespace",
+        "value",
+        "counterpart_namespace",
+        "counterpart_value",
+        "source",
+        "kind",
+        "timestamp",
+        "message_id",
+        "followed",
+    ];
+    let mut outs = vec![Out::new(PROFILE_ID, Make::ProfileId(1))];
+    outs.extend(names.iter().zip(2..).map(|(name, place)| Out::new(*name, Make::Raw(place))));
+    outs
+}
+
+/// The columns of `quarantine`.
+pub(crate) fn quarantine() -> Vec<Out> {
+    let names = ["source", "reason", "detail", "received_at", "expires_at", "resolution", "payload"];
+    let mut outs = vec![Out::new("id", Make::Hex(0))];
+    outs.extend(names.iter().zip(1..).map(|(name, place)| Out::new(*name, Make::Raw(place))));
+    outs
+}
+
+/// The columns of `segment_members`.
+pub(crate) fn segment_members() -> Vec<Out> {
+    vec![
+        Out::new(PROFILE_ID, Make::ProfileId(0)),
+        Out::new("segment", Make::Raw(1)),
+        Out::new("since", Make::Raw(2)),
+        Out::new("event_key", Make::Raw(3)),
+    ]
+}
