@@ -274,7 +274,7 @@ impl ShardHandle {
     /// # Errors
     /// Storage that fails.
     pub async fn write_out(&self) -> Result<(), Error> {
-        Ok(crate::machine::Freezer::of(self.shared.clone()).write_out().await?)
+        Ok(crate::freezer::Freezer::of(self.shared.clone()).write_out().await?)
     }
 
     /// Stops the replica and waits until its tasks have ended. Its state stays.

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::machine::Freezer;
+use crate::freezer::Freezer;
 
 /// The node's budgets.
 #[derive(Clone, Debug)]

@@ -31,13 +31,13 @@ use crate::{
     below::Below,
     error::broken,
     feed::Place,
+    freezer::Freezer,
     freshness::{Gauge, Notes},
-    memtable::Memtable,
     read::BaseCache,
+    scan::Pins,
     state::{self, Fetched, Lower, Needs, State},
     tables::FEED,
     waits::Waits,
-    write_out,
 };
 
 /// What apply, readers and the write-out share of a replica.
@@ -70,19 +70,19 @@ pub struct Shared {
     pub(crate) freshness: Gauge,
     pub(crate) keeper: Keeper,
     pub(crate) load: Arc<Load>,
-    durable: AtomicU64,
-    failed: AtomicBool,
+    /// The index up to which all is written out.
+    pub(crate) durable: AtomicU64,
+    /// A write-out failed: the replica stops.
+    pub(crate) failed: AtomicBool,
     /// Held from fetching to the batch's end, and by a freeze.
-    batch: Arc<Mutex<()>>,
+    pub(crate) batch: Arc<Mutex<()>>,
     /// One write-out at a time.
-    writing: Mutex<()>,
+    pub(crate) writing: Mutex<()>,
     snapshots: PathBuf,
-    tracker: TaskTracker,
+    pub(crate) tracker: TaskTracker,
+    /// Who holds snapshots.
+    pub(crate) pins: Pins,
 }
-
-/// Writes a shard out; held by the keeper.
-#[derive(Clone)]
-pub struct Freezer(Arc<Shared>);
 
 /// The state machine of one replica.
 pub struct Machine {
@@ -134,8 +134,9 @@ impl Machine {
             writing: Mutex::new(()),
             snapshots,
             tracker,
+            pins: Pins::default(),
         });
-        keeper.register(meta.group, load, Freezer(shared.clone()));
+        keeper.register(meta.group, load, Freezer::of(shared.clone()));
         Ok(Self { shared, decoded: VecDeque::new(), batch: None, position, notes: Notes::default() })
     }
 
@@ -162,7 +163,7 @@ impl Shared {
 
     /// Lets readers have the storage's runs as they are after a merge. A write-out under way is waited for: between
     /// its end in the storage and its swap here its rows are among the runs and frozen too, and would count twice.
-    async fn show_runs(&self, store: StoreId) -> Result<(), Broken> {
+    pub(crate) async fn show_runs(&self, store: StoreId) -> Result<(), Broken> {
         let _writing = self.writing.lock().await;
         // A snapshot may have put another store in place meanwhile.
         if self.store() == store {
@@ -292,7 +293,7 @@ impl StateMachine for Machine {
     async fn snapshot(&mut self) -> Result<SnapshotSource, Broken> {
         let shared = self.shared.clone();
         let _writing = shared.writing.lock().await;
-        Freezer(shared.clone()).write_out_locked().await?;
+        Freezer::of(shared.clone()).write_out_locked().await?;
         let dir = shared.snapshots.join(format!("{}-{}", shared.shard, shared.durable.load(Relaxed)));
         let (storage, group, into) = (shared.keeper.storage().clone(), shared.shard, dir.clone());
         let exported = blocking(move || {
@@ -312,6 +313,8 @@ impl StateMachine for Machine {
         let shared = self.shared.clone();
         let _writing = shared.writing.lock().await;
         let _batch = shared.batch.clone().lock_owned().await;
+        // They are of the state that goes.
+        shared.end_pins();
         let exported = Exported::decode(staged.manifest.clone()).map_err(broken)?;
         let (storage, group, replica) = (shared.keeper.storage().clone(), shared.shard, shared.replica);
         let (meta, state, runs) = blocking(move || {
@@ -342,6 +345,7 @@ impl StateMachine for Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.shared.keeper.unregister(self.shared.shard);
+        self.shared.end_pins();
     }
 }
 
@@ -379,119 +383,6 @@ async fn fetch(shared: &Arc<Shared>, mut needs: Needs) -> Result<Fetched, Broken
     };
     fetched.set_below(rows, below);
     Ok(fetched)
-}
-
-impl Freezer {
-    /// Of a replica.
-    pub fn of(shared: Arc<Shared>) -> Self {
-        Self(shared)
-    }
-
-    /// The shard.
-    pub(crate) fn shard(&self) -> u64 {
-        self.0.shard
-    }
-
-    /// Freezes what is active, writes it out and starts merging.
-    ///
-    /// # Errors
-    /// Storage that fails: the replica stops.
-    pub async fn write_out(&self) -> Result<(), Broken> {
-        let shared = self.0.clone();
-        let _writing = shared.writing.lock().await;
-        self.write_out_locked().await
-    }
-
-    async fn write_out_locked(&self) -> Result<(), Broken> {
-        let done = self.try_write_out().await;
-        if let Err(error) = &done {
-            self.0.failed.store(true, Relaxed);
-            tracing::error!(shard = self.0.shard, %error, "writing a shard out failed; the replica stops");
-        }
-        done
-    }
-
-    async fn try_write_out(&self) -> Result<(), Broken> {
-        let shared = &self.0;
-        let Some((frozen, meta)) = self.freeze().await else { return Ok(()) };
-        let index = meta.applied_index;
-        let (of_task, store) = (shared.clone(), StoreId(meta.store));
-        let (runs, changes) = blocking(move || {
-            let storage = of_task.keeper.storage();
-            let rows = write_out::write_out(&frozen, meta).map_err(Broken::new)?;
-            let facets = write_out::facets(&rows);
-            storage.write_out(rows).map_err(broken)?;
-            // Of the runs below: which of them, no merge changes what they hold.
-            let below = of_task.lower.read().runs.clone();
-            let changes = of_task.cache.changed_by(&facets, &below).map_err(broken)?;
-            // Not what the write-out returned: a merge may have ended since.
-            Ok((storage.runs(store).map_err(broken)?, changes))
-        })
-        .await?;
-        {
-            let mut lower = shared.lower.write();
-            lower.runs = runs;
-            lower.frozen = None;
-            lower.generation += 1;
-            shared.cache.apply(changes);
-        }
-        shared.durable.store(index, Relaxed);
-        shared.load.frozen_bytes.store(0, Relaxed);
-        shared.keeper.relieved();
-        self.merge();
-        Ok(())
-    }
-
-    /// Takes the active memtable away, if there is anything that was not written out.
-    async fn freeze(&self) -> Option<(Arc<Memtable>, GroupMeta)> {
-        let shared = &self.0;
-        let _batch = shared.batch.lock().await;
-        let mut state = shared.state.write();
-        if state.applied == shared.durable.load(Relaxed) {
-            return None;
-        }
-        let frozen = Arc::new(state.freeze());
-        let mut lower = shared.lower.write();
-        lower.frozen = Some(frozen.clone());
-        shared.load.active_bytes.store(0, Relaxed);
-        shared.load.frozen_bytes.store(frozen.bytes(), Relaxed);
-        shared.load.replay_bytes.store(0, Relaxed);
-        let meta = GroupMeta {
-            group: shared.shard,
-            replica: shared.replica,
-            store: state.store.0,
-            applied_index: state.applied,
-            applied_term: state.term,
-            conf_state: isthmus_raft::encode_conf(&state.conf),
-            state: state.meta.encode(),
-            write_outs: 0,
-        };
-        Some((frozen, meta))
-    }
-
-    /// Merges in the background for as long as the storage wants it.
-    fn merge(&self) {
-        let shared = self.0.clone();
-        if !shared.keeper.storage().wants_merge(shared.store()) {
-            return;
-        }
-        self.0.tracker.spawn(async move {
-            while let Some(_permit) = shared.keeper.merge_permit().await {
-                let store = shared.store();
-                let storage = shared.keeper.storage().clone();
-                let merged = blocking(move || storage.merge_once(store).map_err(broken)).await;
-                let shown = match merged {
-                    Ok(Some(_)) => shared.show_runs(store).await,
-                    Ok(None) => return,
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = shown {
-                    tracing::error!(shard = shared.shard, %error, "merging a shard's runs failed");
-                    return;
-                }
-            }
-        });
-    }
 }
 
 fn remove_leftover(dir: &std::path::Path) -> Result<(), Broken> {

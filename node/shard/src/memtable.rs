@@ -16,10 +16,13 @@ use bytes::Bytes;
 use hashbrown::{HashTable, hash_table::Entry};
 use isthmus_domain::{Error, FacetId, FacetSummary, RecordView, Stamp, Summary};
 
-use crate::rows::Rows;
+use crate::{rows::Rows, scan::Watch};
 
+mod chunks;
 mod feed;
 
+pub use self::chunks::SharedEvents;
+use self::chunks::{Events, Records};
 use self::feed::Change;
 pub use self::feed::FeedItem;
 
@@ -119,18 +122,11 @@ struct Kept {
     bytes: usize,
 }
 
-/// Encoded records, one behind the other.
-#[derive(Debug, Default)]
-struct Records {
-    chunks: Vec<Vec<u8>>,
-    bytes: usize,
-}
-
 /// Rows that have been applied and not yet written out.
 #[derive(Debug, Default)]
 pub struct Memtable {
     facets: HashTable<Facet>,
-    events: Vec<EventRow>,
+    events: Events,
     /// Numbers of events, by deduplication key.
     dedup: HashTable<u32>,
     records: Records,
@@ -138,6 +134,8 @@ pub struct Memtable {
     changes: Vec<Change>,
     /// Control rows.
     pub rows: Rows,
+    /// What remembers how control rows were, while somebody wants a snapshot.
+    pub(crate) watch: Option<Box<Watch>>,
     kept_bytes: usize,
 }
 
@@ -145,37 +143,10 @@ pub struct Memtable {
 const NONE: u32 = u32::MAX;
 /// The most events of a facet that are folded on demand.
 pub const FOLDED_MAX: u32 = 16;
-/// Bytes of the first chunk and of the largest: each is twice the one before.
-const CHUNK_BYTES: [usize; 2] = [16 << 10, 256 << 10];
-
 /// Keys and facet ids are keyed hashes: all but their slot is uniform, and nobody can choose it.
 fn spread(id: &[u8; 16]) -> u64 {
     let [.., a, b, c, d, e, f, g, h] = *id;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
-
-impl Records {
-    fn push(&mut self, record: &[u8]) -> [u32; 3] {
-        let room = self.chunks.last().map_or(0, |chunk| chunk.capacity() - chunk.len());
-        if room < record.len() {
-            let [first, largest] = CHUNK_BYTES;
-            let usual = (first << self.chunks.len().min(16)).min(largest);
-            let chunk = Vec::with_capacity(usual.max(record.len()));
-            self.bytes += chunk.capacity();
-            self.chunks.push(chunk);
-        }
-        let number = self.chunks.len() - 1;
-        let chunk = &mut self.chunks[number];
-        let start = chunk.len();
-        chunk.extend_from_slice(record);
-        // Far within 32 bits: the node's budget stops a memtable long before.
-        [number, start, record.len()].map(|number| u32::try_from(number).unwrap_or(NONE))
-    }
-
-    fn get(&self, [chunk, start, length]: [u32; 3]) -> &[u8] {
-        let (start, length) = (start as usize, length as usize);
-        self.chunks.get(chunk as usize).and_then(|chunk| chunk.get(start..start + length)).unwrap_or_default()
-    }
 }
 
 impl Memtable {
@@ -232,7 +203,7 @@ impl Memtable {
     /// Bytes of memory it takes: of all but the control rows what was allocated.
     pub fn bytes(&self) -> u64 {
         let tables = self.facets.allocation_size() + self.dedup.allocation_size();
-        let events = self.events.capacity() * size_of::<EventRow>();
+        let events = self.events.bytes();
         let changes = self.changes.capacity() * size_of::<Change>();
         (tables + events + changes + self.records.bytes + self.kept_bytes + self.rows.bytes()) as u64
     }
@@ -243,8 +214,18 @@ impl Memtable {
     }
 
     /// The events in the order of arrival.
-    pub fn events(&self) -> &[EventRow] {
-        &self.events
+    pub fn events(&self) -> impl Iterator<Item = &EventRow> {
+        self.events.iter()
+    }
+
+    /// An event by its number in that order.
+    pub fn event(&self, number: usize) -> Option<&EventRow> {
+        self.events.get(number)
+    }
+
+    /// A share in the events with this stamp or an older one.
+    pub fn share(&self, through: Stamp) -> SharedEvents {
+        SharedEvents::of(&self.events, &self.records, through)
     }
 
     /// The encoded record of an event of this memtable.
@@ -260,8 +241,8 @@ impl Memtable {
     }
 
     /// All deduplication entries, each key once, in no order.
-    pub fn dedup_rows(&self) -> impl ExactSizeIterator<Item = &EventRow> {
-        self.dedup.iter().map(|number| &self.events[*number as usize])
+    pub fn dedup_rows(&self) -> impl Iterator<Item = &EventRow> {
+        self.dedup.iter().filter_map(|number| self.events.get(*number as usize))
     }
 
     /// The facets that have events here, in no order.
@@ -325,12 +306,12 @@ impl Memtable {
 }
 
 /// A facet's events, newest first.
-fn chain(events: &[EventRow], newest: u32) -> impl Iterator<Item = &EventRow> {
-    let row = |number: u32| events.get(number as usize);
+fn chain(events: &Events, newest: u32) -> impl Iterator<Item = &EventRow> {
+    let row = move |number: u32| events.get(number as usize);
     std::iter::successors(row(newest), move |later| row(later.previous))
 }
 
-fn fold(events: &[EventRow], records: &Records, newest: u32) -> Result<FacetSummary, Error> {
+fn fold(events: &Events, records: &Records, newest: u32) -> Result<FacetSummary, Error> {
     let mut summary = Summary::default();
     for row in chain(events, newest) {
         summary.absorb_view(&RecordView::read(records.get(row.place))?);
@@ -400,11 +381,11 @@ mod tests {
         let (memtable, records) = filled(200);
         for (number, record) in (0..).zip(&records) {
             assert_eq!(memtable.dedup(&key(number)).unwrap().attempt, number);
-            let row = &memtable.events()[number as usize];
+            let row = memtable.event(number as usize).unwrap();
             assert_eq!(memtable.record(row), &record.to_bytes()[..]);
         }
         assert_eq!(memtable.dedup(&key(200)), None);
-        assert_eq!(memtable.dedup_rows().len(), 200);
+        assert_eq!(memtable.dedup_rows().count(), 200);
         let one = FacetId::from_bytes([1; 16]);
         let found = memtable.events_before(&one, Some((945, [0; 16])), 5);
         let times: Vec<i64> = found.iter().map(|event| event.order.0).collect();

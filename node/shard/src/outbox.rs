@@ -206,6 +206,9 @@ pub(crate) fn put(
     before: Option<&[u8]>,
     after: Option<Bytes>,
 ) {
+    if let Some(watch) = &mut into.watch {
+        watch.changes(&key, before);
+    }
     let existed = before.is_some();
     if let Some(before) = before {
         hash.remove(Kind::Row, &key, before);

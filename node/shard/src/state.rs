@@ -255,7 +255,8 @@ impl State {
 
     /// Takes the active memtable away, to be written out.
     pub(crate) fn freeze(&mut self) -> Memtable {
-        let frozen = std::mem::take(&mut self.active);
+        let mut frozen = std::mem::take(&mut self.active);
+        self.active.watch = frozen.watch.take();
         for facet in frozen.rows.facets_in(keys::table::RECORD) {
             self.linked.insert(&isthmus_identity::keys::record(&facet));
         }
@@ -317,6 +318,9 @@ impl State {
     pub(crate) fn next_stamp(&mut self, proposed: u64, brought: Stamp) -> Stamp {
         let proposed = i64::try_from(proposed).unwrap_or(i64::MAX);
         self.meta.stamp = Stamp::next(proposed, self.meta.stamp.max(brought));
+        if let Some(watch) = &mut self.active.watch {
+            watch.command(self.meta.stamp);
+        }
         self.meta.stamp
     }
 }

@@ -95,15 +95,15 @@ fn feed(frozen: &Memtable, heads: &Heads) -> Vec<u8> {
 
 /// The events by facet, time and key, with their numbers. Most comparisons end in the facet, and need no look at the row.
 fn sorted(frozen: &Memtable) -> Vec<(usize, &EventRow)> {
-    let events = frozen.events();
     let key =
         |(number, row): (u32, &EventRow)| (u128::from_be_bytes(*row.facet.as_bytes()), row.timestamp, number);
-    let mut keys: Vec<(u128, i64, u32)> = (0..).zip(events).map(key).collect();
-    let place = |number: u32| &events[number as usize];
+    let mut keys: Vec<(u128, i64, u32)> = (0..).zip(frozen.events()).map(key).collect();
+    let place = |number: u32| frozen.event(number as usize);
+    let order = |number: u32| place(number).map(|row| &row.key);
     keys.sort_unstable_by(|a, b| {
-        (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| place(a.2).key.cmp(&place(b.2).key))
+        (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| order(a.2).cmp(&order(b.2)))
     });
-    keys.into_iter().map(|(.., number)| (number as usize, place(number))).collect()
+    keys.into_iter().filter_map(|(.., number)| Some((number as usize, place(number)?))).collect()
 }
 
 fn events_and_facets(frozen: &Memtable) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>, Heads), String> {

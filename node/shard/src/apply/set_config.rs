@@ -26,6 +26,9 @@ pub(super) fn apply(state: &mut State, stamp: u64, set: &SetConfigCommand) -> Re
             }
         }
         state.meta.config_version = set.version;
+        if let Some(watch) = &mut state.active.watch {
+            watch.slots_change(&state.meta.owned);
+        }
         state.meta.set_map(state.shard, map);
     }
     Ok(Outcome::Configured(state.meta.config_version))

@@ -45,7 +45,7 @@ impl Memtable {
 
     /// How many changes the last command has made, whose stamp this is.
     fn changes_of(&self, stamp: Stamp) -> u32 {
-        let events = self.events.partition_point(|event| event.entry.stamp < stamp);
+        let events = self.events.before(stamp);
         let others = self.changes.partition_point(|change| change.row.place.stamp < stamp);
         let count = self.events.len() - events + self.changes.len() - others;
         u32::try_from(count).unwrap_or(u32::MAX)
@@ -55,7 +55,7 @@ impl Memtable {
     /// so their numbers follow from where they stand.
     pub fn feed(&self, after: Place) -> impl Iterator<Item = FeedItem<'_>> {
         // From the first change of that command on, whose numbers have to be counted.
-        let mut event = self.events.partition_point(|event| event.entry.stamp < after.stamp);
+        let mut event = self.events.before(after.stamp);
         let mut other = self.changes.partition_point(|change| change.row.place.stamp < after.stamp);
         let mut last: Option<Place> = None;
         let next = move || {
@@ -101,7 +101,7 @@ mod tests {
             if !is_event {
                 return memtable.push_change(stamp, facet, What::Members { before: 0, epoch: stamp.0 });
             }
-            let number = memtable.events().len() as u64;
+            let number = memtable.events().count() as u64;
             let entry = DedupEntry { stamp, attempt: 1, body_hash: [0; 16], outcome: 1 };
             memtable.push_event(facet, key(number), 1, entry, &record(1, number).to_bytes()).unwrap();
         };

@@ -139,6 +139,30 @@ impl Run {
         start..end.max(start)
     }
 
+    /// How many stripes a columnar run has: groups of pages that are read together.
+    pub fn stripes(&self) -> usize {
+        stripes::count(&self.index)
+    }
+
+    /// Rows of a stripe; the last one has fewer.
+    pub fn stripe_rows(&self) -> usize {
+        self.index.unit_rows as usize
+    }
+
+    /// The stripes of a columnar run that can hold rows of the point keys from `from` on and before `to`.
+    pub fn stripes_between(&self, from: Option<&PointKey>, to: Option<&PointKey>) -> Range<usize> {
+        self.units(from.map(|key| &key[..]), to.map(|key| &key[..]))
+    }
+
+    /// Decodes the columns of stripes, around the cache, in the order of rows; stops at the end of a row group. Says with
+    /// which stripe to go on.
+    ///
+    /// # Errors
+    /// A file that can't be read or is damaged; no stripes.
+    pub fn read(&self, stripes: Range<usize>, projection: Projection) -> Result<(RecordBatch, usize)> {
+        self.read_stripes(stripes, projection)
+    }
+
     /// Decodes stripes, around the cache; ends at the end of a row group. Says where to go on.
     pub(crate) fn read_stripes(
         &self,

@@ -1,0 +1,385 @@
+//! Scanning events: those in runs column by column, those in memory one by one. An event is in one place only, so nothing
+//! is merged and nothing is sorted.
+//!
+//! Of a run, the columns that are asked about are decoded first, some thousand rows at a time; the others only where a
+//! row fits.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions,
+};
+use arrow::compute::filter;
+use arrow::datatypes::{SchemaRef, UInt8Type};
+use isthmus_domain::{FacetId, RecordView};
+use isthmus_raft::Broken;
+use isthmus_storage::runs::{Projection, Run};
+
+use super::{
+    Part, Request, Snapshot,
+    columns::Columns,
+    filter::{Passes, Rule},
+    homes::Homes,
+    schema::event,
+    slots::Owned,
+};
+use crate::{
+    error::broken,
+    tables::{self, EVENTS, micros},
+};
+
+/// Rows of a part.
+const PART_ROWS: usize = 128 << 10;
+
+/// The column of the stored table that a column is read from.
+fn stored(column: usize) -> usize {
+    match column {
+        event::TIMESTAMP => tables::event::TIMESTAMP,
+        event::EVENT_KEY => tables::event::KEY,
+        event::RECEIVED_AT => tables::event::RECEIVED_AT,
+        event::TYPE => tables::event::KIND,
+        event::SOURCE => tables::event::SOURCE,
+        event::NAME => tables::event::NAME,
+        event::MESSAGE_ID => tables::event::MESSAGE_ID,
+        event::PROPERTIES => tables::event::PROPERTIES,
+        event::CONTEXT => tables::event::CONTEXT,
+        // The facet, and what follows from it.
+        _ => tables::event::FACET,
+    }
+}
+
+/// The parts of a scan of events.
+pub(super) fn parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>) -> Vec<Part> {
+    let rule = Arc::new(Rule::of(&request.filters));
+    let mut parts = Vec::new();
+    for run in snapshot.runs.runs_of(EVENTS) {
+        for stripes in cut(stripes(run, &rule), PART_ROWS.div_ceil(run.stripe_rows().max(1))) {
+            parts.push(Part::of(OfRun {
+                scan: Scan::of(snapshot, request, &rule),
+                run: run.clone(),
+                stripes,
+                homes: None,
+            }));
+        }
+    }
+    for memory in 0..snapshot.memory.len() {
+        let len = snapshot.memory.get(memory).map_or(0, |events| events.len());
+        for start in (0..len).step_by(PART_ROWS) {
+            let scan = Scan::of(snapshot, request, &rule);
+            let rows = start..(start + PART_ROWS).min(len);
+            parts.push(Part::of(OfMemory { scan, memory, rows, homes: None }));
+        }
+    }
+    parts
+}
+
+/// The stripes of a run that may hold what is asked for.
+fn stripes(run: &Run, rule: &Rule) -> Vec<Range<usize>> {
+    let Some(facets) = rule.facets() else { return vec![0..run.stripes()] };
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for facet in facets {
+        let id = facet.as_bytes();
+        if !run.may_contain(id) {
+            continue;
+        }
+        let range = run.stripes_between(Some(id), super::successor(id).as_ref());
+        match found.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => found.push(range),
+        }
+    }
+    found
+}
+
+/// Cuts ranges into parts of at most so many stripes.
+fn cut(ranges: Vec<Range<usize>>, most: usize) -> Vec<Vec<Range<usize>>> {
+    let (mut parts, mut room) = (Vec::<Vec<Range<usize>>>::new(), 0);
+    for mut range in ranges {
+        while !range.is_empty() {
+            if room == 0 {
+                parts.push(Vec::new());
+                room = most.max(1);
+            }
+            let end = range.end.min(range.start + room);
+            room -= end - range.start;
+            if let Some(part) = parts.last_mut() {
+                part.push(range.start..end);
+            }
+            range.start = end;
+        }
+    }
+    // The next range is taken from the end of each.
+    parts.iter_mut().for_each(|part| part.reverse());
+    parts
+}
+
+/// What the parts of a scan have in common.
+struct Scan {
+    snapshot: Arc<Snapshot>,
+    request: Arc<Request>,
+    rule: Arc<Rule>,
+    schema: SchemaRef,
+}
+
+impl Scan {
+    fn of(snapshot: &Arc<Snapshot>, request: &Arc<Request>, rule: &Arc<Rule>) -> Self {
+        Self {
+            snapshot: snapshot.clone(),
+            request: request.clone(),
+            rule: rule.clone(),
+            schema: request.schema(),
+        }
+    }
+
+    /// The homes, when they are asked for.
+    fn homes(&self, known: &mut Option<Arc<Homes>>) -> Result<Arc<Homes>, Broken> {
+        if let Some(homes) = known {
+            return Ok(homes.clone());
+        }
+        let homes = match self.request.columns.contains(&event::HOME) {
+            true => self.snapshot.homes()?,
+            false => Arc::default(),
+        };
+        *known = Some(homes.clone());
+        Ok(homes)
+    }
+}
+
+/// A part of a run.
+struct OfRun {
+    scan: Scan,
+    run: Arc<Run>,
+    /// The next one last.
+    stripes: Vec<Range<usize>>,
+    homes: Option<Arc<Homes>>,
+}
+
+impl OfRun {
+    fn fill(&mut self) -> Result<Option<RecordBatch>, Broken> {
+        let homes = self.scan.homes(&mut self.homes)?;
+        while let Some(range) = self.stripes.pop() {
+            let step = self.scan.request.batch_rows.div_ceil(self.run.stripe_rows().max(1));
+            let end = range.end.min(range.start + step);
+            let (batch, next) = self.read(range.start..end, &homes)?;
+            if next < range.end {
+                self.stripes.push(next..range.end);
+            }
+            if batch.num_rows() > 0 {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads stripes up to the end of a row group; and the stripe behind.
+    fn read(&self, stripes: Range<usize>, homes: &Homes) -> Result<(RecordBatch, usize), Broken> {
+        let Scan { snapshot, request, rule, schema } = &self.scan;
+        let mut first = rule.columns();
+        let owned = Owned::of(snapshot.owned());
+        let whole = self.run.bounds().is_none_or(|(first, last)| {
+            owned.has_all(&FacetId::from_bytes(first), &FacetId::from_bytes(last))
+        });
+        if !whole || rule.facets().is_some() {
+            first.push(event::FACET);
+        }
+        let mut wanted: Vec<usize> = request.columns.iter().map(|column| stored(*column)).collect();
+        let mut found: BTreeMap<usize, ArrayRef> = BTreeMap::new();
+        let mut fits = None;
+        let mut end = stripes.end;
+        if !first.is_empty() {
+            let columns: Vec<usize> = first.iter().map(|column| stored(*column)).collect();
+            let rows;
+            (rows, end) = self.take(stripes.clone(), &columns, &mut found)?;
+            let mask = self.mask(&found, rows, (!whole).then_some(owned))?;
+            match mask.true_count() {
+                0 => return Ok((RecordBatch::new_empty(schema.clone()), end)),
+                all if all == rows => {}
+                _ => fits = Some(mask),
+            }
+        }
+        wanted.retain(|column| !found.contains_key(column));
+        let mut rows = found.values().next().map_or(0, |column| column.len());
+        if !wanted.is_empty() || found.is_empty() {
+            // Where no column is asked for, one is read for the number of rows.
+            if wanted.is_empty() {
+                wanted.push(tables::event::KIND);
+            }
+            (rows, end) = self.take(stripes, &wanted, &mut found)?;
+        }
+        if let Some(fits) = &fits {
+            rows = fits.true_count();
+            for column in found.values_mut() {
+                *column = filter(column, fits).map_err(broken)?;
+            }
+        }
+        let column = |number: &usize| {
+            let column = found.get(&stored(*number)).ok_or_else(|| broken("a column was not read"))?;
+            match *number {
+                event::HOME => home_column(column, homes),
+                _ => Ok(column.clone()),
+            }
+        };
+        let columns = request.columns.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(broken)?;
+        Ok((batch, end))
+    }
+
+    /// Decodes columns of the stored table; how many rows, and the stripe behind.
+    fn take(
+        &self,
+        stripes: Range<usize>,
+        columns: &[usize],
+        found: &mut BTreeMap<usize, ArrayRef>,
+    ) -> Result<(usize, usize), Broken> {
+        let mut sorted = columns.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let (batch, end) = self.run.read(stripes, Projection::of(&sorted)).map_err(broken)?;
+        found.extend(sorted.into_iter().zip(batch.columns().iter().cloned()));
+        Ok((batch.num_rows(), end))
+    }
+
+    /// Which rows fit.
+    fn mask(
+        &self,
+        found: &BTreeMap<usize, ArrayRef>,
+        rows: usize,
+        owned: Option<Owned<'_>>,
+    ) -> Result<BooleanArray, Broken> {
+        let column = |number: usize| {
+            found.get(&stored(number)).ok_or_else(|| broken("a column that is asked about was not read"))
+        };
+        let rule = &self.scan.rule;
+        let mut fits = Passes::all(rows);
+        for number in rule.columns() {
+            let column = column(number)?;
+            match number {
+                event::TIMESTAMP | event::RECEIVED_AT => {
+                    let times = micros(column).ok_or_else(|| broken("an event's time is not one"))?;
+                    fits.keep(times.iter().copied(), |time| rule.time(number, time));
+                }
+                event::TYPE => {
+                    let types = column.as_primitive::<UInt8Type>().values();
+                    fits.keep(types.iter().copied(), |kind| rule.kind(kind));
+                }
+                _ => {
+                    let texts = column.as_string::<i32>();
+                    fits.keep(texts.iter(), |text| rule.text(number, text.unwrap_or_default()));
+                }
+            }
+        }
+        if rule.facets().is_some() || owned.is_some() {
+            let ids = column(event::FACET)?.as_fixed_size_binary();
+            let mut owned = owned;
+            fits.keep(ids.iter().flatten(), |id| {
+                FacetId::from_slice(id).is_some_and(|facet| {
+                    rule.facet(&facet) && owned.as_mut().is_none_or(|owned| owned.has(facet.as_bytes()))
+                })
+            });
+        }
+        Ok(fits.finish())
+    }
+}
+
+impl Iterator for OfRun {
+    type Item = Result<RecordBatch, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.fill().transpose()
+    }
+}
+
+/// The homes of a column of facets.
+fn home_column(facets: &ArrayRef, homes: &Homes) -> Result<ArrayRef, Broken> {
+    if homes.is_plain() {
+        return Ok(facets.clone());
+    }
+    let facets = facets.as_fixed_size_binary();
+    let mut values = Vec::with_capacity(facets.len() * 16);
+    let (mut last, mut home) = (&[][..], FacetId::default());
+    for id in facets.iter().flatten() {
+        // Rows of a facet lie together.
+        if id != last {
+            let facet = FacetId::from_slice(id).ok_or_else(|| broken("a facet's id is not 16 bytes"))?;
+            (last, home) = (id, homes.of(facet));
+        }
+        values.extend_from_slice(home.as_bytes());
+    }
+    Ok(Arc::new(FixedSizeBinaryArray::try_new(16, values.into(), None).map_err(broken)?))
+}
+
+/// A part of what is in memory.
+struct OfMemory {
+    scan: Scan,
+    memory: usize,
+    rows: Range<usize>,
+    homes: Option<Arc<Homes>>,
+}
+
+impl OfMemory {
+    fn fill(&mut self) -> Result<Option<RecordBatch>, Broken> {
+        let homes = self.scan.homes(&mut self.homes)?;
+        let Scan { snapshot, request, rule, schema } = &self.scan;
+        let Some(events) = snapshot.memory.get(self.memory) else { return Ok(None) };
+        let mut owned = Owned::of(snapshot.owned());
+        let mut columns = Columns::new(schema);
+        while columns.rows() < request.batch_rows
+            && let Some(row) = self.rows.next().and_then(|number| events.get(number))
+        {
+            let received = row.entry.stamp.as_micros();
+            if !owned.has(row.facet.as_bytes())
+                || !rule.facet(&row.facet)
+                || !rule.time(event::TIMESTAMP, row.timestamp)
+                || !rule.time(event::RECEIVED_AT, received)
+            {
+                continue;
+            }
+            let record = RecordView::read(events.record(row)).map_err(broken)?;
+            if !rule.kind(record.kind as u8)
+                || !rule.text(event::SOURCE, record.source)
+                || !rule.text(event::NAME, record.name)
+            {
+                continue;
+            }
+            for (place, column) in request.columns.iter().enumerate() {
+                match *column {
+                    event::FACET => columns.id(place, row.facet.as_bytes()),
+                    event::HOME => columns.id(place, homes.of(row.facet).as_bytes()),
+                    event::TIMESTAMP => columns.time(place, Some(row.timestamp)),
+                    event::EVENT_KEY => columns.id(place, &row.key),
+                    event::RECEIVED_AT => columns.time(place, Some(received)),
+                    event::TYPE => columns.kind(place, record.kind as u8),
+                    event::SOURCE => columns.text(place, Some(record.source)),
+                    event::NAME => columns.text(place, said(record.name)),
+                    event::MESSAGE_ID => columns.text(place, Some(record.message_id)),
+                    event::PROPERTIES => columns.text(place, json(record.properties)?),
+                    event::CONTEXT => columns.text(place, json(record.context)?),
+                    _ => {}
+                }
+            }
+            columns.end_row();
+        }
+        columns.finish_some()
+    }
+}
+
+impl Iterator for OfMemory {
+    type Item = Result<RecordBatch, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.fill().transpose()
+    }
+}
+
+/// A text, unless it is empty.
+pub(super) fn said(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn json(bytes: &[u8]) -> Result<Option<&str>, Broken> {
+    let text = std::str::from_utf8(bytes);
+    Ok(said(text.map_err(|_| broken("an event's properties or context are no text"))?))
+}
