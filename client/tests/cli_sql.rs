@@ -32,7 +32,9 @@ Müller, \"A\"   9223372036854775807  18446744073709551615  1997-01-01T00:00:00.
 NULL                          NULL                  NULL  1970-01-01T00:00:00Z
 (3 rows)
 ";
-    let words = |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    let words = |text: &str| {
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
     assert_eq!(words(&printed.stdout), words(table), "{}", printed.stdout);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), "cut: 000000000000001f\n"));
 }
@@ -65,7 +67,8 @@ fn parquet_goes_to_a_file_whole_or_not_at_all() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing that is half stays");
     let (_fake, printed) = sql([Answer::difficult()], &args);
     assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), ""));
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
     let batches: Vec<_> = reader.map(Result::unwrap).collect();
     assert_eq!(batches, [Answer::difficult().batch]);
 }
@@ -76,7 +79,8 @@ fn what_makes_no_sense_is_shown_with_its_place() {
     let place = [("line", "2"), ("column", "8")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let details = ErrorDetails::with_error_info("BAD_QUERY", "isthmus.v1", place);
     fake.script([Step::Fail(Status::with_error_details(Code::InvalidArgument, "no column emial", details))]);
-    let printed = run(&["sql", "\n-- the customers\nSELECT emial FROM profiles", "--endpoint", &fake.endpoint()]);
+    let printed =
+        run(&["sql", "\n-- the customers\nSELECT emial FROM profiles", "--endpoint", &fake.endpoint()]);
     let shown = "\
 error: BAD_QUERY: no column emial
   line 2: SELECT emial FROM profiles
@@ -88,7 +92,8 @@ error: BAD_QUERY: no column emial
 #[test]
 fn an_answer_that_breaks_off_is_no_answer() {
     let gone = || Some(refusal(Code::Unavailable, "UNAVAILABLE", "a node has gone"));
-    let (_fake, printed) = sql([Answer { end: gone(), ..Answer::difficult() }], &["SELECT 1", "--output", "json"]);
+    let (_fake, printed) =
+        sql([Answer { end: gone(), ..Answer::difficult() }], &["SELECT 1", "--output", "json"]);
     assert_eq!((printed.code, printed.stdout.lines().count()), (Some(1), 3));
     assert!(printed.stderr.contains("UNAVAILABLE"), "{}", printed.stderr);
 }

@@ -17,7 +17,8 @@ use std::{
 use isthmus_client::proto::{
     self, IngestItem, ItemOutcome, ItemResult, cluster_service_server as cluster, ingest_item::Body,
     ingest_service_server as ingest, profile_service_server as profile,
-    quarantine_service_server as quarantine, query_service_server::QueryServiceServer, source_service_server as source,
+    quarantine_service_server as quarantine, query_service_server::QueryServiceServer,
+    source_service_server as source,
 };
 use tokio::sync::{Notify, oneshot};
 use tonic::{

@@ -6,9 +6,7 @@ use arrow::{
     array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array},
     ipc::writer::StreamWriter,
 };
-use isthmus_client::proto::{
-    self, QueryFormat, query_response::Part, query_service_server::QueryService,
-};
+use isthmus_client::proto::{self, QueryFormat, query_response::Part, query_service_server::QueryService};
 use tonic::{Request, Response, Status};
 
 use super::{Services, refusal};
@@ -45,7 +43,10 @@ impl Answer {
     pub fn plan() -> Self {
         let columns: [(&str, ArrayRef); 2] = [
             ("plan_type", Arc::new(StringArray::from(vec!["logical_plan", "Plan with Metrics"]))),
-            ("plan", Arc::new(StringArray::from(vec!["Projection: 1\n  Empty", "Scan, metrics=[rows=1]\u{1b}"]))),
+            (
+                "plan",
+                Arc::new(StringArray::from(vec!["Projection: 1\n  Empty", "Scan, metrics=[rows=1]\u{1b}"])),
+            ),
         ];
         Self { rows: Vec::new(), batch: batch(columns), end: None }
     }
@@ -85,7 +86,9 @@ impl QueryService for Services {
         let mut parts = vec![Part::Start(start)];
         match format {
             QueryFormat::Arrow => parts.extend(pieces(&batch)),
-            _ => parts.extend(rows.chunks(2).map(|rows| Part::Rows(proto::QueryRows { rows: rows.to_vec() }))),
+            _ => {
+                parts.extend(rows.chunks(2).map(|rows| Part::Rows(proto::QueryRows { rows: rows.to_vec() })))
+            }
         }
         if end.is_none() {
             parts.push(Part::End(proto::QueryEnd::default()));

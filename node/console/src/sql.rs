@@ -158,7 +158,8 @@ fn parts(statement: &str, line: usize, column: usize) -> Option<(String, String,
 /// The columns that make a chart: the first one, by which rows are ordered, and the numbers behind it.
 fn axes(told: &Rows) -> Option<(&Column, Vec<&Column>)> {
     let (first, others) = told.columns.split_first()?;
-    let lines: Vec<&Column> = others.iter().filter(|column| column.sort == Sort::Number).take(LINES_MAX).collect();
+    let lines: Vec<&Column> =
+        others.iter().filter(|column| column.sort == Sort::Number).take(LINES_MAX).collect();
     let ordered = first.sort != Sort::Text && first.values.iter().all(Option::is_some);
     (ordered && !lines.is_empty() && first.values.len() > 1).then_some((first, lines))
 }
@@ -177,8 +178,10 @@ fn chart(told: &Rows) -> Markup {
         "label": first.name,
         "lines": lines.iter().map(|column| serde_json::json!({"name": column.name, "values": of(column)})).collect::<Vec<_>>(),
     });
-    let still: Vec<Vec<f64>> =
-        lines.iter().map(|column| of(column).into_iter().map(|value| value.unwrap_or(0.0).max(0.0)).collect()).collect();
+    let still: Vec<Vec<f64>> = lines
+        .iter()
+        .map(|column| of(column).into_iter().map(|value| value.unwrap_or(0.0).max(0.0)).collect())
+        .collect();
     let still: Vec<&[f64]> = still.iter().map(Vec::as_slice).collect();
     html! {
         section aria-labelledby="chart" {
@@ -259,7 +262,8 @@ mod tests {
     #[test]
     fn the_word_at_the_place_is_marked() {
         let shown = |sql: &str, line, column| parts(sql, line, column);
-        let owned = |parts: (&str, &str, &str)| Some((parts.0.to_owned(), parts.1.to_owned(), parts.2.to_owned()));
+        let owned =
+            |parts: (&str, &str, &str)| Some((parts.0.to_owned(), parts.1.to_owned(), parts.2.to_owned()));
         assert_eq!(shown("SELECT\n  emial, x", 2, 3), owned(("  ", "emial", ", x")));
         assert_eq!(shown("SELECT (", 1, 8), owned(("SELECT ", "(", "")));
         assert_eq!(shown("SELECT", 1, 7), owned(("SELECT", " ", "")));
@@ -270,9 +274,11 @@ mod tests {
 
     #[test]
     fn a_chart_needs_an_order_and_numbers() {
-        let column = |sort, values: &[Option<f64>]| Column { name: "a".into(), sort, values: values.to_vec() };
+        let column =
+            |sort, values: &[Option<f64>]| Column { name: "a".into(), sort, values: values.to_vec() };
         let two = [Some(2.0), Some(1.0)];
-        let of = |columns: Vec<Column>| axes(&Rows { columns, ..Rows::default() }).map(|(_, lines)| lines.len());
+        let of =
+            |columns: Vec<Column>| axes(&Rows { columns, ..Rows::default() }).map(|(_, lines)| lines.len());
         assert_eq!(of(vec![column(Sort::Time, &two), column(Sort::Number, &two)]), Some(1));
         assert_eq!(of(vec![column(Sort::Text, &[]), column(Sort::Number, &two)]), None);
         assert_eq!(of(vec![column(Sort::Number, &[Some(1.0), None]), column(Sort::Number, &two)]), None);

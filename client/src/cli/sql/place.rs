@@ -43,9 +43,11 @@ fn tab(c: String) -> String {
 
 /// How many columns of a terminal a character takes: what Chinese, Japanese and Korean are written with takes two.
 fn width(shown: &str) -> usize {
-    let wide = |c: char| matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
+    let wide = |c: char| {
+        matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
         | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..='\u{1faff}'
-        | '\u{20000}'..='\u{3fffd}');
+        | '\u{20000}'..='\u{3fffd}')
+    };
     shown.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
 }
 

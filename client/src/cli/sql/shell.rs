@@ -40,7 +40,8 @@ struct Lines {
 impl Lines {
     fn open() -> Result<Self, Failure> {
         let failed = |error: ReadlineError| Failure::Failed(format!("the terminal can't be used: {error}"));
-        let config = Config::builder().auto_add_history(false).max_history_size(HISTORY_MAX).map_err(failed)?;
+        let config =
+            Config::builder().auto_add_history(false).max_history_size(HISTORY_MAX).map_err(failed)?;
         let mut editor = DefaultEditor::with_config(config.build()).map_err(failed)?;
         let history = history_file();
         if let Some(file) = &history {
@@ -55,7 +56,8 @@ impl Lines {
             let line = self.editor.readline(prompt);
             (self, line)
         });
-        let (lines, line) = read.await.map_err(|error| Failure::Failed(format!("the shell broke: {error}")))?;
+        let (lines, line) =
+            read.await.map_err(|error| Failure::Failed(format!("the shell broke: {error}")))?;
         let typed = match line {
             Ok(line) => Typed::Line(line),
             Err(ReadlineError::Interrupted) => Typed::TakenBack,

@@ -38,7 +38,9 @@ fn options() -> FormatOptions<'static> {
 fn formatters(batch: &RecordBatch) -> Result<Vec<ArrayFormatter<'_>>, Failure> {
     static OPTIONS: std::sync::LazyLock<FormatOptions<'static>> = std::sync::LazyLock::new(options);
     let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &OPTIONS));
-    formatters.collect::<Result<_, _>>().map_err(|error| Failure::Failed(format!("an answer can't be shown: {error}")))
+    formatters
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::Failed(format!("an answer can't be shown: {error}")))
 }
 
 /// Prints rows as JSON, one object a line. How many they were.
@@ -60,7 +62,8 @@ pub async fn csv(mut batches: QueryBatches, output: &mut Output) -> Result<u64, 
         let formatters = formatters(&batch)?;
         for row in 0..batch.num_rows() {
             let cells = formatters.iter().zip(batch.columns());
-            let cells = cells.map(|(cell, column)| (!column.is_null(row)).then(|| cell.value(row).to_string()));
+            let cells =
+                cells.map(|(cell, column)| (!column.is_null(row)).then(|| cell.value(row).to_string()));
             output.line(&csv_line(cells))?;
         }
         count += batch.num_rows() as u64;
@@ -93,10 +96,11 @@ pub async fn table(mut batches: QueryBatches, output: &mut Output) -> Result<u64
         let formatters = formatters(&batch)?;
         for row in 0..batch.num_rows() {
             let cells = formatters.iter().zip(batch.columns());
-            let cell = |(cell, column): (&ArrayFormatter<'_>, &arrow::array::ArrayRef)| match column.is_null(row) {
-                true => "NULL".to_owned(),
-                false => harmless(&cell.value(row).to_string()),
-            };
+            let cell =
+                |(cell, column): (&ArrayFormatter<'_>, &arrow::array::ArrayRef)| match column.is_null(row) {
+                    true => "NULL".to_owned(),
+                    false => harmless(&cell.value(row).to_string()),
+                };
             waiting.push(cells.map(cell).collect::<Vec<_>>());
             if waiting.len() == TABLE_ROWS {
                 rows(&schema, std::mem::take(&mut waiting), output)?;
@@ -163,8 +167,7 @@ pub async fn parquet(mut batches: QueryBatches, to: &Path) -> Result<u64, Failur
     let written = async {
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let broken = |error: parquet::errors::ParquetError| failed(error.to_string());
-        let mut writer =
-            ArrowWriter::try_new(file, batches.schema(), Some(properties)).map_err(broken)?;
+        let mut writer = ArrowWriter::try_new(file, batches.schema(), Some(properties)).map_err(broken)?;
         let mut count = 0;
         while let Some(batch) = batches.try_next().await? {
             count += batch.num_rows() as u64;

@@ -66,7 +66,12 @@ impl QueryOptions {
         within("query.concurrent", self.concurrent, 1, 10_000)?;
         within("query.waiting", self.waiting, 0, 100_000)?;
         within_time("query.wait", self.wait, Duration::ZERO, Duration::from_secs(300))?;
-        within_time("query.timeout", self.timeout, Duration::from_millis(10), Duration::from_secs(24 * 3_600))?;
+        within_time(
+            "query.timeout",
+            self.timeout,
+            Duration::from_millis(10),
+            Duration::from_secs(24 * 3_600),
+        )?;
         within("query.rows_max", self.rows_max, 1, u64::MAX)?;
         within("query.bytes_max", self.bytes_max, ByteSize::mib(1), most)?;
         within("query.prepared", self.prepared, 1, 1_000_000)?;

@@ -10,8 +10,8 @@ use arrow::{
 use arrow_flight::{
     IpcMessage, SchemaAsIpc,
     sql::{
-        CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables, SqlInfo, SqlNullOrdering,
-        SqlSupportedCaseSensitivity, SqlSupportedTransaction,
+        CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables, SqlInfo,
+        SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction,
         metadata::{SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfoData, XdbcTypeInfoDataBuilder},
     },
 };

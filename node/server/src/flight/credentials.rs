@@ -50,10 +50,13 @@ mod tests {
             look(&metadata)
         };
         assert!(look(&MetadataMap::new()).is_ok());
-        for fits in ["Bearer abc", "bearer nobody-is-told-apart", "Basic dTpwcA==", "basic dTpwcA", "Basic dTo="] {
+        for fits in
+            ["Bearer abc", "bearer nobody-is-told-apart", "Basic dTpwcA==", "basic dTpwcA", "Basic dTo="]
+        {
             assert!(looked(fits).is_ok(), "{fits}");
         }
-        for wrong in ["", "Bearer", "Bearer ", "Bearer a b", "Basic dXA=", "Basic ä", "Digest x", "Basic !!!"] {
+        for wrong in ["", "Bearer", "Bearer ", "Bearer a b", "Basic dXA=", "Basic ä", "Digest x", "Basic !!!"]
+        {
             let Ok(()) = wrong.parse::<tonic::metadata::AsciiMetadataValue>().map(|_| ()) else { continue };
             assert!(looked(wrong).is_err(), "{wrong}");
         }

@@ -8,8 +8,8 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
 };
 use arrow_flight::{
-    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, FlightInfo,
-    HandshakeRequest, HandshakeResponse, Ticket,
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
+    FlightInfo, HandshakeRequest, HandshakeResponse, Ticket,
     decode::FlightRecordBatchStream,
     flight_service_server::FlightService,
     sql::{
@@ -19,8 +19,9 @@ use arrow_flight::{
         ActionCreatePreparedStatementResult, Any, Command, CommandGetCatalogs, CommandGetCrossReference,
         CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys,
         CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
-        CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
-        CommandStatementUpdate, DoPutPreparedStatementResult, SqlInfo, TicketStatementQuery,
+        CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
+        CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult, SqlInfo,
+        TicketStatementQuery,
         server::{FlightSqlService, PeekableFlightDataStream},
     },
 };
@@ -79,8 +80,10 @@ async fn bound(request: Request<PeekableFlightDataStream>) -> Result<Vec<u8>, St
             }
         })
     });
-    let batches: Vec<RecordBatch> =
-        FlightRecordBatchStream::new_from_flight_data(counted).try_collect().await.map_err(|error| match error {
+    let batches: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(counted)
+        .try_collect()
+        .await
+        .map_err(|error| match error {
             arrow_flight::error::FlightError::Tonic(status) => *status,
             other => refused(format!("the values can't be read: {other}")).into(),
         })?;
@@ -92,7 +95,8 @@ async fn bound(request: Request<PeekableFlightDataStream>) -> Result<Vec<u8>, St
 /// The parameters of a statement as columns; of those whose type nobody knows it is null.
 fn parameter_schema(parameters: &[Option<DataType>]) -> Schema {
     let fields = parameters.iter().zip(1_u32..);
-    let fields = fields.map(|(of, place)| Field::new(format!("${place}"), of.clone().unwrap_or(DataType::Null), true));
+    let fields =
+        fields.map(|(of, place)| Field::new(format!("${place}"), of.clone().unwrap_or(DataType::Null), true));
     Schema::new(fields.collect::<Vec<_>>())
 }
 
@@ -173,7 +177,11 @@ impl FlightSqlService for Flight {
         told(&query, &catalog::schemas(query.clone(), &[])?, request)
     }
 
-    async fn get_flight_info_tables(&self, query: CommandGetTables, request: Request<FlightDescriptor>) -> Info {
+    async fn get_flight_info_tables(
+        &self,
+        query: CommandGetTables,
+        request: Request<FlightDescriptor>,
+    ) -> Info {
         told(&query, &catalog::tables(query.clone(), &[])?, request)
     }
 
@@ -275,15 +283,27 @@ impl FlightSqlService for Flight {
         whole(self.about.record_batch(query.info).map_err(Status::from))
     }
 
-    async fn do_get_primary_keys(&self, _query: CommandGetPrimaryKeys, _request: Request<Ticket>) -> Rows<Self> {
+    async fn do_get_primary_keys(
+        &self,
+        _query: CommandGetPrimaryKeys,
+        _request: Request<Ticket>,
+    ) -> Rows<Self> {
         whole(Ok(catalog::primary_keys()))
     }
 
-    async fn do_get_exported_keys(&self, _query: CommandGetExportedKeys, _request: Request<Ticket>) -> Rows<Self> {
+    async fn do_get_exported_keys(
+        &self,
+        _query: CommandGetExportedKeys,
+        _request: Request<Ticket>,
+    ) -> Rows<Self> {
         whole(Ok(catalog::foreign_keys()))
     }
 
-    async fn do_get_imported_keys(&self, _query: CommandGetImportedKeys, _request: Request<Ticket>) -> Rows<Self> {
+    async fn do_get_imported_keys(
+        &self,
+        _query: CommandGetImportedKeys,
+        _request: Request<Ticket>,
+    ) -> Rows<Self> {
         whole(Ok(catalog::foreign_keys()))
     }
 
@@ -295,7 +315,11 @@ impl FlightSqlService for Flight {
         whole(Ok(catalog::foreign_keys()))
     }
 
-    async fn do_get_xdbc_type_info(&self, query: CommandGetXdbcTypeInfo, _request: Request<Ticket>) -> Rows<Self> {
+    async fn do_get_xdbc_type_info(
+        &self,
+        query: CommandGetXdbcTypeInfo,
+        _request: Request<Ticket>,
+    ) -> Rows<Self> {
         whole(catalog::types()?.record_batch(query.data_type).map_err(Status::from))
     }
 
@@ -397,7 +421,8 @@ impl FlightSqlService for Flight {
         let description = "Ends a query under way at this node.\n\
                            Request Message: CancelFlightInfoRequest\n\
                            Response Message: CancelFlightInfoResult";
-        let cancel = ActionType { r#type: CANCEL_FLIGHT_INFO.to_owned(), description: description.to_owned() };
+        let cancel =
+            ActionType { r#type: CANCEL_FLIGHT_INFO.to_owned(), description: description.to_owned() };
         Some(vec![Ok(cancel)])
     }
 
@@ -410,7 +435,11 @@ impl FlightSqlService for Flight {
             return Err(unsupported("there is no such action"));
         }
         let request = CancelFlightInfoRequest::decode(action.body).map_err(|_| {
-            Refusal::new(Code::InvalidArgument, "MALFORMED", "the action's body is no CancelFlightInfoRequest")
+            Refusal::new(
+                Code::InvalidArgument,
+                "MALFORMED",
+                "the action's body is no CancelFlightInfoRequest",
+            )
         })?;
         let cancelled = self.cancel(request.info);
         let status = if cancelled { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };

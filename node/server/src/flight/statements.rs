@@ -72,7 +72,9 @@ impl Statements {
                  come back",
                 self.max
             );
-            return Err(Refusal::new(Code::ResourceExhausted, "TOO_MANY_STATEMENTS", message).retry_after(FULL_AGAIN));
+            return Err(
+                Refusal::new(Code::ResourceExhausted, "TOO_MANY_STATEMENTS", message).retry_after(FULL_AGAIN)
+            );
         }
         let id = new_id();
         let statement = Statement { prepared, parameters: Vec::new() };

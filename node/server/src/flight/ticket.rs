@@ -69,7 +69,9 @@ impl Named {
     /// # Errors
     /// INVALID_ARGUMENT `INVALID_TICKET`.
     pub fn parameters(&self) -> Result<ParamValues, Refusal> {
-        let wrong = |_| Refusal::new(Code::InvalidArgument, "INVALID_TICKET", "the ticket's parameters can't be read");
+        let wrong = |_| {
+            Refusal::new(Code::InvalidArgument, "INVALID_TICKET", "the ticket's parameters can't be read")
+        };
         values(&self.ticket.parameters).map_err(wrong)
     }
 }
@@ -92,7 +94,9 @@ pub fn kept(batch: Option<&RecordBatch>) -> Result<Vec<u8>, Refusal> {
     let refused = |what: &str| Refusal::new(Code::InvalidArgument, "INVALID_PARAMETER", what);
     let Some(batch) = batch.filter(|batch| batch.num_columns() > 0) else { return Ok(Vec::new()) };
     if batch.num_rows() != 1 {
-        return Err(refused("bind one row of values: a statement is run once for each time that it is asked for"));
+        return Err(refused(
+            "bind one row of values: a statement is run once for each time that it is asked for",
+        ));
     }
     if batch.num_columns() > PARAMETERS_MAX {
         return Err(refused("a statement has at most 1,000 parameters"));
@@ -139,7 +143,8 @@ mod tests {
             ("1", Arc::new(Int64Array::from(vec![5; rows]))),
             ("2", Arc::new(StringArray::from(vec![None::<&str>; rows]))),
         ];
-        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, of)| (name, of, true))).unwrap()
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, of)| (name, of, true)))
+            .unwrap()
     }
 
     #[test]

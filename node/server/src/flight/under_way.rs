@@ -1,9 +1,6 @@
 //! Queries under way by their names, so that they can be cancelled by others than those who read them.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;

@@ -20,8 +20,9 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream, stream::Stream};
 use isthmus_proto::v1::{
     Consistency, ListTablesRequest, ListTablesResponse, QueryColumn, QueryEnd, QueryFormat, QueryParameter,
-    QueryPlan, QueryRequest, QueryResponse, QueryRows, QueryServiceExplainRequest, QueryServiceExplainResponse,
-    QueryStart, QueryTable, query_response::Part, query_service_server::QueryService, value::Kind,
+    QueryPlan, QueryRequest, QueryResponse, QueryRows, QueryServiceExplainRequest,
+    QueryServiceExplainResponse, QueryStart, QueryTable, query_response::Part,
+    query_service_server::QueryService, value::Kind,
 };
 use isthmus_query::{ParamValues, QueryError, ScalarValue, TableInfo};
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
@@ -59,12 +60,7 @@ impl Query {
     }
 
     /// Begins to run a statement.
-    async fn run(
-        &self,
-        sql: &str,
-        parameters: Vec<QueryParameter>,
-        ask: &Ask,
-    ) -> Result<Running, Status> {
+    async fn run(&self, sql: &str, parameters: Vec<QueryParameter>, ask: &Ask) -> Result<Running, Status> {
         let parameters = values(parameters)?;
         let statement = self.hub.queries.prepare(sql).await.map_err(|error| status(&error))?;
         Ok(self.hub.queries.run(&statement, parameters, ask).await?)
@@ -78,7 +74,9 @@ fn ask(
     metadata: &MetadataMap,
 ) -> Result<Ask, Refusal> {
     let asked = timeout.map(|timeout| {
-        let wrong = || Refusal::field("INVALID_TIMEOUT", "timeout", "must be more than nothing, and no thousand years");
+        let wrong = || {
+            Refusal::field("INVALID_TIMEOUT", "timeout", "must be more than nothing, and no thousand years")
+        };
         Duration::try_from(*timeout).ok().filter(|timeout| !timeout.is_zero()).ok_or_else(wrong)
     });
     let given = deadline::given(metadata);
@@ -258,7 +256,8 @@ impl Answering {
 
 /// Rows that can't be put into the format that was asked for.
 fn unwritable(error: ArrowError) -> Status {
-    let message = format!("the rows can't be written so: ask in another format, or cast the columns to text: {error}");
+    let message =
+        format!("the rows can't be written so: ask in another format, or cast the columns to text: {error}");
     Refusal::new(Code::Unimplemented, "UNSUPPORTED_TYPE", message).into()
 }
 
@@ -277,7 +276,9 @@ async fn plans(mut running: Running) -> Result<Vec<QueryPlan>, Status> {
             bytes = bytes.saturating_add(text.len());
             if bytes > PLAN_BYTES_MAX {
                 let message = format!("the plans take more than {PLAN_BYTES_MAX} bytes");
-                return Err(Refusal::new(Code::ResourceExhausted, "QUERY_LIMIT", message).with("limit", "bytes").into());
+                return Err(Refusal::new(Code::ResourceExhausted, "QUERY_LIMIT", message)
+                    .with("limit", "bytes")
+                    .into());
             }
             plans.push(QueryPlan { kind: kind.to_owned(), text: text.to_owned() });
         }
@@ -352,7 +353,8 @@ mod tests {
 
     #[test]
     fn parameters_are_by_place_or_by_name() {
-        let by_place = values(vec![parameter("", Kind::IntValue(5)), parameter("", Kind::NullValue(Null {}))]);
+        let by_place =
+            values(vec![parameter("", Kind::IntValue(5)), parameter("", Kind::NullValue(Null {}))]);
         assert!(matches!(by_place.unwrap(), ParamValues::List(list) if list.len() == 2));
         let by_name = values(vec![parameter("a", Kind::IntValue(5)), parameter("b", Kind::IntValue(6))]);
         assert!(matches!(by_name.unwrap(), ParamValues::Map(map) if map.len() == 2));

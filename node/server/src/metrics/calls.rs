@@ -118,7 +118,8 @@ impl Default for Calls {
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        let flight = FLIGHT.map(|(name, streams)| (format!("/arrow.flight.protocol.FlightService/{name}"), streams));
+        let flight =
+            FLIGHT.map(|(name, streams)| (format!("/arrow.flight.protocol.FlightService/{name}"), streams));
         let methods = sets.into_iter().flat_map(methods).chain(flight);
         let methods = methods.map(|(path, streams)| (path.clone(), Method::new(path, streams))).collect();
         Self { methods, other: Method::new(OTHER.to_owned(), false) }

@@ -14,8 +14,26 @@ use super::family::Family;
 
 /// From 1 ms to 524 s, each twice the one before.
 const MICROS: [u64; 20] = [
-    1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_024_000, 2_048_000, 4_096_000,
-    8_192_000, 16_384_000, 32_768_000, 65_536_000, 131_072_000, 262_144_000, 524_288_000,
+    1_000,
+    2_000,
+    4_000,
+    8_000,
+    16_000,
+    32_000,
+    64_000,
+    128_000,
+    256_000,
+    512_000,
+    1_024_000,
+    2_048_000,
+    4_096_000,
+    8_192_000,
+    16_384_000,
+    32_768_000,
+    65_536_000,
+    131_072_000,
+    262_144_000,
+    524_288_000,
 ];
 
 /// What became of a query.
@@ -52,7 +70,12 @@ pub struct Queries {
 impl Default for Queries {
     fn default() -> Self {
         let outcomes = Default::default();
-        Self { outcomes, micros: Histogram::new(&MICROS), rows: AtomicU64::new(0), running: AtomicU64::new(0) }
+        Self {
+            outcomes,
+            micros: Histogram::new(&MICROS),
+            rows: AtomicU64::new(0),
+            running: AtomicU64::new(0),
+        }
     }
 }
 
@@ -79,7 +102,8 @@ impl Queries {
         let mut seconds = Family::histogram("query_seconds", "Time to the last row of a query");
         seconds.push_micros(Vec::new(), self.micros.read());
         let rows = Family::counter("query_rows", "Rows that queries gave").of(self.rows.load(Relaxed));
-        let running = Family::gauge("query_running_queries", "Queries under way that came in through this node");
+        let running =
+            Family::gauge("query_running_queries", "Queries under way that came in through this node");
         vec![queries, seconds, rows, running.of(self.running.load(Relaxed))]
     }
 }

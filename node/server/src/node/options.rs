@@ -5,9 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use isthmus_coordinator::FoundOptions;
 use isthmus_shard::{Clock, SystemClock};
 
-use crate::config::{
-    FeedOptions, GrpcOptions, QuarantineOptions, QueryOptions, RaftOptions, StorageOptions,
-};
+use crate::config::{FeedOptions, GrpcOptions, QuarantineOptions, QueryOptions, RaftOptions, StorageOptions};
 
 /// How a node without data comes to belong to a cluster. A node that has data ignores it.
 #[derive(Clone, Debug)]

@@ -102,7 +102,9 @@ fn of_schema(content: &Value, types: &mut Types) {
 fn type_of(schema: &Value) -> Option<ColumnType> {
     let named = match schema.get("type")? {
         Value::String(name) => vec![name.as_str()],
-        Value::Array(names) => names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),
+        Value::Array(names) => {
+            names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()
+        }
         _ => return None,
     };
     let format = schema.get("format").and_then(Value::as_str);

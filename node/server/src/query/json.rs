@@ -6,7 +6,9 @@ use arrow::{
     array::{Array, RecordBatch},
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     error::ArrowError,
-    json::{EncoderFactory, EncoderOptions, LineDelimitedWriter, NullableEncoder, WriterBuilder, writer::Encoder},
+    json::{
+        EncoderFactory, EncoderOptions, LineDelimitedWriter, NullableEncoder, WriterBuilder, writer::Encoder,
+    },
     util::display::{ArrayFormatter, FormatOptions},
 };
 
@@ -74,7 +76,10 @@ impl EncoderFactory for Decimals {
         static PLAIN: FormatOptions<'static> = FormatOptions::new();
         let decimal = matches!(
             array.data_type(),
-            DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..)
+            DataType::Decimal32(..)
+                | DataType::Decimal64(..)
+                | DataType::Decimal128(..)
+                | DataType::Decimal256(..)
         );
         if !decimal {
             return Ok(None);
@@ -102,10 +107,7 @@ mod tests {
             ("n", Arc::new(Int64Array::from(vec![i64::MIN]))),
             ("n", Arc::new(UInt64Array::from(vec![u64::MAX]))),
             ("n_2", Arc::new(Float64Array::from(vec![f64::NAN]))),
-            (
-                "d",
-                Arc::new(Decimal128Array::from(vec![-4_402]).with_precision_and_scale(38, 2).unwrap()),
-            ),
+            ("d", Arc::new(Decimal128Array::from(vec![-4_402]).with_precision_and_scale(38, 2).unwrap())),
             ("t", Arc::new(TimestampMicrosecondArray::from(vec![852_076_800_000_500]).with_timezone("UTC"))),
             ("s", Arc::new(StringArray::from(vec!["a\n\"b\""]))),
             ("z", Arc::new(StringArray::from(vec![None::<&str>]))),

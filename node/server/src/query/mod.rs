@@ -17,18 +17,15 @@ pub mod shards;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use isthmus_query::{Engine, EngineOptions, Freshness, ParamValues, Prepared, QueryError, RunOptions, Shards, TableInfo};
+use isthmus_query::{
+    Engine, EngineOptions, Freshness, ParamValues, Prepared, QueryError, RunOptions, Shards, TableInfo,
+};
 use isthmus_router::ReadLevel;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 pub use self::running::Running;
-use crate::{
-    Error, Result,
-    config::QueryOptions,
-    grpc::status::Refusal,
-    metrics::Queries as Counts,
-};
+use crate::{Error, Result, config::QueryOptions, grpc::status::Refusal, metrics::Queries as Counts};
 
 /// The folder below the data directory for what doesn't fit into memory.
 const SPILL: &str = "spill";
@@ -150,7 +147,9 @@ impl Queries {
         let bound = |field: &'static str, asked: u64, most: u64| match asked {
             0 => Ok(most),
             asked if asked <= most => Ok(asked),
-            _ => Err(Refusal::field("INVALID_LIMIT", field, format!("must be at most {most}, or 0 for that"))),
+            _ => {
+                Err(Refusal::field("INVALID_LIMIT", field, format!("must be at most {most}, or 0 for that")))
+            }
         };
         let rows_max = bound("rows_max", ask.rows_max, self.options.rows_max)?;
         let bytes_max = bound("bytes_max", ask.bytes_max, self.options.bytes_max.0)?;

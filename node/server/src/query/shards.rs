@@ -144,7 +144,8 @@ impl ShardSnapshot for Local {
         let parts = self.0.parts(&asked).into_iter();
         parts
             .map(|part| {
-                let batches = part.map(|batch| batch.map_err(|error| QueryError::Internal(error.to_string())));
+                let batches =
+                    part.map(|batch| batch.map_err(|error| QueryError::Internal(error.to_string())));
                 Box::new(batches) as Batches
             })
             .collect()

@@ -11,13 +11,11 @@ use arrow::{
     datatypes::{DataType, SchemaRef, TimeUnit},
     util::display::{ArrayFormatter, FormatOptions},
 };
-use axum::{
-    Form,
-    extract::rejection::FormRejection,
-    response::Response,
-};
+use axum::{Form, extract::rejection::FormRejection, response::Response};
 use futures::StreamExt as _;
-use isthmus_console::sql::{Column, Outcome, PATH, Refused, Rows, STATEMENT_BYTES_MAX, Sort, Sql, Table, page as shown};
+use isthmus_console::sql::{
+    Column, Outcome, PATH, Refused, Rows, STATEMENT_BYTES_MAX, Sort, Sql, Table, page as shown,
+};
 use isthmus_query::{ParamValues, QueryError, ScalarValue, TableInfo};
 use serde::Deserialize;
 
@@ -82,7 +80,10 @@ fn table(info: TableInfo) -> Table {
         schema => format!("{schema}.{}", info.name),
     };
     let columns = info.columns.fields().iter();
-    Table { name, columns: columns.map(|field| (field.name().clone(), field.data_type().to_string())).collect() }
+    Table {
+        name,
+        columns: columns.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
+    }
 }
 
 /// A refusal as the page tells it.
@@ -145,7 +146,8 @@ fn add(told: &mut Rows, batch: &RecordBatch) -> Result<(), QueryFault> {
     let cells = cells.collect::<Result<Vec<_>, _>>().map_err(broken)?;
     for row in 0..batch.num_rows() {
         let texts = cells.iter().zip(batch.columns());
-        let texts = texts.map(|(cell, column)| (!column.is_null(row)).then(|| cut(&cell.value(row).to_string())));
+        let texts =
+            texts.map(|(cell, column)| (!column.is_null(row)).then(|| cut(&cell.value(row).to_string())));
         told.rows.push(texts.collect());
     }
     for (column, array) in told.columns.iter_mut().zip(batch.columns()) {
@@ -205,7 +207,8 @@ mod tests {
         ];
         let fields = columns.iter().map(|(name, of)| Field::new(*name, of.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let batch = RecordBatch::try_new(schema.clone(), columns.into_iter().map(|(_, of)| of).collect()).unwrap();
+        let batch =
+            RecordBatch::try_new(schema.clone(), columns.into_iter().map(|(_, of)| of).collect()).unwrap();
         let mut told = Rows { columns: super::columns(&schema), ..Rows::default() };
         add(&mut told, &batch).ok().unwrap();
         let values: Vec<_> = told.columns.iter().map(|column| (column.sort, column.values.clone())).collect();
@@ -219,6 +222,9 @@ mod tests {
             ]
         );
         assert_eq!(told.rows[0][0].as_deref(), Some("1970-01-01T00:00:01.500Z"));
-        assert_eq!((told.rows[0][2].as_deref(), told.rows[0][3].as_ref().map(|text| text.chars().count())), (None, Some(CELL_MAX + 1)));
+        assert_eq!(
+            (told.rows[0][2].as_deref(), told.rows[0][3].as_ref().map(|text| text.chars().count())),
+            (None, Some(CELL_MAX + 1))
+        );
     }
 }
