@@ -85,9 +85,7 @@ impl Engine {
             .on_thread_start(be_nice)
             .enable_all()
             .build()
-            .map_err(|error| {
-                QueryError::Internal(format!("the query engine's threads don't start: {error}"))
-            })?;
+            .map_err(|error| QueryError::Internal(format!("the query engine's threads don't start: {error}")))?;
         let inner = Inner {
             worker: session::worker(&options, &env, &shards),
             gate: Gate::new(options.queries, options.waiting, options.wait),

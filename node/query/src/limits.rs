@@ -43,8 +43,7 @@ impl Gate {
         let overloaded = || QueryError::Overloaded { retry_after: self.wait };
         let _waiting = Waiting::of(&self.waiting, self.waiting_max).ok_or_else(overloaded)?;
         let patience = Instant::now() + self.wait;
-        match tokio::time::timeout_at(patience.min(deadline), Arc::clone(&self.places).acquire_owned()).await
-        {
+        match tokio::time::timeout_at(patience.min(deadline), Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(place)) => Ok(Place(place)),
             Ok(Err(_)) => Err(QueryError::Cancelled),
             Err(_) if deadline < patience => Err(QueryError::DeadlineExceeded),

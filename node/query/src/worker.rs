@@ -28,10 +28,7 @@ impl<S: NamedService> NamedService for Elsewhere<S> {
 
 impl<S> Service<http::Request<Body>> for Elsewhere<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = http::Response<Body>;

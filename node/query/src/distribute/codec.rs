@@ -50,21 +50,15 @@ impl PhysicalExtensionCodec for Codec {
         _: &TaskContext,
         _: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let node = postcard::from_bytes(buf).map_err(|error| {
-            exec_datafusion_err!("a part of a plan from another node can't be read: {error}")
-        })?;
+        let node = postcard::from_bytes(buf)
+            .map_err(|error| exec_datafusion_err!("a part of a plan from another node can't be read: {error}"))?;
         match (node, inputs) {
             (Node::Scan { spec, nodes, names, partitions, batch_rows }, []) => {
                 let Some(names) = Names::from_bytes(Bytes::from(names)) else {
                     return internal_err!("the names of profiles are broken");
                 };
                 let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-                let of = Of {
-                    nodes: Arc::new(nodes),
-                    names,
-                    partitions: number(partitions),
-                    batch_rows: number(batch_rows),
-                };
+                let of = Of { nodes: Arc::new(nodes), names, partitions: number(partitions), batch_rows: number(batch_rows) };
                 Ok(Arc::new(ScanExec::new(Arc::new(spec), of, Arc::clone(&self.host))?))
             }
             (Node::Fold { columns }, [input]) => Ok(Arc::new(FoldExec::new(Arc::clone(input), columns)?)),
@@ -92,8 +86,7 @@ impl PhysicalExtensionCodec for Codec {
         } else {
             return internal_err!("{} is no node of ours", node.name());
         };
-        let bytes = postcard::to_allocvec(&node)
-            .map_err(|error| exec_datafusion_err!("a plan can't be sent: {error}"))?;
+        let bytes = postcard::to_allocvec(&node).map_err(|error| exec_datafusion_err!("a plan can't be sent: {error}"))?;
         buf.extend_from_slice(&bytes);
         Ok(())
     }
