@@ -161,6 +161,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             "isthmus-router",
             vec!["isthmus-coordinator", "isthmus-domain", "isthmus-proto", "isthmus-raft", "isthmus-shard"],
         ),
+        ("isthmus-query", vec!["isthmus-domain", "isthmus-segment"]),
         (
             "isthmus-matcher",
             vec!["isthmus-domain", "isthmus-matching", "isthmus-proto", "isthmus-router", "isthmus-shard"],
@@ -176,6 +177,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "isthmus-matching",
                 "isthmus-proto",
                 "isthmus-quality",
+                "isthmus-query",
                 "isthmus-raft",
                 "isthmus-router",
                 "isthmus-shard",
