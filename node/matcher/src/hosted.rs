@@ -150,6 +150,10 @@ impl ShardCalls for Hosted {
         self.handle.leadership()
     }
 
+    fn snapshot(&self, pin: u64) -> Option<Arc<isthmus_shard::scan::Snapshot>> {
+        self.handle.snapshot(pin)
+    }
+
     fn call(
         &self,
         body: shard_call::Body,

@@ -31,15 +31,18 @@
 //! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
 //! | `matching` | pairs of profiles that may be one person, and the models that they are found by |
 //! | `feed` | changes of all shards as one stream |
+//! | `cut` | all shards at one stamp |
 //! | `admin` | replicas' states, transfer, members; the courier's deliveries |
 //! | `exchange` | calls between nodes |
 //!
 //! **What it leaves out.** It keeps nothing: no queue outlives a request, and a router that restarts has lost only what
-//! it had learnt. Reads over several shards are of no single cut yet. It authenticates nobody but the node at the other
+//! it had learnt. Reads over several shards
+//! are of no single cut, but for queries, which open one. It authenticates nobody but the node at the other
 //! end of a stream, and that by name only until TLS is here.
 
 mod admin;
 mod attempt;
+mod cut;
 mod error;
 mod exchange;
 mod feed;
@@ -60,6 +63,7 @@ mod topology;
 mod walk;
 
 pub use admin::ReplicaAnswer;
+pub use cut::{Cut, CutShard};
 pub use error::Error;
 pub use exchange::{ExchangeOptions, ExchangeService, Nameless, Origins, peer_server};
 pub use feed::{FEED_ANSWER_MAX, FEED_RANGES_MAX, FeedPosition, FeedReader, FeedStand};

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use isthmus_proto::internal::v1::{CallError, shard_call, shard_reply};
 pub use isthmus_shard::Leadership;
-use isthmus_shard::ShardHandle;
+use isthmus_shard::{ShardHandle, scan::Snapshot};
 use tokio::time::Instant;
 
 /// A shard's replica on this node.
@@ -21,6 +21,11 @@ pub trait ShardCalls: Send + Sync + 'static {
 
     /// Who leads, without asking the replica.
     fn leadership(&self) -> Leadership;
+
+    /// The snapshot that the replica holds under a pin, if it has one.
+    fn snapshot(&self, _pin: u64) -> Option<Arc<Snapshot>> {
+        None
+    }
 
     /// Asks the replica. It answers by the deadline: with [`OUTCOME_UNKNOWN`] when it can't say, and with a code that
     /// means "nothing was done" only when nothing was.
@@ -40,6 +45,10 @@ impl ShardCalls for ShardHandle {
 
     fn leadership(&self) -> Leadership {
         Self::leadership(self)
+    }
+
+    fn snapshot(&self, pin: u64) -> Option<Arc<Snapshot>> {
+        Self::snapshot(self, pin)
     }
 
     fn call(
@@ -84,6 +93,11 @@ impl LocalShards {
     /// The shard with this id, if it has a replica here.
     pub fn get(&self, shard: u64) -> Option<Arc<dyn ShardCalls>> {
         self.shards.load().get(&shard).cloned()
+    }
+
+    /// The snapshot that a shard's replica here holds under a pin.
+    pub fn snapshot(&self, shard: u64, pin: u64) -> Option<Arc<Snapshot>> {
+        self.get(shard)?.snapshot(pin)
     }
 
     /// The ids of all shards with a replica here, rising.

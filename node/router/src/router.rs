@@ -104,6 +104,11 @@ impl Router {
         self.shared.options.ingest_bytes_max.saturating_sub(free)
     }
 
+    /// Where tasks run that outlive a call.
+    pub(crate) fn tracker(&self) -> &TaskTracker {
+        &self.shared.tracker
+    }
+
     pub(crate) fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.shared.routes.borrow())
     }

@@ -6,6 +6,7 @@ mod matching;
 mod quality;
 mod quarantine;
 mod rules;
+mod scan;
 
 use std::time::Duration;
 
@@ -69,6 +70,10 @@ impl ShardHandle {
             Call::ReadMemberships(call) => {
                 self.read_memberships(call, deadline).await.map(Reply::ReadMemberships)
             }
+            Call::Pin(call) => self.call_pin(call, deadline).await.map(Reply::Pin),
+            Call::Fix(call) => self.call_fix(call, deadline).await.map(Reply::Fix),
+            Call::Unpin(call) => Ok(Reply::Done(self.call_unpin(&call))),
+            Call::Advance(call) => self.call_advance(call, deadline).await.map(Reply::Done),
             Call::ReadModel(call) => self.read_model(call, deadline).await.map(Reply::ReadModel),
             // What is only in memory, and of the node: whoever hosts the shard answers these before.
             Call::Compare(_) | Call::Touch(_) | Call::MatchingStatus(_) => {

@@ -120,7 +120,7 @@ pub struct ShardHandle {
     pub(crate) clock: Arc<dyn Clock>,
     /// Quarantine entries that this replica deleted at the end of their retention, while it led.
     pub(crate) expired: Arc<AtomicU64>,
-    tracker: TaskTracker,
+    pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
 
@@ -280,6 +280,7 @@ impl ShardHandle {
     /// Stops the replica and waits until its tasks have ended. Its state stays.
     pub async fn stop(&self) {
         self.stop.cancel();
+        self.shared.end_pins();
         self.group.stop().await;
         self.tracker.close();
         self.tracker.wait().await;

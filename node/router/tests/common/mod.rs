@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use isthmus_domain::{NodeId, ReplicaId, ShardMap, Slot};
 use isthmus_proto::internal::v1::{
-    CallError, CallErrorCode, CommandItem, DoneReply, FacetEntry, FeedChange, IngestCall, IngestReply,
-    ItemReason, QuarantineRow, ReadEventsReply, ReadFacetsReply, ReadFeedCall, ReadFeedReply,
+    CallError, CallErrorCode, CommandItem, DoneReply, FacetEntry, FeedChange, FixReply, IngestCall,
+    IngestReply, ItemReason, PinReply, QuarantineRow, ReadEventsReply, ReadFacetsReply, ReadFeedCall, ReadFeedReply,
     ReadQuarantineReply, ReplicaStatusReply, ScanFacetsReply, command_item, shard_call, shard_reply,
 };
 use isthmus_router::{Leadership, LocalShards, RoutedItem, Router, RouterOptions, ShardCalls, Topology};
@@ -57,6 +57,9 @@ pub struct World {
     pub feed_floor: u64,
     pub stored: BTreeMap<Bytes, u64>,
     pub attempts: BTreeSet<u64>,
+    /// Pins that are held, by shard and number, with their stamps; and how far shards were brought.
+    pub pins: BTreeMap<(u64, u64), u64>,
+    pub advanced: BTreeMap<u64, u64>,
     pub calls: usize,
     pub bytes_running: usize,
     pub bytes_running_max: usize,
@@ -99,6 +102,11 @@ impl Fake {
         }
     }
 
+    fn answer(&self, body: shard_call::Body) -> Result<shard_reply::Body, CallError> {
+        let leads = self.leadership.lock().unwrap().is_leader;
+        self.world.lock().answer_pin(self.shard, self.peer, leads, body)
+    }
+
     fn next_step(&self) -> Step {
         self.script.lock().unwrap().pop_front().unwrap_or(Step::Answer)
     }
@@ -137,7 +145,7 @@ impl ShardCalls for Fake {
             let _running = Running::new(&fake.world, bytes);
             tokio::task::yield_now().await;
             match step {
-                Step::Answer => fake.world.lock().answer(fake.shard, fake.peer, body),
+                Step::Answer => fake.answer(body),
                 Step::NotLeader(leader) => Err(CallError { leader, ..error(CallErrorCode::NotLeader) }),
                 Step::NoLeader => Err(error(CallErrorCode::NoLeader)),
                 Step::Unavailable => Err(error(CallErrorCode::Unavailable)),
@@ -182,6 +190,42 @@ impl Drop for Running {
 }
 
 impl World {
+    /// Calls about snapshots; a shard's stamp is that of its last call.
+    fn answer_pin(
+        &mut self,
+        shard: u64,
+        peer: u64,
+        leads: bool,
+        body: shard_call::Body,
+    ) -> Result<shard_reply::Body, CallError> {
+        Ok(match body {
+            shard_call::Body::Pin(call) => {
+                assert!(leads || call.level.is_some(), "without a level, a leader is asked");
+                self.stamp += 1;
+                let pin = PinReply { pin: self.stamp * 1_000, stamp: self.stamp, peer, leads };
+                self.pins.insert((shard, pin.pin), pin.stamp);
+                shard_reply::Body::Pin(pin)
+            }
+            shard_call::Body::Advance(call) => {
+                self.advanced.insert(shard, call.stamp);
+                shard_reply::Body::Done(DoneReply {})
+            }
+            shard_call::Body::Fix(call) => {
+                let stamp = self.pins.get(&(shard, call.pin)).ok_or(error(CallErrorCode::Invalid))?;
+                let reached = leads || call.stamp <= *stamp || self.advanced.get(&shard) >= Some(&call.stamp);
+                if !reached {
+                    return Err(error(CallErrorCode::Unavailable));
+                }
+                shard_reply::Body::Fix(FixReply { owned_bounds: self.owned_bounds(shard) })
+            }
+            shard_call::Body::Unpin(call) => {
+                self.pins.remove(&(shard, call.pin));
+                shard_reply::Body::Done(DoneReply {})
+            }
+            other => self.answer(shard, peer, other)?,
+        })
+    }
+
     fn owns(&self, shard: u64, slot: Slot) -> bool {
         self.map.owner(slot).is_some_and(|entry| entry.id.0 == shard)
     }
@@ -268,6 +312,10 @@ impl World {
             | shard_call::Body::MatchingStatus(_)
             | shard_call::Body::ReadModel(_)
             | shard_call::Body::ReadGroup(_)
+            | shard_call::Body::Pin(_)
+            | shard_call::Body::Fix(_)
+            | shard_call::Body::Unpin(_)
+            | shard_call::Body::Advance(_)
             | shard_call::Body::ScanGroups(_)
             | shard_call::Body::ReadMemberships(_) => {
                 panic!("no test asks for it")

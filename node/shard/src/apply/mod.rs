@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, draws randomness, waits, or iterates over a hash table. A command that makes no sense
 //! has an outcome that says so; only storage that contradicts itself breaks a replica.
 
+mod advance;
 mod deliver;
 mod expire_feed;
 mod expire_quarantine;
@@ -55,6 +56,8 @@ pub enum Decoded {
     Matching(u64, isthmus_proto::internal::v1::MatchingCommand),
     /// Delete changes of the feed.
     ExpireFeed(u64, isthmus_proto::internal::v1::ExpireFeedCommand),
+    /// Raise the stamp to this one at least.
+    Advance(u64),
     /// No command that this version knows.
     Unknown,
 }
@@ -86,6 +89,8 @@ pub enum Outcome {
     Matching(Vec<MatchingOutcome>),
     /// Of `ExpireFeed`: the floor.
     FeedExpired(Stamp),
+    /// Of `Advance`: the stamp.
+    Advanced(Stamp),
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -130,6 +135,7 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         Some(Command::ExpireQuarantine(expire)) => Decoded::ExpireQuarantine(stamp, expire),
         Some(Command::Matching(matching)) => Decoded::Matching(stamp, matching),
         Some(Command::ExpireFeed(expire)) => Decoded::ExpireFeed(stamp, expire),
+        Some(Command::Advance(_)) => Decoded::Advance(stamp),
         None => Decoded::Unknown,
     })
 }
@@ -154,6 +160,7 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
         | Decoded::Found(..)
         | Decoded::Retract(..)
         | Decoded::ExpireFeed(..)
+        | Decoded::Advance(_)
         | Decoded::Unknown => {}
     }
     Ok(())
@@ -183,6 +190,7 @@ fn apply_one(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::ExpireQuarantine(stamp, expire) => expire_quarantine::apply(state, stamp, &expire),
         Decoded::Matching(stamp, matching) => matching::apply(state, stamp, matching),
         Decoded::ExpireFeed(stamp, expire) => Ok(expire_feed::apply(state, stamp, &expire)),
+        Decoded::Advance(stamp) => Ok(advance::apply(state, stamp)),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }

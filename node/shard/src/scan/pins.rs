@@ -146,6 +146,11 @@ impl Shared {
         }
     }
 
+    /// Whether apply remembers anything for a snapshot.
+    pub fn is_watched(&self) -> bool {
+        self.state.read().active.watch.is_some()
+    }
+
     /// How many pins there are.
     pub fn pins(&self) -> usize {
         self.pins.entries.lock().len()

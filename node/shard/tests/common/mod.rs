@@ -121,9 +121,22 @@ impl Replica {
 
     /// Appends a command and applies it.
     pub async fn propose(&mut self, command: Command) -> Outcome {
-        let command = ShardCommand { stamp: NOW as u64, command: Some(command) };
+        self.propose_at(NOW as u64, command).await
+    }
+
+    /// The same, with another proposal for the stamp.
+    pub async fn propose_at(&mut self, stamp: u64, command: Command) -> Outcome {
+        let command = ShardCommand { stamp, command: Some(command) };
         self.log.push(command.encode_to_vec().into());
         self.apply_log().await.unwrap()
+    }
+
+    /// Applies another's log, or the beginning of it.
+    pub async fn replay(&mut self, log: &[Bytes]) {
+        self.log.extend_from_slice(log);
+        if !log.is_empty() {
+            self.apply_log().await;
+        }
     }
 
     /// Appends commands without applying them, to be applied as one batch with the next.
