@@ -149,6 +149,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("isthmus-matching", vec![]),
         ("isthmus-quality", vec!["isthmus-domain"]),
         ("isthmus-segment", vec!["isthmus-domain"]),
+        ("isthmus-query", vec!["isthmus-domain", "isthmus-segment"]),
         ("isthmus-storage", vec![]),
         ("isthmus-raft", vec!["isthmus-proto", "isthmus-storage"]),
         (
@@ -161,7 +162,6 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             "isthmus-router",
             vec!["isthmus-coordinator", "isthmus-domain", "isthmus-proto", "isthmus-raft", "isthmus-shard"],
         ),
-        ("isthmus-query", vec!["isthmus-domain", "isthmus-segment"]),
         (
             "isthmus-matcher",
             vec!["isthmus-domain", "isthmus-matching", "isthmus-proto", "isthmus-router", "isthmus-shard"],

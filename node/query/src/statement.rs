@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use datafusion::{
-    arrow::datatypes::Schema,
+    arrow::datatypes::{DataType, Field, Schema},
     common::{DataFusionError, Result},
     execution::{SessionState, context::SQLOptions},
-    logical_expr::LogicalPlan,
+    logical_expr::{LogicalPlan, LogicalPlanBuilder, col, lit},
     sql::parser::{CopyToSource, CopyToStatement, DFParserBuilder, Statement},
 };
 use sqlparser::{
@@ -37,7 +37,7 @@ pub(crate) async fn prepare(state: &SessionState, sql: &str) -> std::result::Res
         }
         other => (other, None),
     };
-    let plan = state.statement_to_plan(statement).await.map_err(fault)?;
+    let plan = state.statement_to_plan(statement).await.and_then(described).map_err(fault)?;
     SQLOptions::new()
         .with_allow_ddl(false)
         .with_allow_dml(false)
@@ -96,6 +96,18 @@ fn reads(query: &Query) -> std::result::Result<(), QueryError> {
     }
 }
 
+/// What `DESCRIBE` gives, as rows of the statement itself: only a session of DataFusion's own would run it.
+fn described(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::DescribeTable(table) = plan else { return Ok(plan) };
+    let row = |field: &Arc<Field>| {
+        let nullable = if field.is_nullable() { "YES" } else { "NO" };
+        vec![lit(field.name().as_str()), lit(field.data_type().to_string()), lit(nullable)]
+    };
+    let names = ["column_name", "data_type", "is_nullable"];
+    let columns = names.iter().zip(1..).map(|(name, at)| col(format!("column{at}")).alias(*name));
+    LogicalPlanBuilder::values(table.schema.fields().iter().map(row).collect())?.project(columns)?.build()
+}
+
 /// The query of a `COPY`, and where its rows go.
 fn copied(copy: CopyToStatement) -> std::result::Result<(Statement, Target), QueryError> {
     let target = Target::of(&copy)?;
@@ -111,7 +123,7 @@ fn copied(copy: CopyToStatement) -> std::result::Result<(Statement, Target), Que
 }
 
 /// The types of `$1`, `$2`, ….
-fn parameters_of(plan: &LogicalPlan) -> Result<Vec<Option<datafusion::arrow::datatypes::DataType>>> {
+fn parameters_of(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     let mut known = Vec::new();
     for (name, ty) in plan.get_parameter_types()? {
         let number = name.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok()).filter(|n| *n > 0);

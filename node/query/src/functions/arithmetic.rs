@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, AsArray, Decimal256Builder},
+    array::{AsArray, Decimal256Builder},
     datatypes::{DataType, Decimal256Type},
 };
 use datafusion::{

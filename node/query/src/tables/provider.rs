@@ -11,7 +11,7 @@ use datafusion::{
     catalog::{Session, TableProvider, default_table_source::source_as_provider},
     common::{
         Result, internal_err,
-        tree_node::{TreeNode, TreeNodeRecursion},
+        tree_node::TreeNodeRecursion,
     },
     logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType},
     physical_plan::{ExecutionPlan, union::UnionExec},
