@@ -9,10 +9,11 @@ mod statements;
 use std::{
     io::{IsTerminal as _, Read as _},
     path::PathBuf,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Args;
+use tokio::time::Instant;
 
 use crate::{
     Client, Error, Parameter, Query,

@@ -1,12 +1,10 @@
 //! Prepared statements of clients: so many at most, each as long as it is used.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use isthmus_query::Prepared;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::ticket::{Id, new_id};

@@ -1,6 +1,9 @@
 //! Tickets: a statement with the values of its parameters, and a name for whoever cancels it.
 
-use std::io::Cursor;
+use std::{
+    io::Cursor,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use arrow::{
     array::RecordBatch,
@@ -76,12 +79,12 @@ impl Named {
     }
 }
 
-/// 16 random bytes. The clock stands in where the system has none to give: names need not be secret, only differ.
+/// 16 random bytes. Numbers stand in where the system has none to give: names need not be secret, only differ.
 pub fn new_id() -> Id {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut id = Id::default();
     if getrandom::fill(&mut id).is_err() {
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-        id = now.to_be_bytes();
+        id = u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
     }
     id
 }

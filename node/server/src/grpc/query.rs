@@ -3,12 +3,7 @@
 //! What can be wrong with a statement is answered before the stream begins; from then on an error ends the stream. Pieces
 //! are made as the client takes them: a query whose rows nobody takes stands still, and costs what is on the way.
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use arrow::{
     array::{Array as _, RecordBatch, StringArray},
@@ -25,6 +20,7 @@ use isthmus_proto::v1::{
     query_service_server::QueryService, value::Kind,
 };
 use isthmus_query::{ParamValues, QueryError, ScalarValue, TableInfo};
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
 use super::{

@@ -1,14 +1,12 @@
 //! Queries in SQL: how many, what became of them, how long they took, what they gave.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use isthmus_raft::Histogram;
+use tokio::time::Instant;
 
 use super::family::Family;
 

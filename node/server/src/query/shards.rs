@@ -15,6 +15,9 @@ use isthmus_query::{
 use isthmus_router::{Cut, Error as RouterError, ReadLevel, Router};
 use isthmus_shard::scan;
 
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
 use super::catalog::Registered;
 
 /// See the [module](self).
@@ -23,12 +26,14 @@ pub struct NodeShards {
     router: Router,
     coordinator: Coordinator,
     registered: Registered,
+    /// The node's, not the engine's.
+    runtime: Handle,
 }
 
 impl NodeShards {
-    /// Those of a node.
+    /// Those of a node. To be called in its runtime.
     pub fn new(node: u32, router: Router, coordinator: Coordinator) -> Self {
-        Self { node, router, coordinator, registered: Registered::default() }
+        Self { node, router, coordinator, registered: Registered::default(), runtime: Handle::current() }
     }
 }
 
@@ -49,7 +54,11 @@ impl Shards for NodeShards {
             Freshness::MinVersion(stamp) => ReadLevel::AtLeast(stamp),
             Freshness::MaxStaleness(age) => ReadLevel::Stale(age),
         };
-        let cut = self.router.open_cut(level, lease, deadline.into()).await.map_err(not_opened)?;
+        // Connections to other nodes that this opens belong to the node, and not to the engine's own few threads.
+        let router = self.router.clone();
+        let opening = async move { router.open_cut(level, lease, deadline.into()).await };
+        let opening = AbortOnDropHandle::new(self.runtime.spawn(opening));
+        let cut = opening.await.map_err(|_| QueryError::Cancelled)?.map_err(not_opened)?;
         let shards = cut.shards.iter();
         let shards = shards.map(|shard| CutShard { shard: shard.shard, node: shard.node, pin: shard.pin });
         Ok(Arc::new(Opened { shards: shards.collect(), cut }))

@@ -3,8 +3,6 @@
 //! A statement comes by a form, as what changes something does: it is work for all nodes, which no page of elsewhere is to
 //! cause. What is more than a page holds is not waited for: its query ends there.
 
-use std::time::Instant;
-
 use arrow::{
     array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch},
     compute::cast,
@@ -18,6 +16,7 @@ use isthmus_console::sql::{
 };
 use isthmus_query::{ParamValues, QueryError, ScalarValue, TableInfo};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{
     Asked,
