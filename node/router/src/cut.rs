@@ -101,12 +101,7 @@ impl Router {
     ///
     /// # Errors
     /// When some shard has no snapshot by the deadline, or has too many.
-    pub async fn open_cut(
-        &self,
-        level: ReadLevel,
-        lease: Duration,
-        deadline: Instant,
-    ) -> Result<Cut, Error> {
+    pub async fn open_cut(&self, level: ReadLevel, lease: Duration, deadline: Instant) -> Result<Cut, Error> {
         let mut attempt = 0;
         loop {
             let revision = self.routes().revision;

@@ -100,9 +100,7 @@ fn sorted(frozen: &Memtable) -> Vec<(usize, &EventRow)> {
     let mut keys: Vec<(u128, i64, u32)> = (0..).zip(frozen.events()).map(key).collect();
     let place = |number: u32| frozen.event(number as usize);
     let order = |number: u32| place(number).map(|row| &row.key);
-    keys.sort_unstable_by(|a, b| {
-        (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| order(a.2).cmp(&order(b.2)))
-    });
+    keys.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| order(a.2).cmp(&order(b.2))));
     keys.into_iter().filter_map(|(.., number)| Some((number as usize, place(number)?))).collect()
 }
 

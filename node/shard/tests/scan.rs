@@ -23,8 +23,8 @@ use isthmus_shard::{
     apply::Outcome,
     scan::{FIX_WITHIN, Filters, PINS_MAX, Request, Snapshot, Table, schema::event as column},
 };
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 use rows::{Row, all, held, scanned};
 
 const SHARDS: usize = 2;
@@ -87,7 +87,8 @@ impl Cluster {
         let map = cluster.map.clone();
         for shard in 0..SHARDS {
             cluster.shards[shard].configure(1, &map).await;
-            cluster.stamps[shard].push(cluster.stamp(shard).0);
+            let stamp = cluster.stamp(shard).0;
+            cluster.stamps[shard].push(stamp);
             for sweep in [0, 1] {
                 cluster.propose(shard, Command::Sweep(SweepCommand { sweep, limit: 64 })).await;
             }
@@ -183,8 +184,11 @@ impl Cluster {
                 }
             }
             Step::Resolve(number) => {
-                let resolution =
-                    Resolution { kind: ResolutionKind::Dropped as i32, by: "ann".into(), ..Resolution::default() };
+                let resolution = Resolution {
+                    kind: ResolutionKind::Dropped as i32,
+                    by: "ann".into(),
+                    ..Resolution::default()
+                };
                 let id = Bytes::copy_from_slice(&[number * 40 + 1; 16]);
                 let verdict = QuarantineVerdict { id, resolution: resolution.encode_to_vec().into() };
                 for shard in 0..SHARDS {
@@ -262,7 +266,7 @@ impl Cluster {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_snapshot_is_the_log_up_to_its_stamp(steps in prop::collection::vec(step(), 1..60)) {
@@ -341,9 +345,10 @@ async fn filters_leave_out_what_does_not_fit_and_nothing_else() {
                 && filters.types.as_ref().is_none_or(|it| it.contains(&(number(row, column::TYPE) as u8)))
                 && within(filters.timestamp, number(row, column::TIMESTAMP))
                 && within(filters.received_at, number(row, column::RECEIVED_AT))
-                && filters.facets.as_ref().is_none_or(|facets| {
-                    !facets.is_empty() && hex.contains(&text(row, column::FACET))
-                })
+                && filters
+                    .facets
+                    .as_ref()
+                    .is_none_or(|facets| !facets.is_empty() && hex.contains(&text(row, column::FACET)))
         };
         let expected: Vec<Row> = rows.iter().filter(fits).cloned().collect();
         let request = Request { filters: filters.clone(), batch_rows: 50, ..Request::all(Table::Events) };
@@ -405,7 +410,8 @@ async fn pins_are_bounded_and_nothing_is_remembered_without_one() {
     let pins: Vec<u64> = (0..PINS_MAX).map(|_| shared.pin(LEASE).unwrap().id).collect();
     assert!(matches!(shared.pin(LEASE), Err(Error::Overloaded { .. })));
     assert_eq!(pins.iter().collect::<BTreeSet<_>>().len(), PINS_MAX);
-    let held = shared.fix(pins[0], shared.state.read().meta.stamp).unwrap();
+    let stamp = shared.state.read().meta.stamp;
+    let held = shared.fix(pins[0], stamp).unwrap();
     pins.iter().for_each(|pin| shared.unpin(*pin));
     assert_eq!((shared.pins(), shared.is_watched()), (0, true), "somebody still reads");
     assert!(all(&held, Table::Quarantine, 1).is_empty());

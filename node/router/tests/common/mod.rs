@@ -12,8 +12,9 @@ use futures::future::BoxFuture;
 use isthmus_domain::{NodeId, ReplicaId, ShardMap, Slot};
 use isthmus_proto::internal::v1::{
     CallError, CallErrorCode, CommandItem, DoneReply, FacetEntry, FeedChange, FixReply, IngestCall,
-    IngestReply, ItemReason, PinReply, QuarantineRow, ReadEventsReply, ReadFacetsReply, ReadFeedCall, ReadFeedReply,
-    ReadQuarantineReply, ReplicaStatusReply, ScanFacetsReply, command_item, shard_call, shard_reply,
+    IngestReply, ItemReason, PinReply, QuarantineRow, ReadEventsReply, ReadFacetsReply, ReadFeedCall,
+    ReadFeedReply, ReadQuarantineReply, ReplicaStatusReply, ScanFacetsReply, command_item, shard_call,
+    shard_reply,
 };
 use isthmus_router::{Leadership, LocalShards, RoutedItem, Router, RouterOptions, ShardCalls, Topology};
 use tokio::sync::watch;

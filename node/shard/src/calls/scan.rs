@@ -100,7 +100,8 @@ impl ShardHandle {
         if to.0 > now.max(known.0).saturating_add(AHEAD_MAX_MICROS) {
             return Err(Error::Invalid("the stamp is far ahead of this node's clock"));
         }
-        let command = ShardCommand { stamp: now.max(to.0), command: Some(Command::Advance(AdvanceCommand {})) };
+        let command =
+            ShardCommand { stamp: now.max(to.0), command: Some(Command::Advance(AdvanceCommand {})) };
         self.group.propose(Bytes::from(command.encode_to_vec()), deadline).await?;
         Ok(())
     }
@@ -121,7 +122,11 @@ impl ShardHandle {
         DoneReply {}
     }
 
-    pub(super) async fn call_advance(&self, call: AdvanceCall, deadline: Instant) -> Result<DoneReply, Error> {
+    pub(super) async fn call_advance(
+        &self,
+        call: AdvanceCall,
+        deadline: Instant,
+    ) -> Result<DoneReply, Error> {
         self.advance(Stamp(call.stamp), deadline).await?;
         Ok(DoneReply {})
     }

@@ -18,14 +18,7 @@ use isthmus_storage::control::{
 use prost::Message as _;
 
 use super::{Snapshot, Watch, slots::SlotSpan};
-use crate::{
-    State,
-    error::broken,
-    keys::table,
-    large,
-    machine::Shared,
-    state::Lower,
-};
+use crate::{State, error::broken, keys::table, large, machine::Shared, state::Lower};
 
 /// Rows of a page: apply waits while so many are looked at.
 const PAGE_ROWS: usize = 512;
@@ -54,14 +47,11 @@ impl Snapshot {
 
     /// What `take` finds in the active memtable and in what has changed, provided that the parts below are those that
     /// `lower` was taken from; `None` when they aren't.
-    fn beside<T>(
-        &self,
-        lower: &Lower,
-        take: impl FnOnce(&State, &Watch) -> T,
-    ) -> Result<Option<T>, Broken> {
+    fn beside<T>(&self, lower: &Lower, take: impl FnOnce(&State, &Watch) -> T) -> Result<Option<T>, Broken> {
         let shared = self.shared();
         let state = shared.state.read();
-        let watch = state.active.watch.as_ref().filter(|watch| watch.holds(self.guard.id)).ok_or_else(gone)?;
+        let watch =
+            state.active.watch.as_ref().filter(|watch| watch.holds(self.guard.id)).ok_or_else(gone)?;
         let unmoved = state.store == self.runs.store() && same(lower, &shared.lower.read());
         Ok(unmoved.then(|| take(&state, watch)))
     }
@@ -90,9 +80,7 @@ impl Snapshot {
         loop {
             let lower = self.shared().lower.read().clone();
             let storage = self.shared().keeper.storage();
-            let page = storage
-                .scan(self.runs.store(), range, Order::Ascending, PAGE_ROWS)
-                .map_err(broken)?;
+            let page = storage.scan(self.runs.store(), range, Order::Ascending, PAGE_ROWS).map_err(broken)?;
             let frozen: Vec<_> = match &lower.frozen {
                 Some(frozen) => frozen.rows.range(range).take(PAGE_ROWS).map(owned).collect(),
                 None => Vec::new(),
@@ -201,7 +189,8 @@ impl Iterator for Records {
     fn next(&mut self) -> Option<Self::Item> {
         let row = self.0.next()?;
         Some(row.and_then(|(key, value)| {
-            let facet = isthmus_identity::keys::facet(&key).ok_or_else(|| broken("a record's key is damaged"))?;
+            let facet =
+                isthmus_identity::keys::facet(&key).ok_or_else(|| broken("a record's key is damaged"))?;
             Ok((facet, Record::decode(value).map_err(broken)?))
         }))
     }

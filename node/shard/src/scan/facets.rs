@@ -182,7 +182,8 @@ impl Sources {
     /// The next facet that any of them has.
     fn next_facet(&mut self) -> Result<Option<FacetId>, Broken> {
         let of_runs = self.runs.facet()?;
-        let of_memory = self.deltas.get(self.memory.clone()).and_then(|rest| rest.first()).map(|delta| delta.0);
+        let of_memory =
+            self.deltas.get(self.memory.clone()).and_then(|rest| rest.first()).map(|delta| delta.0);
         let of_records = match self.records.peek() {
             Some(Ok((facet, _))) => Some(*facet),
             Some(Err(error)) => return Err(Broken::new(error.reason.clone())),
@@ -197,11 +198,8 @@ impl Sources {
         while self.runs.facet()? == Some(facet) {
             self.runs.take(&mut found)?;
         }
-        while let Some((_, part, number)) = self
-            .deltas
-            .get(self.memory.clone())
-            .and_then(|rest| rest.first())
-            .filter(|(of, ..)| *of == facet)
+        while let Some((_, part, number)) =
+            self.deltas.get(self.memory.clone()).and_then(|rest| rest.first()).filter(|(of, ..)| *of == facet)
         {
             self.memory.start += 1;
             let events = snapshot.memory.get(*part as usize);

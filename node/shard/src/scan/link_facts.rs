@@ -33,9 +33,7 @@ pub(super) fn parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>) -> Vec<Par
         }
         None => {
             let spans = spans(snapshot.owned(), PARTS).into_iter();
-            spans
-                .map(|span| part(vec![Cursor::of_slots(snapshot.clone(), table::LINK_ROW, span)]))
-                .collect()
+            spans.map(|span| part(vec![Cursor::of_slots(snapshot.clone(), table::LINK_ROW, span)])).collect()
         }
     }
 }

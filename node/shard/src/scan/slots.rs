@@ -33,7 +33,8 @@ fn first_of(slot: u16) -> [u8; 16] {
 pub(super) fn spans(owned: &SlotRanges, parts: usize) -> Vec<SlotSpan> {
     let slots: Vec<u16> = owned.slots().map(|slot| slot.number()).collect();
     let size = slots.len().div_ceil(parts.max(1)).max(1);
-    let span = |slots: &[u16]| Some(SlotSpan { start: *slots.first()?, end: slots.last()?.saturating_add(1) });
+    let span =
+        |slots: &[u16]| Some(SlotSpan { start: *slots.first()?, end: slots.last()?.saturating_add(1) });
     slots.chunks(size).filter_map(span).collect()
 }
 

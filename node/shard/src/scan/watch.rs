@@ -24,14 +24,8 @@ const BYTES_MAX: usize = 64 << 20;
 /// What an entry costs besides key and value, about.
 const ENTRY_BYTES: usize = 96;
 /// Tables whose rows are part of a snapshot.
-const TABLES: [u8; 6] = [
-    table::RECORD,
-    table::HOME,
-    table::LINK_ROW,
-    table::QUARANTINE,
-    table::QUARANTINE_PART,
-    table::PART,
-];
+const TABLES: [u8; 6] =
+    [table::RECORD, table::HOME, table::LINK_ROW, table::QUARANTINE, table::QUARANTINE_PART, table::PART];
 
 /// A pin as apply knows it.
 #[derive(Clone, Copy, Debug)]

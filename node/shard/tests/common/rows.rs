@@ -77,8 +77,7 @@ pub fn held(shared: &Arc<Shared>, table: Table) -> Vec<Row> {
         let record = read::record(shared, facet).unwrap();
         record.map_or(*facet, |record| record.home(*facet))
     };
-    let summaries: BTreeMap<_, _> =
-        read::scan(shared, None, 100_000).unwrap().facets.into_iter().collect();
+    let summaries: BTreeMap<_, _> = read::scan(shared, None, 100_000).unwrap().facets.into_iter().collect();
     let of_table = |table: u8| -> Vec<(Vec<u8>, bytes::Bytes)> {
         let state = shared.state.read();
         let rows = state.active.rows.iter().filter(|(key, value)| key[0] == table && value.is_some());
@@ -110,13 +109,19 @@ pub fn held(shared: &Arc<Shared>, table: Table) -> Vec<Row> {
             let linked = of_table(keys::table::RECORD).into_iter();
             let linked = linked.map(|(key, _)| isthmus_identity::keys::facet(&key).unwrap());
             let facets: BTreeSet<FacetId> = summaries.keys().copied().chain(linked).collect();
+            let keys_of_home: Vec<_> = of_table(keys::table::HOME).into_iter().map(|(key, _)| key).collect();
             let row = |facet: FacetId| {
                 let (summary, record) = (summaries.get(&facet), read::record(shared, &facet).unwrap());
+                // Whoever is on the newest list counts, or has come early, also while the one before is served.
                 let alone = record.as_ref().is_none_or(|record| {
-                    let served = read::members(shared, &facet, &facet, record.epoch).unwrap();
-                    let alone = matches!(served, Served::Members(members, _) if members.len() == 1);
-                    alone && record.home(facet) == facet
+                    let own = keys_of_home.iter().filter(|key| key[3..19] == facet.as_bytes()[..]);
+                    let mut others = own.filter(|key| key.len() > 19 && key[19..] != facet.as_bytes()[..]);
+                    record.home(facet) == facet && others.next().is_none()
                 });
+                if let Some(record) = record.as_ref().filter(|_| alone) {
+                    let served = read::members(shared, &facet, &facet, record.epoch).unwrap();
+                    assert!(!matches!(served, Served::Members(members, _) if members.len() > 1));
+                }
                 let identifier = record.map(|record| (record.namespace, record.value)).or_else(|| {
                     let identifier = summary?.identifier().unwrap();
                     Some((identifier.namespace().to_string(), identifier.value().to_owned()))
