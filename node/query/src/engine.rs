@@ -17,7 +17,10 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tonic::service::RoutesBuilder;
 
 use crate::{
@@ -54,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) channels: Arc<DefaultChannelResolver>,
     gate: Gate,
     tasks: TaskTracker,
+    stopping: CancellationToken,
     /// Until the engine is dropped.
     runtime: Option<Runtime>,
     _env: Arc<RuntimeEnv>,
@@ -85,12 +89,15 @@ impl Engine {
             .on_thread_start(be_nice)
             .enable_all()
             .build()
-            .map_err(|error| QueryError::Internal(format!("the query engine's threads don't start: {error}")))?;
+            .map_err(|error| {
+                QueryError::Internal(format!("the query engine's threads don't start: {error}"))
+            })?;
         let inner = Inner {
             worker: session::worker(&options, &env, &shards),
             gate: Gate::new(options.queries, options.waiting, options.wait),
             channels: Arc::new(DefaultChannelResolver::default()),
             tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
             runtime: Some(runtime),
             host: shards,
             options,
@@ -107,6 +114,7 @@ impl Engine {
                 inner: self.inner.worker.clone().into_worker_server(),
                 runtime: runtime.handle().clone(),
                 tasks: self.inner.tasks.clone(),
+                stopping: self.inner.stopping.clone(),
             });
         }
         routes
@@ -129,7 +137,7 @@ impl Engine {
             statement::prepare(&state, &sql).await
         };
         // Planning is work, too: a statement of a megabyte takes its time.
-        self.spawn(work)?.await.unwrap_or(Err(QueryError::Cancelled))
+        self.spawn(work)?.await.ok().flatten().unwrap_or(Err(QueryError::Cancelled))
     }
 
     /// Runs a statement.
@@ -177,12 +185,27 @@ impl Engine {
                 }
             }
         })?;
-        let head = told.await.unwrap_or(Err(QueryError::Cancelled))?;
-        let batches = stream::unfold((ready, task), |(mut ready, task)| async move {
-            let next = ready.recv().await?;
-            Some((next, (ready, task)))
+        let head = match told.await {
+            Ok(head) => head?,
+            Err(_) => return Err(ended(task).await.unwrap_or(QueryError::Cancelled)),
+        };
+        let batches = stream::unfold(Some((ready, task)), |reading| async move {
+            let (mut ready, task) = reading?;
+            if let Some(next) = ready.recv().await {
+                return Some((next, Some((ready, task))));
+            }
+            // A task that was broken off must not look like one that was done.
+            Some((Err(ended(task).await?), None))
         });
         Ok(Answer { schema: head.schema, cut: head.cut, batches: batches.boxed() })
+    }
+
+    /// Ends all that runs, here and for other nodes, and takes nothing more.
+    pub async fn stop(&self) {
+        self.inner.gate.close();
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 
     /// The tables of the catalog.
@@ -194,8 +217,10 @@ impl Engine {
     fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<AbortOnDropHandle<T>, QueryError> {
+    ) -> Result<AbortOnDropHandle<Option<T>>, QueryError> {
         let runtime = self.inner.runtime.as_ref().ok_or(QueryError::Cancelled)?;
+        let stopping = self.inner.stopping.clone();
+        let work = async move { stopping.run_until_cancelled(work).await };
         Ok(AbortOnDropHandle::new(self.inner.tasks.spawn_on(work, runtime.handle())))
     }
 }
@@ -203,6 +228,18 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Engine")
+    }
+}
+
+/// Why a task ended without its work done; `None` when it was.
+async fn ended(task: AbortOnDropHandle<Option<()>>) -> Option<QueryError> {
+    match task.await {
+        Ok(Some(())) => None,
+        Ok(None) => Some(QueryError::Cancelled),
+        Err(error) if error.is_panic() => {
+            Some(QueryError::Internal("the query engine has a fault".to_owned()))
+        }
+        Err(_) => Some(QueryError::Cancelled),
     }
 }
 

@@ -153,8 +153,12 @@ pub(crate) fn from_datafusion(error: &DataFusionError, sql: &str) -> QueryError 
             };
             at_place(what.to_owned(), place, sql)
         }
-        DataFusionError::Plan(what) | DataFusionError::NotImplemented(what) => at_place(tidy(what), place, sql),
-        DataFusionError::SchemaError(..) | DataFusionError::Configuration(_) => at_place(tidy(&text), place, sql),
+        DataFusionError::Plan(what) | DataFusionError::NotImplemented(what) => {
+            at_place(tidy(what), place, sql)
+        }
+        DataFusionError::SchemaError(..) | DataFusionError::Configuration(_) => {
+            at_place(tidy(&text), place, sql)
+        }
         DataFusionError::ResourcesExhausted(what) => exhausted(what),
         DataFusionError::ArrowError(arrow, _) => of_arrow(arrow, &text),
         DataFusionError::Execution(_) if text.contains("Resources exhausted") => exhausted(&text),
@@ -231,7 +235,8 @@ fn at_place(message: String, place: Option<(u64, u64)>, sql: &str) -> QueryError
         return QueryError::invalid(message);
     };
     let near = near(sql, line, column);
-    let message = if near.is_empty() { format!("{message}, at the end") } else { format!("{message}, near {near:?}") };
+    let message =
+        if near.is_empty() { format!("{message}, at the end") } else { format!("{message}, near {near:?}") };
     QueryError::Invalid { message, line: Some(line), column: Some(column) }
 }
 
@@ -254,7 +259,10 @@ mod tests {
     #[test]
     fn our_errors_come_back_from_another_node() {
         let told = to_datafusion(QueryError::Unavailable("shard 3".to_owned()));
-        let over = DataFusionError::Context("worker".to_owned(), Box::new(DataFusionError::Execution(told.to_string())));
+        let over = DataFusionError::Context(
+            "worker".to_owned(),
+            Box::new(DataFusionError::Execution(told.to_string())),
+        );
         assert!(matches!(from_datafusion(&over, ""), QueryError::Unavailable(why) if why == "shard 3"));
     }
 
@@ -263,7 +271,9 @@ mod tests {
         let span = Span::new(Location { line: 2, column: 8 }, Location { line: 2, column: 12 });
         let error = DataFusionError::Plan("there is none".to_owned())
             .with_diagnostic(Diagnostic::new_error("none", Some(span)));
-        let QueryError::Invalid { message, line, column } = from_datafusion(&error, "SELECT\n     , nmae\nFROM x") else {
+        let QueryError::Invalid { message, line, column } =
+            from_datafusion(&error, "SELECT\n     , nmae\nFROM x")
+        else {
             panic!("not invalid");
         };
         assert_eq!((message.as_str(), line, column), ("there is none, near \"nmae\"", Some(2), Some(8)));
@@ -271,7 +281,8 @@ mod tests {
 
     #[test]
     fn memory_and_room_on_disk_are_told_apart() {
-        let of = |text: &str| match from_datafusion(&DataFusionError::ResourcesExhausted(text.to_owned()), "") {
+        let of = |text: &str| match from_datafusion(&DataFusionError::ResourcesExhausted(text.to_owned()), "")
+        {
             QueryError::Limit { what, .. } => what,
             other => panic!("{other}"),
         };

@@ -10,7 +10,7 @@ use std::{
 
 use arrow::record_batch::RecordBatch;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::Instant,
 };
 
@@ -37,18 +37,26 @@ impl Gate {
     /// # Errors
     /// `Overloaded` when too many wait or it took too long; `DeadlineExceeded`.
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Place, QueryError> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Place(place));
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => return Ok(Place(place)),
+            Err(TryAcquireError::Closed) => return Err(QueryError::Cancelled),
+            Err(TryAcquireError::NoPermits) => {}
         }
         let overloaded = || QueryError::Overloaded { retry_after: self.wait };
         let _waiting = Waiting::of(&self.waiting, self.waiting_max).ok_or_else(overloaded)?;
         let patience = Instant::now() + self.wait;
-        match tokio::time::timeout_at(patience.min(deadline), Arc::clone(&self.places).acquire_owned()).await {
+        match tokio::time::timeout_at(patience.min(deadline), Arc::clone(&self.places).acquire_owned()).await
+        {
             Ok(Ok(place)) => Ok(Place(place)),
             Ok(Err(_)) => Err(QueryError::Cancelled),
             Err(_) if deadline < patience => Err(QueryError::DeadlineExceeded),
             Err(_) => Err(overloaded()),
         }
+    }
+
+    /// Lets nobody in any more; who waits is sent away.
+    pub(crate) fn close(&self) {
+        self.places.close();
     }
 
     /// How many wait.
@@ -113,29 +121,26 @@ mod tests {
         Instant::now() + Duration::from_secs(60)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_waits_and_the_next_is_refused() {
-        let gate = Arc::new(Gate::new(1, 1, Duration::from_secs(5)));
+        let gate = Gate::new(1, 1, Duration::from_secs(60));
         let first = gate.enter(soon()).await.unwrap();
-        let second = tokio::task::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.enter(soon()).await.is_ok() }
-        });
-        while gate.waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
+        let mut second = Box::pin(gate.enter(soon()));
+        assert!(futures::poll!(&mut second).is_pending());
+        assert_eq!(gate.waiting(), 1);
         assert!(matches!(gate.enter(soon()).await, Err(QueryError::Overloaded { .. })));
         drop(first);
-        assert!(second.await.unwrap());
+        second.await.unwrap();
         assert_eq!(gate.waiting(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn nobody_waits_for_ever() {
-        let gate = Gate::new(1, 1, Duration::from_secs(5));
+        let gate = Gate::new(1, 1, Duration::from_millis(1));
         let _first = gate.enter(soon()).await.unwrap();
         assert!(matches!(gate.enter(soon()).await, Err(QueryError::Overloaded { .. })));
-        let now = Instant::now();
-        assert!(matches!(gate.enter(now + Duration::from_secs(1)).await, Err(QueryError::DeadlineExceeded)));
+        let patient = Gate::new(1, 1, Duration::from_secs(60));
+        let _first = patient.enter(soon()).await.unwrap();
+        assert!(matches!(patient.enter(Instant::now()).await, Err(QueryError::DeadlineExceeded)));
     }
 }

@@ -17,7 +17,11 @@ pub(crate) fn bind(statement: &Prepared, values: &ParamValues) -> Result<Logical
     };
     let wanted = &statement.parameters;
     if wanted.len() != values.len() {
-        let message = format!("the statement has {} parameters, and {} values came with it", wanted.len(), values.len());
+        let message = format!(
+            "the statement has {} parameters, and {} values came with it",
+            wanted.len(),
+            values.len()
+        );
         return Err(QueryError::invalid(message));
     }
     if wanted.is_empty() {

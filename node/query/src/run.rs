@@ -79,7 +79,8 @@ pub(crate) async fn start(
             let (target, export_dir) = (target.clone(), inner.options.export_dir.clone());
             let writers = inner.options.threads;
             let written = async move { copy::copy(rows, &target, export_dir.as_deref(), writers).await };
-            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream::once(written))) as SendableRecordBatchStream
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream::once(written)))
+                as SendableRecordBatchStream
         }
         (Kind::Explain, _) if !explained => {
             let lines = rows.map(|batch| explain::by_shard(&batch?));
@@ -97,7 +98,8 @@ fn planner(inner: &Arc<Inner>, reading: Option<&Reading>, apart: bool) -> Result
     let mut builder = SessionStateBuilder::new_from_existing(inner.base.clone());
     if let Some(reading) = reading {
         let config = inner.base.config().clone().with_extension(Arc::new(reading.clone()));
-        builder = builder.with_config(config).with_distributed_user_codec(Codec::new(Arc::clone(&inner.host)));
+        builder =
+            builder.with_config(config).with_distributed_user_codec(Codec::new(Arc::clone(&inner.host)));
         let host = inner.host.as_ref();
         if !reading.is_local(host) {
             let urls = reading.urls(host).map_err(crate::error::to_datafusion)?;

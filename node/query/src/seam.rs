@@ -3,7 +3,10 @@
 //! Raw tables have fixed columns, in this order; ids are `FixedSizeBinary(16)`, times `Timestamp(µs, UTC)`, texts `Utf8`.
 //! `home` is the facet id of the home of the profile that a facet belongs to at the cut.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},

@@ -26,7 +26,10 @@ use crate::{
 /// The memory and the disk that queries share.
 pub(crate) fn environment(options: &EngineOptions) -> std::result::Result<Arc<RuntimeEnv>, QueryError> {
     let unusable = |error: &dyn std::fmt::Display| {
-        QueryError::Internal(format!("the spill folder {} can't be used: {error}", options.spill_dir.display()))
+        QueryError::Internal(format!(
+            "the spill folder {} can't be used: {error}",
+            options.spill_dir.display()
+        ))
     };
     // What an earlier process left behind is of no use.
     match fs::remove_dir_all(&options.spill_dir) {
@@ -38,7 +41,10 @@ pub(crate) fn environment(options: &EngineOptions) -> std::result::Result<Arc<Ru
         .with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]))
         .with_max_temp_directory_size(options.spill_bytes);
     RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), largest_told)))
+        .with_memory_pool(Arc::new(TrackConsumersPool::new(
+            FairSpillPool::new(options.memory_bytes),
+            largest_told,
+        )))
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(|error| unusable(&error))
@@ -82,7 +88,9 @@ pub(crate) fn worker(options: &EngineOptions, env: &Arc<RuntimeEnv>, host: &Arc<
         async move {
             let mut builder = context.builder;
             let config = std::mem::take(builder.config()).unwrap_or_default();
-            let builder = builder.with_config(config.with_batch_size(batch_rows)).with_distributed_user_codec(Codec::new(host));
+            let builder = builder
+                .with_config(config.with_batch_size(batch_rows))
+                .with_distributed_user_codec(Codec::new(host));
             let mut state = builder.build();
             functions::register(&mut state)?;
             Ok(state)

@@ -44,7 +44,11 @@ pub(crate) async fn prepare(state: &SessionState, sql: &str) -> std::result::Res
         .with_allow_statements(false)
         .verify_plan(&plan)
         .map_err(|_| QueryError::invalid("queries read: what writes isn't run here"))?;
-    let schema = if copy.is_some() { copy::answer_schema() } else { Arc::new(Schema::clone(plan.schema().as_arrow())) };
+    let schema = if copy.is_some() {
+        copy::answer_schema()
+    } else {
+        Arc::new(Schema::clone(plan.schema().as_arrow()))
+    };
     let parameters = parameters_of(&plan).map_err(fault)?;
     Ok(Prepared { sql: sql.to_owned(), parameters, schema, kind, plan, copy })
 }
@@ -53,7 +57,8 @@ type Parsed = std::result::Result<Statement, QueryError>;
 
 fn parse(sql: &str) -> Result<Parsed> {
     let dialect = GenericDialect {};
-    let mut parser = DFParserBuilder::new(sql).with_dialect(&dialect).with_recursion_limit(DEPTH_MAX).build()?;
+    let mut parser =
+        DFParserBuilder::new(sql).with_dialect(&dialect).with_recursion_limit(DEPTH_MAX).build()?;
     let mut statements = parser.parse_statements()?;
     Ok(match (statements.pop_front(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
@@ -126,7 +131,8 @@ fn copied(copy: CopyToStatement) -> std::result::Result<(Statement, Target), Que
 fn parameters_of(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     let mut known = Vec::new();
     for (name, ty) in plan.get_parameter_types()? {
-        let number = name.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok()).filter(|n| *n > 0);
+        let number =
+            name.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok()).filter(|n| *n > 0);
         let Some(number) = number else {
             return Err(DataFusionError::Plan(format!("parameters are numbered: $1, $2, …, not {name}")));
         };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, BooleanBuilder, Decimal128Builder, Int64Builder, StringArray, StringBuilder, TimestampMicrosecondBuilder,
+        Array, ArrayRef, BooleanBuilder, Decimal128Builder, Int64Builder, StringArray, StringBuilder,
+        TimestampMicrosecondBuilder,
     },
     datatypes::i256,
 };
@@ -31,10 +32,14 @@ impl Typed {
     pub(crate) fn new(ty: ColumnType, rows: usize) -> Self {
         match ty {
             ColumnType::Text => Self::Text(StringBuilder::with_capacity(rows, rows * 16)),
-            ColumnType::Number => Self::Number(Decimal128Builder::with_capacity(rows).with_data_type(decimal())),
+            ColumnType::Number => {
+                Self::Number(Decimal128Builder::with_capacity(rows).with_data_type(decimal()))
+            }
             ColumnType::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
             ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
-            ColumnType::Time => Self::Time(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC")),
+            ColumnType::Time => {
+                Self::Time(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
+            }
         }
     }
 
@@ -131,7 +136,13 @@ mod tests {
 
     #[test]
     fn amounts_go_to_wide_decimals_and_back() {
-        for text in ["0.00", "44.02", "-0.00000000000000000001", "99999999999999999999999999999.5", "-12345678901234567890.125"] {
+        for text in [
+            "0.00",
+            "44.02",
+            "-0.00000000000000000001",
+            "99999999999999999999999999999.5",
+            "-12345678901234567890.125",
+        ] {
             let amount: Amount = text.parse().unwrap();
             let wide = to_wide(&amount).unwrap();
             assert_eq!(of_wide(wide).unwrap(), amount, "{text}");

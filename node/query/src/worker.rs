@@ -10,7 +10,10 @@ use std::{
 
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -20,6 +23,7 @@ pub(crate) struct Elsewhere<S> {
     pub inner: S,
     pub runtime: Handle,
     pub tasks: TaskTracker,
+    pub stopping: CancellationToken,
 }
 
 impl<S: NamedService> NamedService for Elsewhere<S> {
@@ -28,7 +32,10 @@ impl<S: NamedService> NamedService for Elsewhere<S> {
 
 impl<S> Service<http::Request<Body>> for Elsewhere<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
 {
     type Response = http::Response<Body>;
@@ -43,12 +50,14 @@ where
         // The one that was polled is ready, its clone may not be.
         let clone = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, clone);
-        let call = self.tasks.spawn_on(async move { ready.call(request).await }, &self.runtime);
+        let stopping = self.stopping.clone();
+        let work = async move { stopping.run_until_cancelled(ready.call(request)).await };
+        let call = self.tasks.spawn_on(work, &self.runtime);
         let call = AbortOnDropHandle::new(call);
         Box::pin(async move {
             match call.await {
-                Ok(response) => response,
-                Err(_) => Ok(Status::unavailable("the query engine stops").into_http()),
+                Ok(Some(response)) => response,
+                _ => Ok(Status::unavailable("the query engine stops").into_http()),
             }
         })
     }

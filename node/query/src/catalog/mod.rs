@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use datafusion::{
     catalog::{
-        CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
-        TableProvider,
+        CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+        MemorySchemaProvider, SchemaProvider, TableProvider,
     },
     common::Result,
 };
@@ -14,8 +14,8 @@ use crate::{
     answer::TableInfo,
     seam::{Shards, Table},
     tables::{
-        ProfilesTable, SYSTEM_TABLES, ShardTable, SystemTable, events, facet_raw, identifiers, link_facts, profiles, quarantine,
-        segment_members,
+        ProfilesTable, SYSTEM_TABLES, ShardTable, SystemTable, events, facet_raw, identifiers, link_facts,
+        profiles, quarantine, segment_members,
     },
 };
 

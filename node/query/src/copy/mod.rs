@@ -46,7 +46,10 @@ pub(crate) struct Target {
 
 /// What a `COPY` answers.
 pub(crate) fn answer_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("rows", DataType::Int64, false), Field::new("files", DataType::Int64, false)]))
+    Arc::new(Schema::new(vec![
+        Field::new("rows", DataType::Int64, false),
+        Field::new("files", DataType::Int64, false),
+    ]))
 }
 
 impl Target {
@@ -60,9 +63,12 @@ impl Target {
         }
         let path = copy.target.clone();
         if path.contains("://") {
-            return Err(QueryError::invalid("COPY writes to files below the node's query.export_dir, not to URLs"));
+            return Err(QueryError::invalid(
+                "COPY writes to files below the node's query.export_dir, not to URLs",
+            ));
         }
-        let by_name = Path::new(&path).extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        let by_name =
+            Path::new(&path).extension().map(|extension| extension.to_string_lossy().to_lowercase());
         let said = copy.stored_as.as_ref().map(|said| said.to_lowercase()).or(by_name);
         let format = match said.as_deref() {
             Some("parquet") => Format::Parquet,
@@ -76,14 +82,19 @@ impl Target {
     /// The path below `export_dir`, whose folder exists.
     fn place(&self, export_dir: Option<&Path>) -> Result<PathBuf, QueryError> {
         let Some(root) = export_dir else {
-            return Err(QueryError::invalid("COPY is switched off on this node: set query.export_dir to a folder"));
+            return Err(QueryError::invalid(
+                "COPY is switched off on this node: set query.export_dir to a folder",
+            ));
         };
         let outside = || QueryError::invalid("COPY writes below the node's query.export_dir only");
-        let internal = |what: &str, error: std::io::Error| QueryError::Internal(format!("COPY can't {what}: {error}"));
+        let internal =
+            |what: &str, error: std::io::Error| QueryError::Internal(format!("COPY can't {what}: {error}"));
         let root = root.canonicalize().map_err(|error| internal("use query.export_dir", error))?;
         let said = Path::new(&self.path);
         let below = if said.is_absolute() { said.strip_prefix(&root).map_err(|_| outside())? } else { said };
-        if below.as_os_str().is_empty() || !below.components().all(|part| matches!(part, Component::Normal(_))) {
+        if below.as_os_str().is_empty()
+            || !below.components().all(|part| matches!(part, Component::Normal(_)))
+        {
             return Err(outside());
         }
         let place = root.join(below);

@@ -9,7 +9,8 @@ use std::{
 
 use arrow::{
     array::{Int64Array, RecordBatch},
-    csv, datatypes::SchemaRef,
+    csv,
+    datatypes::SchemaRef,
     json::LineDelimitedWriter,
 };
 use datafusion::{
@@ -80,7 +81,10 @@ impl Partial {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let path = place.with_file_name(format!(".{name}.partial"));
         if path.symlink_metadata().is_ok() {
-            return Err(exec_datafusion_err!("another COPY writes this file, or one was broken off: remove {}", path.display()));
+            return Err(exec_datafusion_err!(
+                "another COPY writes this file, or one was broken off: remove {}",
+                path.display()
+            ));
         }
         Ok(Self { path })
     }
@@ -103,7 +107,12 @@ impl Drop for Partial {
 }
 
 /// Writes batches until no more come.
-fn write(path: &Path, schema: &SchemaRef, format: Format, mut batches: mpsc::Receiver<RecordBatch>) -> Result<usize> {
+fn write(
+    path: &Path,
+    schema: &SchemaRef,
+    format: Format,
+    mut batches: mpsc::Receiver<RecordBatch>,
+) -> Result<usize> {
     let file = File::create_new(path)?;
     let done = file.try_clone()?;
     let file = BufWriter::new(file);

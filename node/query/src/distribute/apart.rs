@@ -52,6 +52,8 @@ impl PhysicalOptimizerRule for Apart {
 fn is_chain(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let passes = plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
-        || plan.downcast_ref::<AggregateExec>().is_some_and(|aggregate| *aggregate.mode() == AggregateMode::Partial);
+        || plan
+            .downcast_ref::<AggregateExec>()
+            .is_some_and(|aggregate| *aggregate.mode() == AggregateMode::Partial);
     plan.is::<ScanExec>() || (passes && plan.children().into_iter().all(is_chain))
 }

@@ -21,7 +21,7 @@ use crate::{
 /// A node of ours. Nodes of one cluster run one version of this, or refuse what they don't understand.
 #[derive(Serialize, Deserialize)]
 enum Node {
-    Scan { spec: ScanSpec, nodes: Vec<NodeShards>, names: Vec<u8>, partitions: u64, batch_rows: u64 },
+    Scan { spec: Box<ScanSpec>, nodes: Vec<NodeShards>, names: Vec<u8>, partitions: u64, batch_rows: u64 },
     Fold { columns: Vec<(String, ProfileColumn)> },
 }
 
@@ -50,16 +50,22 @@ impl PhysicalExtensionCodec for Codec {
         _: &TaskContext,
         _: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let node = postcard::from_bytes(buf)
-            .map_err(|error| exec_datafusion_err!("a part of a plan from another node can't be read: {error}"))?;
+        let node = postcard::from_bytes(buf).map_err(|error| {
+            exec_datafusion_err!("a part of a plan from another node can't be read: {error}")
+        })?;
         match (node, inputs) {
             (Node::Scan { spec, nodes, names, partitions, batch_rows }, []) => {
                 let Some(names) = Names::from_bytes(Bytes::from(names)) else {
                     return internal_err!("the names of profiles are broken");
                 };
                 let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-                let of = Of { nodes: Arc::new(nodes), names, partitions: number(partitions), batch_rows: number(batch_rows) };
-                Ok(Arc::new(ScanExec::new(Arc::new(spec), of, Arc::clone(&self.host))?))
+                let of = Of {
+                    nodes: Arc::new(nodes),
+                    names,
+                    partitions: number(partitions),
+                    batch_rows: number(batch_rows),
+                };
+                Ok(Arc::new(ScanExec::new(Arc::from(spec), of, Arc::clone(&self.host))?))
             }
             (Node::Fold { columns }, [input]) => Ok(Arc::new(FoldExec::new(Arc::clone(input), columns)?)),
             _ => internal_err!("a part of a plan from another node has the wrong inputs"),
@@ -75,7 +81,7 @@ impl PhysicalExtensionCodec for Codec {
         let node = if let Some(scan) = node.downcast_ref::<ScanExec>() {
             let of = scan.of();
             Node::Scan {
-                spec: scan.spec().clone(),
+                spec: Box::new(scan.spec().clone()),
                 nodes: of.nodes.to_vec(),
                 names: if scan.needs_names() { of.names.as_bytes().to_vec() } else { Vec::new() },
                 partitions: of.partitions as u64,
@@ -86,7 +92,8 @@ impl PhysicalExtensionCodec for Codec {
         } else {
             return internal_err!("{} is no node of ours", node.name());
         };
-        let bytes = postcard::to_allocvec(&node).map_err(|error| exec_datafusion_err!("a plan can't be sent: {error}"))?;
+        let bytes = postcard::to_allocvec(&node)
+            .map_err(|error| exec_datafusion_err!("a plan can't be sent: {error}"))?;
         buf.extend_from_slice(&bytes);
         Ok(())
     }

@@ -22,8 +22,8 @@ use datafusion::{
     physical_plan::ExecutionPlan,
 };
 use datafusion_distributed::{
-    ChannelResolver, DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedExt, LocalWorkerContext, RouteTasksEvent,
-    RouteTasksEventResponse, SessionStateBuilderExt, WorkerResolver,
+    ChannelResolver, DesiredTaskCountEvent, DesiredTaskCountEventResponse, DistributedExt,
+    LocalWorkerContext, RouteTasksEvent, RouteTasksEventResponse, SessionStateBuilderExt, WorkerResolver,
 };
 pub(crate) use sound::is_sound;
 use sound::scan_in_stage;
@@ -59,7 +59,12 @@ impl Reading {
 
     /// What a scan of this run reads.
     pub(crate) fn of_scan(&self, partitions: usize, batch_rows: usize) -> Of {
-        Of { nodes: Arc::clone(&self.nodes), names: self.names.clone(), partitions: partitions.max(2), batch_rows }
+        Of {
+            nodes: Arc::clone(&self.nodes),
+            names: self.names.clone(),
+            partitions: partitions.max(2),
+            batch_rows,
+        }
     }
 
     /// Whether all of it lies on this node.
@@ -73,7 +78,9 @@ impl Reading {
         let url = |node: &NodeShards| {
             let address = peers.iter().find(|(id, _)| *id == node.node).map(|(_, address)| address);
             let url = address.and_then(|address| Url::parse(address).ok());
-            url.ok_or_else(|| QueryError::Unavailable(format!("the address of node {} is not known", node.node)))
+            url.ok_or_else(|| {
+                QueryError::Unavailable(format!("the address of node {} is not known", node.node))
+            })
         };
         self.nodes.iter().map(url).collect()
     }
@@ -112,7 +119,11 @@ pub(crate) fn over_nodes(
             Some(if event.task_count == routes.len() {
                 Ok(RouteTasksEventResponse::new(routes.clone()))
             } else {
-                Err(exec_datafusion_err!("a stage with a scan has {} tasks for {} nodes", event.task_count, routes.len()))
+                Err(exec_datafusion_err!(
+                    "a stage with a scan has {} tasks for {} nodes",
+                    event.task_count,
+                    routes.len()
+                ))
             })
         });
     if let Some(local) = local {

@@ -25,8 +25,10 @@ pub(super) struct Arithmetic {
 
 impl Arithmetic {
     pub(super) fn all() -> [Self; 2] {
-        [false, true]
-            .map(|divides| Self { divides, signature: Signature::exact(vec![TYPE, TYPE], Volatility::Immutable) })
+        [false, true].map(|divides| Self {
+            divides,
+            signature: Signature::exact(vec![TYPE, TYPE], Volatility::Immutable),
+        })
     }
 }
 
@@ -46,7 +48,9 @@ impl ScalarUDFImpl for Arithmetic {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_scalar { 1 } else { args.number_rows };
-        let [left, right] = args.args.as_slice() else { return exec_err!("{} takes two numbers", self.name()) };
+        let [left, right] = args.args.as_slice() else {
+            return exec_err!("{} takes two numbers", self.name());
+        };
         let (left, right) = (left.to_array(rows)?, right.to_array(rows)?);
         let (Some(left), Some(right)) =
             (left.as_primitive_opt::<Decimal256Type>(), right.as_primitive_opt::<Decimal256Type>())

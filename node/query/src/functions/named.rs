@@ -42,7 +42,9 @@ impl ScalarUDFImpl for Named {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [homes, founders] = args.args.as_slice() else { return exec_err!("isthmus_named takes two ids") };
         let (homes, founders) = (homes.to_array(args.number_rows)?, founders.to_array(args.number_rows)?);
-        let (Some(homes), Some(founders)) = (homes.as_fixed_size_binary_opt(), founders.as_binary_opt::<i32>()) else {
+        let (Some(homes), Some(founders)) =
+            (homes.as_fixed_size_binary_opt(), founders.as_binary_opt::<i32>())
+        else {
             return exec_err!("isthmus_named takes ids");
         };
         let differs = |row: usize| {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanBuilder, Decimal256Builder, Int64Builder, ListBuilder, StringArray, StringBuilder,
+        Array, ArrayRef, AsArray, BooleanBuilder, Decimal256Builder, Int64Builder, ListBuilder, StringArray,
+        StringBuilder,
     },
     compute::cast,
     datatypes::{DataType, Field},

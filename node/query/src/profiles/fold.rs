@@ -17,8 +17,8 @@ use datafusion::{
     common::{Result, exec_datafusion_err, internal_err, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{
-        Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning, PhysicalExpr, PhysicalSortExpr,
-        expressions::Column,
+        Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning, PhysicalExpr,
+        PhysicalSortExpr, expressions::Column,
     },
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -51,8 +51,10 @@ pub(crate) struct FoldExec {
 
 impl FoldExec {
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>, columns: Vec<(String, ProfileColumn)>) -> Result<Self> {
-        let outs: Vec<Out> =
-            columns.iter().map(|(name, column)| Out::new(name.clone(), Make::Profile(column.clone()))).collect();
+        let outs: Vec<Out> = columns
+            .iter()
+            .map(|(name, column)| Out::new(name.clone(), Make::Profile(column.clone())))
+            .collect();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema_of(Table::Facets, &outs)),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
@@ -106,7 +108,10 @@ impl ExecutionPlan for FoldExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let Ok([input]) = <[_; 1]>::try_from(children) else {
             return internal_err!("a fold has one input");
         };
@@ -121,8 +126,17 @@ impl ExecutionPlan for FoldExec {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let schema = self.schema();
         let fold = Fold::new(&self.columns, Arc::clone(&schema), context.session_config().batch_size());
-        let walk = Walk { input: Some(input), fold, ready: VecDeque::new(), baseline: BaselineMetrics::new(&self.metrics, partition) };
-        let batches = stream::try_unfold(walk, |mut walk| async move { Ok(walk.next().await?.map(|batch| (batch, walk))) });
+        let walk = Walk {
+            input: Some(input),
+            fold,
+            ready: VecDeque::new(),
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+        };
+        let batches =
+            stream::try_unfold(
+                walk,
+                |mut walk| async move { Ok(walk.next().await?.map(|batch| (batch, walk))) },
+            );
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 
@@ -194,7 +208,10 @@ impl Fold {
 
     fn take(&mut self, batch: &RecordBatch, ready: &mut VecDeque<RecordBatch>) -> Result<()> {
         let column = |at: usize| {
-            batch.columns().get(at).ok_or_else(|| exec_datafusion_err!("a piece of a profile lacks column {at}"))
+            batch
+                .columns()
+                .get(at)
+                .ok_or_else(|| exec_datafusion_err!("a piece of a profile lacks column {at}"))
         };
         let wrong = || exec_datafusion_err!("a piece of a profile has other columns than it should");
         let homes = column(HOME)?.as_fixed_size_binary_opt().ok_or_else(wrong)?;
@@ -204,7 +221,11 @@ impl Fold {
         let first = column(4)?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
         let last = column(5)?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
         let events = column(6)?.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
-        let summaries = batch.columns().get(7).map(|column| column.as_binary_opt::<i32>().ok_or_else(wrong)).transpose()?;
+        let summaries = batch
+            .columns()
+            .get(7)
+            .map(|column| column.as_binary_opt::<i32>().ok_or_else(wrong))
+            .transpose()?;
         for row in 0..batch.num_rows() {
             let home = FacetId::from_slice(homes.value(row)).ok_or_else(wrong)?;
             if self.home != Some(home) {

@@ -64,7 +64,8 @@ mod tests {
         for time in [None, Some(-5), Some(0), Some(7), Some(i64::MIN)] {
             for namespace in ["user_id", "email", "phone", "anonymous_id", "crm", "crm_2", "zz"] {
                 for value in ["a", "a b", "b", "ä", "aa"] {
-                    known.push((time.unwrap_or(i64::MAX), Identifier::from_stored(namespace, value).unwrap()));
+                    known
+                        .push((time.unwrap_or(i64::MAX), Identifier::from_stored(namespace, value).unwrap()));
                 }
             }
         }

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arrow::array::{
-    ArrayRef, Decimal128Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
-};
+use arrow::array::{ArrayRef, Decimal128Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use isthmus_domain::{Amount, FacetId, facet::Summary, value::write_json_string};
 
 use crate::{
@@ -44,7 +42,9 @@ impl Builder {
                 Out::Time(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
             }
             ProfileColumn::Events => Out::Integer(Int64Builder::with_capacity(rows)),
-            ProfileColumn::Revenue(_) => Out::Decimal(Decimal128Builder::with_capacity(rows).with_data_type(decimal())),
+            ProfileColumn::Revenue(_) => {
+                Out::Decimal(Decimal128Builder::with_capacity(rows).with_data_type(decimal()))
+            }
             ProfileColumn::Trait(column) => Out::Typed(Typed::new(column.ty, rows)),
             _ => Out::Text(StringBuilder::with_capacity(rows, rows * 64)),
         };
@@ -72,7 +72,8 @@ impl Builder {
                     out.append_option(to_decimal(sum));
                 }
                 (ProfileColumn::Trait(column), Out::Typed(out)) => {
-                    let state = person.summary.traits().get(column.name.as_str()).filter(|state| !state.is_removed());
+                    let state =
+                        person.summary.traits().get(column.name.as_str()).filter(|state| !state.is_removed());
                     out.append(state.and_then(|state| std::str::from_utf8(&state.value).ok()), &[]);
                 }
                 (column, Out::Text(out)) => out.append_value(text(column, person)),
@@ -115,18 +116,24 @@ fn text(column: &ProfileColumn, person: &Person<'_>) -> String {
                 out.extend_from_slice(n.to_string().as_bytes());
             });
         }
-        ProfileColumn::TypeCounts => object(&mut out, summary.type_counts().map(|(kind, n)| (kind.name(), n)), |out, n| {
-            out.extend_from_slice(n.to_string().as_bytes());
-        }),
+        ProfileColumn::TypeCounts => {
+            object(&mut out, summary.type_counts().map(|(kind, n)| (kind.name(), n)), |out, n| {
+                out.extend_from_slice(n.to_string().as_bytes());
+            })
+        }
         ProfileColumn::RevenueByCurrency => {
             object(&mut out, summary.revenue().iter().map(|(name, sum)| (&**name, sum)), |out, sum| {
                 write_json_string(&sum.to_string(), out);
             });
         }
-        ProfileColumn::Sources => list(&mut out, summary.sources().iter(), |out, (name, _)| write_json_string(name, out)),
+        ProfileColumn::Sources => {
+            list(&mut out, summary.sources().iter(), |out, (name, _)| write_json_string(name, out))
+        }
         ProfileColumn::Traits => {
             let shown = summary.traits().iter().filter(|(_, state)| !state.is_removed());
-            object(&mut out, shown.map(|(name, state)| (&**name, &state.value)), |out, value| out.extend_from_slice(value));
+            object(&mut out, shown.map(|(name, state)| (&**name, &state.value)), |out, value| {
+                out.extend_from_slice(value)
+            });
         }
         _ => return person.id.to_string(),
     }

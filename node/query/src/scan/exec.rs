@@ -75,11 +75,21 @@ impl DisplayAs for ScanExec {
         let columns: Vec<&str> = self.spec.outs.iter().map(|out| out.name.as_str()).collect();
         let shards: usize = self.of.nodes.iter().map(|node| node.shards.len()).sum();
         let nodes = self.of.nodes.len();
-        write!(f, "ScanExec: {}, shards={shards}, nodes={nodes}, columns=[{}]", self.spec.name, columns.join(", "))?;
+        write!(
+            f,
+            "ScanExec: {}, shards={shards}, nodes={nodes}, columns=[{}]",
+            self.spec.name,
+            columns.join(", ")
+        )?;
         let filters = &self.spec.filters;
         for (what, range) in [("timestamp", filters.timestamp), ("received_at", filters.received_at)] {
             if range != (None, None) {
-                write!(f, ", {what} {}..={}", range.0.map_or(String::new(), |n| n.to_string()), range.1.map_or(String::new(), |n| n.to_string()))?;
+                write!(
+                    f,
+                    ", {what} {}..={}",
+                    range.0.map_or(String::new(), |n| n.to_string()),
+                    range.1.map_or(String::new(), |n| n.to_string())
+                )?;
             }
         }
         // Names of events and sources are no personal data, but may be long.
@@ -126,7 +136,9 @@ impl ExecutionPlan for ScanExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let task = DistributedTaskContext::from_ctx(&context);
         let shards = match self.of.nodes.get(task.task_index) {
-            Some(mine) if task.task_count == self.of.nodes.len() && mine.node == self.host.node() => mine.shards.clone(),
+            Some(mine) if task.task_count == self.of.nodes.len() && mine.node == self.host.node() => {
+                mine.shards.clone()
+            }
             _ => {
                 return exec_err!(
                     "the plan is not sound: task {} of {} on node {} reads shards of {} nodes",
@@ -188,7 +200,9 @@ impl Work {
                 return Ok(());
             }
             let Some(snapshot) = self.host.snapshot(shard, pin) else {
-                let why = format!("the snapshot of shard {shard} is gone: it was read for too long, or the node began anew");
+                let why = format!(
+                    "the snapshot of shard {shard} is gone: it was read for too long, or the node began anew"
+                );
                 return Err(to_datafusion(QueryError::Unavailable(why)));
             };
             let of_shard = |what: &str| self.count(format!("shard_{shard}_{what}"));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions, StringBuilder,
-        StringArray,
+        Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, FixedSizeBinaryArray, RecordBatch,
+        RecordBatchOptions, StringArray, StringBuilder,
     },
     compute::{cast, filter_record_batch, is_not_null},
     datatypes::{DataType, SchemaRef, UInt8Type, UInt32Type},
@@ -26,7 +26,6 @@ const MEMBERS: usize = 2;
 
 /// Makes batches of a scan.
 pub(crate) struct Maker {
-    table: Table,
     outs: Vec<Out>,
     schema: SchemaRef,
     /// The raw columns that are read, rising.
@@ -50,7 +49,6 @@ impl Maker {
         columns.sort_unstable();
         columns.dedup();
         Self {
-            table: spec.table,
             outs: spec.outs.clone(),
             schema: schema_of(spec.table, &spec.outs),
             columns,
@@ -84,7 +82,9 @@ impl Maker {
                 Make::Hex(place) => hex(rows.ids(*place)?, |id| id),
                 Make::ProfileId(place) => hex(rows.ids(*place)?, |id| self.names.of(id)),
                 Make::EventType(place) => types(rows.get(*place)?),
-                Make::Property(place, column) => typed(rows.texts(*place)?, column.ty, std::slice::from_ref(&column.name))?,
+                Make::Property(place, column) => {
+                    typed(rows.texts(*place)?, column.ty, std::slice::from_ref(&column.name))?
+                }
                 Make::Profile(column) => alone.column(column)?,
                 Make::Founder => founders(&rows)?,
             };
@@ -127,7 +127,9 @@ impl<'a> Raw<'a> {
     }
 
     pub(crate) fn ids(&self, place: usize) -> Result<&'a FixedSizeBinaryArray> {
-        self.get(place)?.as_fixed_size_binary_opt().ok_or_else(|| exec_datafusion_err!("column {place} holds no ids"))
+        self.get(place)?
+            .as_fixed_size_binary_opt()
+            .ok_or_else(|| exec_datafusion_err!("column {place} holds no ids"))
     }
 
     pub(crate) fn texts(&self, place: usize) -> Result<&'a StringArray> {

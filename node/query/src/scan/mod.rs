@@ -81,7 +81,9 @@ impl Names {
 
     /// The name of the profile with this home: mostly the home itself.
     pub(crate) fn of<'a>(&'a self, home: &'a [u8]) -> &'a [u8] {
-        let pair = |at: usize| self.0.get(at * 32..at * 32 + 32).unwrap_or_default().split_at_checked(16).unwrap_or_default();
+        let pair = |at: usize| {
+            self.0.get(at * 32..at * 32 + 32).unwrap_or_default().split_at_checked(16).unwrap_or_default()
+        };
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;

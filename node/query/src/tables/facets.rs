@@ -50,7 +50,8 @@ pub(crate) fn profiles(catalog: &Catalog) -> Vec<(String, ProfileColumn)> {
     let fixed = fixed.map(|(name, column)| Out::new(name, Make::Profile(column)));
     let typed = registered(&fixed, &catalog.traits, |column| Make::Profile(ProfileColumn::Trait(column)));
     let all = fixed.into_iter().chain(typed);
-    all.filter_map(|out| if let Make::Profile(column) = out.make { Some((out.name, column)) } else { None }).collect()
+    all.filter_map(|out| if let Make::Profile(column) = out.make { Some((out.name, column)) } else { None })
+        .collect()
 }
 
 /// The columns of `identifiers`: those that the shards know by name.

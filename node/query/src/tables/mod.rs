@@ -121,7 +121,9 @@ impl Out {
     /// The column as a field.
     pub(crate) fn field(&self, table: Table) -> Field {
         let raw = |place: usize| table.schema().fields().get(place).cloned();
-        let like = |place: usize, ty: DataType| Field::new(&self.name, ty, raw(place).is_none_or(|f| f.is_nullable()));
+        let like = |place: usize, ty: DataType| {
+            Field::new(&self.name, ty, raw(place).is_none_or(|f| f.is_nullable()))
+        };
         match &self.make {
             Make::Raw(place) => {
                 let ty = raw(*place).map_or(DataType::Null, |field| field.data_type().clone());
@@ -129,7 +131,9 @@ impl Out {
                 let ty = if matches!(ty, DataType::UInt64 | DataType::UInt32) { DataType::Int64 } else { ty };
                 like(*place, ty)
             }
-            Make::Hex(place) | Make::ProfileId(place) | Make::EventType(place) => like(*place, DataType::Utf8),
+            Make::Hex(place) | Make::ProfileId(place) | Make::EventType(place) => {
+                like(*place, DataType::Utf8)
+            }
             Make::Property(_, column) => Field::new(&self.name, type_of(column.ty), true),
             Make::Profile(column) => Field::new(&self.name, column.data_type(), column.is_nullable()),
             Make::Founder => Field::new(&self.name, DataType::Binary, true),
@@ -178,7 +182,8 @@ pub(crate) fn type_of(ty: ColumnType) -> DataType {
 
 /// Those whose name no fixed column has, each name once.
 fn registered(fixed: &[Out], columns: &[Column], make: impl Fn(Column) -> Make) -> Vec<Out> {
-    let mut known: std::collections::BTreeSet<String> = fixed.iter().map(|out| out.name.to_lowercase()).collect();
+    let mut known: std::collections::BTreeSet<String> =
+        fixed.iter().map(|out| out.name.to_lowercase()).collect();
     let free = columns.iter().filter(|column| known.insert(column.name.to_lowercase()));
     free.map(|column| Out::new(column.name.clone(), make(column.clone()))).collect()
 }

@@ -9,10 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider, default_table_source::source_as_provider},
-    common::{
-        Result, internal_err,
-        tree_node::TreeNodeRecursion,
-    },
+    common::{Result, internal_err, tree_node::TreeNodeRecursion},
     logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType},
     physical_plan::{ExecutionPlan, union::UnionExec},
 };
@@ -121,7 +118,11 @@ fn scan(state: &dyn Session, spec: ScanSpec, host: &Arc<dyn Shards>) -> Result<A
         return internal_err!("a table of shards is read without a cut");
     };
     let partitions = state.config().target_partitions();
-    Ok(Arc::new(ScanExec::new(Arc::new(spec), reading.of_scan(partitions, state.config().batch_size()), Arc::clone(host))?))
+    Ok(Arc::new(ScanExec::new(
+        Arc::new(spec),
+        reading.of_scan(partitions, state.config().batch_size()),
+        Arc::clone(host),
+    )?))
 }
 
 /// `profiles`: facets that are a profile by themselves as they are, the others folded by home.
@@ -176,7 +177,8 @@ impl TableProvider for ProfilesTable {
         };
         let alone = scan(state, spec("profiles of one facet", outs(&columns), true, limit), &self.host)?;
         let with_summary = columns.iter().any(|(_, column)| column.needs_summary());
-        let pieces = scan(state, spec("profiles of several facets", piece(with_summary), false, None), &self.host)?;
+        let pieces =
+            scan(state, spec("profiles of several facets", piece(with_summary), false, None), &self.host)?;
         let folded = Arc::new(FoldExec::new(pieces, columns)?);
         UnionExec::try_new(vec![alone, folded])
     }

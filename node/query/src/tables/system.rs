@@ -58,7 +58,11 @@ fn rows(name: &str, catalog: &Catalog) -> (SchemaRef, Vec<ArrayRef>) {
             let address: StringArray = nodes.iter().map(|n| Some(n.address.as_str())).collect();
             let alive: BooleanArray = nodes.iter().map(|n| Some(n.alive)).collect();
             (
-                vec![integer("node", false), text("address", false), Field::new("alive", DataType::Boolean, false)],
+                vec![
+                    integer("node", false),
+                    text("address", false),
+                    Field::new("alive", DataType::Boolean, false),
+                ],
                 vec![Arc::new(node), Arc::new(address), Arc::new(alive)],
             )
         }
@@ -70,7 +74,12 @@ fn rows(name: &str, catalog: &Catalog) -> (SchemaRef, Vec<ArrayRef>) {
             let told = |nodes: &[u32]| nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
             let replicas: StringArray = shards.iter().map(|s| Some(told(&s.replicas))).collect();
             (
-                vec![integer("shard", false), integer("slots", false), integer("leader", true), text("replicas", false)],
+                vec![
+                    integer("shard", false),
+                    integer("slots", false),
+                    integer("leader", true),
+                    text("replicas", false),
+                ],
                 vec![Arc::new(shard), Arc::new(slots), Arc::new(leader), Arc::new(replicas)],
             )
         }
@@ -80,7 +89,11 @@ fn rows(name: &str, catalog: &Catalog) -> (SchemaRef, Vec<ArrayRef>) {
             let enabled: BooleanArray = sources.iter().map(|s| Some(s.enabled)).collect();
             let currency: StringArray = sources.iter().map(|s| s.currency.as_deref()).collect();
             (
-                vec![text("name", false), Field::new("enabled", DataType::Boolean, false), text("currency", true)],
+                vec![
+                    text("name", false),
+                    Field::new("enabled", DataType::Boolean, false),
+                    text("currency", true),
+                ],
                 vec![Arc::new(name), Arc::new(enabled), Arc::new(currency)],
             )
         }

@@ -3,4 +3,4 @@ WITH firsts AS (
   SELECT e.profile_id, min(p.first_seen) AS seen, min(e.timestamp) AS ordered
   FROM events e JOIN profiles p ON p.profile_id = e.profile_id WHERE e.name = 'Order Completed' GROUP BY e.profile_id
 )
-SELECT date_trunc('day', ordered) - date_trunc('day', seen) AS waited, count(*) AS people FROM firsts GROUP BY 1 ORDER BY 1
+SELECT floor((extract(epoch FROM ordered) - extract(epoch FROM seen)) / 3600) AS waited, count(*) AS people FROM firsts GROUP BY 1 ORDER BY 1

@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Rows without end, on all nodes, of which nothing comes out.
-const RUNAWAY: &str = "SELECT count(*) FROM events a CROSS JOIN events b CROSS JOIN events c CROSS JOIN events d";
+const RUNAWAY: &str =
+    "SELECT count(*) FROM events a CROSS JOIN events b CROSS JOIN events c CROSS JOIN events d";
 
 fn reading(cluster: &Cluster) -> usize {
     cluster.store.counts.reading.load(Ordering::SeqCst)
@@ -54,7 +55,10 @@ async fn the_engines_own_limit_of_time_is_named() {
 async fn dropping_an_answer_stops_all_nodes() {
     let cluster = Cluster::of_three(&World::of(100)).await;
     cluster.store.counts.endless.store(true, Ordering::SeqCst);
-    let mut answer = cluster.answer("SELECT message_id, profile_id FROM events", vec![], RunOptions::default()).await.unwrap();
+    let mut answer = cluster
+        .answer("SELECT message_id, profile_id FROM events", vec![], RunOptions::default())
+        .await
+        .unwrap();
     answer.batches.next().await.unwrap().unwrap();
     assert!(reading(&cluster) > 0 && cuts(&cluster) > 0);
     drop(answer);
@@ -65,7 +69,10 @@ async fn dropping_an_answer_stops_all_nodes() {
 async fn dropping_a_run_that_has_no_row_yet_stops_all_nodes() {
     let cluster = Cluster::of_three(&World::of(100)).await;
     cluster.store.counts.endless.store(true, Ordering::SeqCst);
-    let answer = cluster.answer("SELECT source, count(*) FROM events GROUP BY 1", vec![], RunOptions::default()).await.unwrap();
+    let answer = cluster
+        .answer("SELECT source, count(*) FROM events GROUP BY 1", vec![], RunOptions::default())
+        .await
+        .unwrap();
     until("it is read", || reading(&cluster) > 0).await;
     drop(answer);
     ends(&cluster).await;
@@ -94,12 +101,25 @@ async fn rows_and_bytes_of_an_answer_are_bounded() {
 async fn memory_is_bounded_and_sorting_spills() {
     let small = |folder| EngineOptions { memory_bytes: 16 << 20, ..options(folder) };
     let cluster = Cluster::with(&World::of(300), small).await;
-    let many = "SELECT a.message_id || b.message_id AS id, a.properties FROM events a JOIN (SELECT message_id FROM events LIMIT \
-                60) b ON TRUE";
-    let rows = cluster.rows(&format!("SELECT count(*) FROM (SELECT id, properties FROM ({many}) ORDER BY id)")).await;
-    assert!(rows[0][0].parse::<u64>().unwrap() > 100_000, "{rows:?}");
+    let many = "SELECT a.message_id || b.message_id AS id, a.properties FROM events a JOIN (SELECT message_id FROM \
+                events LIMIT 60) b ON TRUE";
+    let numbered =
+        format!("SELECT row_number() OVER (ORDER BY id) AS r, length(properties) AS l FROM ({many})");
+    let text =
+        cluster.rows(&format!("EXPLAIN ANALYZE SELECT max(r), max(l) FROM ({numbered})")).await[0][1].clone();
+    let spills = |line: &str| {
+        let count = line.split("spill_count=").nth(1)?.trim_start_matches('{');
+        count.chars().next().filter(|digit| *digit != '0')
+    };
+    assert!(text.lines().any(|line| line.contains("SortExec") && spills(line).is_some()), "{text}");
+    let rows = cluster.rows(&format!("SELECT max(r) FROM ({numbered})")).await;
+    let count = cluster.rows("SELECT count(*) * 60 FROM events").await;
+    assert_eq!(rows, count);
     // What can't spill is refused: lists of everything.
-    let error = cluster.error(&format!("SELECT array_agg(id), array_agg(properties) FROM ({many}, (VALUES (1), (2), (3), (4)) v(n))")).await;
+    let lists = format!(
+        "SELECT array_agg(id), array_agg(properties) FROM ({many}), (VALUES (1), (2), (3), (4)) v(n)"
+    );
+    let error = cluster.error(&lists).await;
     assert!(matches!(error, QueryError::Limit { what: Limit::Memory, .. }), "{error:?}");
     ends(&cluster).await;
 }
@@ -149,4 +169,16 @@ async fn a_long_statement_is_refused() {
     assert!(matches!(error, QueryError::Limit { what: Limit::Statement, .. }), "{error:?}");
     let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
     assert!(matches!(cluster.engines[0].prepare(&deep).await, Err(QueryError::Invalid { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_broken_off_by_a_stop_is_an_error() {
+    let cluster = Cluster::of_three(&World::of(50)).await;
+    cluster.store.counts.endless.store(true, Ordering::SeqCst);
+    let sql = "SELECT message_id FROM events";
+    let answer = cluster.answer(sql, vec![], RunOptions::default()).await.unwrap();
+    cluster.engines[0].stop().await;
+    assert!(matches!(collect(answer).await, Err(QueryError::Cancelled)));
+    assert!(matches!(cluster.error("SELECT 1").await, QueryError::Cancelled));
+    ends(&cluster).await;
 }

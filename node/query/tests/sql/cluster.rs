@@ -54,14 +54,23 @@ impl Cluster {
         Self::of(Store::of(world).in_one(), vec![(0, 1)], options).await
     }
 
-    async fn of(store: Arc<Store>, layout: Vec<(u64, u32)>, options: impl Fn(PathBuf) -> EngineOptions) -> Self {
+    async fn of(
+        store: Arc<Store>,
+        layout: Vec<(u64, u32)>,
+        options: impl Fn(PathBuf) -> EngineOptions,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("export")).unwrap();
         let count = layout.iter().map(|(_, node)| *node).max().unwrap();
-        let (mut engines, mut nodes, mut servers, mut peers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut engines, mut nodes, mut servers, mut peers) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for id in 1..=count {
-            let node =
-                Arc::new(Node { id, store: Arc::clone(&store), layout: layout.clone(), peers: Mutex::new(Vec::new()) });
+            let node = Arc::new(Node {
+                id,
+                store: Arc::clone(&store),
+                layout: layout.clone(),
+                peers: Mutex::new(Vec::new()),
+            });
             let mut options = options(folder.path().join(format!("spill-{id}")));
             options.export_dir = Some(folder.path().join("export"));
             let engine = Engine::start(Arc::clone(&node) as _, options).unwrap();
@@ -81,7 +90,12 @@ impl Cluster {
         Self { engines, store, nodes, folder, servers }
     }
 
-    pub async fn answer(&self, sql: &str, values: Vec<ScalarValue>, options: RunOptions) -> Result<Answer, QueryError> {
+    pub async fn answer(
+        &self,
+        sql: &str,
+        values: Vec<ScalarValue>,
+        options: RunOptions,
+    ) -> Result<Answer, QueryError> {
         answer(&self.engines[0], sql, values, options).await
     }
 
@@ -90,7 +104,11 @@ impl Cluster {
         self.try_rows(sql, vec![]).await.unwrap_or_else(|error| panic!("{sql}\n{error:?}"))
     }
 
-    pub async fn try_rows(&self, sql: &str, values: Vec<ScalarValue>) -> Result<Vec<Vec<String>>, QueryError> {
+    pub async fn try_rows(
+        &self,
+        sql: &str,
+        values: Vec<ScalarValue>,
+    ) -> Result<Vec<Vec<String>>, QueryError> {
         collect(self.answer(sql, values, RunOptions::default()).await?).await
     }
 

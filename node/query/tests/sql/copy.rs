@@ -15,11 +15,14 @@ async fn rows_are_written_as_parquet_csv_and_json() {
     let world = World::of(80);
     let cluster = Cluster::of_three(&world).await;
     let export = cluster.folder.path().join("export");
-    let expected: BTreeSet<String> = world.events.iter().map(|event| event.record.message_id.clone()).collect();
-    let rows = cluster.rows("COPY (SELECT message_id, timestamp, revenue FROM events) TO 'all.parquet'").await;
+    let expected: BTreeSet<String> =
+        world.events.iter().map(|event| event.record.message_id.clone()).collect();
+    let rows =
+        cluster.rows("COPY (SELECT message_id, timestamp, revenue FROM events) TO 'all.parquet'").await;
     assert_eq!(rows, [[expected.len().to_string(), "1".to_owned()]]);
     let ids = |path: std::path::PathBuf| -> BTreeSet<String> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap().build().unwrap();
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap().build().unwrap();
         let ids = reader.flat_map(|batch| {
             let batch = batch.unwrap();
             let ids = arrow::array::AsArray::as_string::<i32>(batch.column(0)).clone();
@@ -39,7 +42,13 @@ async fn rows_are_written_as_parquet_csv_and_json() {
     let text = fs::read_to_string(export.join("q.json")).unwrap();
     let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(first["reason"], "MALFORMED");
-    assert!(fs::read_dir(&export).unwrap().all(|entry| !entry.unwrap().file_name().to_string_lossy().starts_with('.')));
+    assert!(
+        fs::read_dir(&export).unwrap().all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with('.'))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +68,8 @@ async fn a_copy_that_is_broken_off_leaves_nothing() {
     let cluster = Cluster::of_three(&World::of(50)).await;
     cluster.store.counts.endless.store(true, Ordering::SeqCst);
     let run = RunOptions { timeout: Duration::from_millis(500), ..RunOptions::default() };
-    let answer = cluster.answer("COPY (SELECT message_id FROM events) TO 'endless.csv'", vec![], run).await.unwrap();
+    let answer =
+        cluster.answer("COPY (SELECT message_id FROM events) TO 'endless.csv'", vec![], run).await.unwrap();
     assert!(matches!(collect(answer).await, Err(QueryError::DeadlineExceeded)));
     let export = cluster.folder.path().join("export");
     until("nothing is left", || fs::read_dir(&export).unwrap().next().is_none()).await;

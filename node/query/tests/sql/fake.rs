@@ -11,16 +11,16 @@ use std::{
 
 use arrow::{
     array::{
-        ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions, StringArray,
-        TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt64Array,
+        ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions,
+        StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt64Array,
     },
     compute::concat_batches,
 };
 use async_trait::async_trait;
 use isthmus_domain::{FacetId, Stamp};
 use isthmus_query::{
-    Batches, Catalog, Column, ColumnType, CutShard, Freshness, NodeInfo, OpenCut, QueryError, Request, ShardInfo, ShardSnapshot,
-    Shards, SourceInfo, Table,
+    Batches, Catalog, Column, ColumnType, CutShard, Freshness, NodeInfo, OpenCut, QueryError, Request,
+    ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };
 
 use crate::world::{World, facet_of};
@@ -132,7 +132,8 @@ impl Store {
             *members.entry(*home).or_default() += 1;
         }
         let summaries = world.summaries();
-        let mine: Vec<FacetId> = world.homes.keys().copied().filter(|facet| shard_of(*facet) == shard).collect();
+        let mine: Vec<FacetId> =
+            world.homes.keys().copied().filter(|facet| shard_of(*facet) == shard).collect();
         let none = isthmus_domain::FacetSummary::default();
         let summary = |facet: &FacetId| summaries.get(facet).unwrap_or(&none);
         let bytes: Vec<Vec<u8>> = mine.iter().map(|facet| summary(facet).to_bytes()).collect();
@@ -144,8 +145,14 @@ impl Store {
                     .map(|facet| Some(members[&world.homes[facet]]).filter(|n| *n == 1))
                     .collect::<UInt32Array>(),
             ),
-            Arc::new(mine.iter().map(|facet| Some(world.identifiers[facet].namespace().as_str())).collect::<StringArray>()),
-            Arc::new(mine.iter().map(|facet| Some(world.identifiers[facet].value())).collect::<StringArray>()),
+            Arc::new(
+                mine.iter()
+                    .map(|facet| Some(world.identifiers[facet].namespace().as_str()))
+                    .collect::<StringArray>(),
+            ),
+            Arc::new(
+                mine.iter().map(|facet| Some(world.identifiers[facet].value())).collect::<StringArray>(),
+            ),
             times(mine.iter().map(|facet| summary(facet).first_seen())),
             times(mine.iter().map(|facet| summary(facet).last_seen())),
             Arc::new(mine.iter().map(|facet| summary(facet).events()).collect::<UInt64Array>()),
@@ -181,8 +188,10 @@ impl Store {
     /// Homes whose first byte is even are in the segment `even`.
     fn members(world: &World, shard: u64) -> RecordBatch {
         let homes: std::collections::BTreeSet<FacetId> = world.homes.values().copied().collect();
-        let mine: Vec<FacetId> =
-            homes.into_iter().filter(|home| shard_of(*home) == shard && home.as_bytes()[0] % 2 == 0).collect();
+        let mine: Vec<FacetId> = homes
+            .into_iter()
+            .filter(|home| shard_of(*home) == shard && home.as_bytes()[0] % 2 == 0)
+            .collect();
         let keys = vec![None::<&[u8]>; mine.len()].into_iter();
         let columns: Vec<ArrayRef> = vec![
             ids(mine.iter().map(|home| &home.as_bytes()[..])),
@@ -327,12 +336,21 @@ impl Shards for Node {
                 column("Source", ColumnType::Text),
             ],
             currency: "USD".to_owned(),
-            sources: vec![SourceInfo { name: "web".to_owned(), enabled: true, currency: Some("USD".to_owned()) }],
+            sources: vec![SourceInfo {
+                name: "web".to_owned(),
+                enabled: true,
+                currency: Some("USD".to_owned()),
+            }],
             nodes: vec![NodeInfo { node: self.id, address: "here".to_owned(), alive: true }],
             shards: self
                 .layout
                 .iter()
-                .map(|(shard, node)| ShardInfo { shard: *shard, slots: 1, replicas: vec![*node], leader: Some(*node) })
+                .map(|(shard, node)| ShardInfo {
+                    shard: *shard,
+                    slots: 1,
+                    replicas: vec![*node],
+                    leader: Some(*node),
+                })
                 .collect(),
         }
     }

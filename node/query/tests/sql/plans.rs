@@ -26,7 +26,8 @@ fn above_scans(plan: &str) -> Vec<Vec<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_by_aggregates_in_part_below_the_network() {
     let cluster = Cluster::of_three(&World::of(30)).await;
-    let plan = plan(&cluster, "SELECT source, count(*) FROM events WHERE name LIKE 'Order%' GROUP BY source").await;
+    let plan =
+        plan(&cluster, "SELECT source, count(*) FROM events WHERE name LIKE 'Order%' GROUP BY source").await;
     let above = above_scans(&plan);
     assert_eq!(above.len(), 1, "{plan}");
     assert!(above[0].iter().any(|node| node.starts_with("FilterExec")), "{plan}");
@@ -66,7 +67,9 @@ async fn what_it_took_is_told_shard_by_shard() {
     let world = World::of(60);
     for cluster in [Cluster::of_three(&world).await, Cluster::of_one(&world).await] {
         let shards = if cluster.nodes.len() == 3 { SHARDS } else { 1 };
-        let text = cluster.rows("EXPLAIN ANALYZE SELECT source, count(*) FROM events GROUP BY source").await[0][1].clone();
+        let text = cluster.rows("EXPLAIN ANALYZE SELECT source, count(*) FROM events GROUP BY source").await
+            [0][1]
+            .clone();
         for shard in 0..shards {
             assert!(text.contains(&format!("shard {shard}: batches=")), "{text}");
         }

@@ -6,7 +6,8 @@ use isthmus_domain::Profile;
 
 use crate::{cluster::Cluster, world::World};
 
-const COLUMNS: &str = "profile_id, identifiers, events, event_counts, type_counts, revenue_by_currency, traits, sources";
+const COLUMNS: &str =
+    "profile_id, identifiers, events, event_counts, type_counts, revenue_by_currency, traits, sources";
 
 fn json_of(profile: &Profile) -> serde_json::Value {
     serde_json::from_slice(&profile.to_json()).unwrap()
@@ -33,7 +34,8 @@ async fn profiles_are_what_the_domain_folds() {
         assert_eq!(read(&row[1]), json["identifiers"]);
         assert_eq!(row[2], profile.events.to_string());
         assert_eq!(read(&row[3]), json["event_counts"]);
-        let types: BTreeMap<&str, u64> = profile.type_counts.iter().map(|(kind, n)| (kind.name(), *n)).collect();
+        let types: BTreeMap<&str, u64> =
+            profile.type_counts.iter().map(|(kind, n)| (kind.name(), *n)).collect();
         assert_eq!(read(&row[4]), serde_json::to_value(types).unwrap());
         assert_eq!(read(&row[5]), json["revenue_by_currency"]);
         assert_eq!(read(&row[6]), json["traits"]);

@@ -17,10 +17,13 @@ async fn three_nodes_answer_as_one() {
     assert!(files.len() >= 30, "there are {}", files.len());
     let mut wrong = Vec::new();
     for file in files {
-        let (sql, name) = (fs::read_to_string(&file).unwrap(), file.file_name().unwrap().to_string_lossy().into_owned());
+        let (sql, name) =
+            (fs::read_to_string(&file).unwrap(), file.file_name().unwrap().to_string_lossy().into_owned());
         match (three.try_rows(&sql, vec![]).await, one.try_rows(&sql, vec![]).await) {
             (Ok(three), Ok(one)) if three == one && !one.is_empty() => {}
-            (Ok(three), Ok(one)) => wrong.push(format!("{name}: {} rows, {} rows\n{three:?}\n{one:?}", three.len(), one.len())),
+            (Ok(three), Ok(one)) => {
+                wrong.push(format!("{name}: {} rows, {} rows\n{three:?}\n{one:?}", three.len(), one.len()))
+            }
             (three, one) => wrong.push(format!("{name}: {:?}, {:?}", three.err(), one.err())),
         }
     }

@@ -33,7 +33,7 @@ async fn what_writes_is_refused() {
 async fn errors_say_where() {
     let cluster = Cluster::of_three(&World::of(3)).await;
     for (sql, place, said) in [
-        ("SELECT count(*)\nFORM events", (2, 1), "FORM"),
+        ("SELECT count(*)\nFORM events", (2, 6), "events"),
         ("SELECT name,\n  nmae\nFROM events", (2, 3), "nmae"),
         ("SELECT * FROM evnets", (1, 15), "evnets"),
         ("SELECT e.nope FROM events e", (1, 8), "nope"),
@@ -44,10 +44,18 @@ async fn errors_say_where() {
         assert_eq!((*line, *column), (Some(place.0), Some(place.1)), "{sql}: {message}");
         assert!(message.contains(said), "{sql}: {message}");
     }
-    for sql in ["SELECT no_such_function(1)", "SELECT name FROM events GROUP BY source", "SELECT sum(name) FROM events", "SELECT 'a' + "] {
+    for sql in [
+        "SELECT no_such_function(1)",
+        "SELECT name FROM events GROUP BY source",
+        "SELECT sum(name) FROM events",
+        "SELECT 'a' + ",
+    ] {
         assert!(matches!(cluster.engines[0].prepare(sql).await, Err(QueryError::Invalid { .. })), "{sql}");
     }
-    for sql in ["SELECT 1 / (count(*) - count(*)) FROM events", "SELECT CAST(name AS BIGINT) FROM events WHERE name <> ''"] {
+    for sql in [
+        "SELECT 1 / (count(*) - count(*)) FROM events",
+        "SELECT CAST(name AS BIGINT) FROM events WHERE name <> ''",
+    ] {
         assert!(matches!(cluster.error(sql).await, QueryError::Invalid { .. }), "{sql}");
     }
 }
@@ -66,7 +74,8 @@ async fn parameters_are_typed_and_bound() {
     let count = |source: &'static str| {
         let is = |event: &&crate::world::Event| {
             let text = String::from_utf8(event.record.properties.to_vec()).unwrap();
-            event.record.source == source && (text.contains("\"quantity\":2") || text.contains("\"quantity\":3"))
+            event.record.source == source
+                && (text.contains("\"quantity\":2") || text.contains("\"quantity\":3"))
         };
         world.events.iter().filter(is).count().to_string()
     };

@@ -19,7 +19,9 @@ async fn every_event_is_there_once_with_its_profile() {
         .await;
     found.sort();
     let names = world.names();
-    let or_null = |text: &[u8]| if text.is_empty() { "NULL".to_owned() } else { String::from_utf8(text.to_vec()).unwrap() };
+    let or_null = |text: &[u8]| {
+        if text.is_empty() { "NULL".to_owned() } else { String::from_utf8(text.to_vec()).unwrap() }
+    };
     let mut expected: Vec<Vec<String>> = world
         .events
         .iter()
@@ -40,7 +42,10 @@ async fn every_event_is_there_once_with_its_profile() {
         .collect();
     expected.sort();
     assert_eq!(found, expected);
-    assert_eq!(cluster.answer("SELECT 1 FROM events", vec![], Default::default()).await.unwrap().cut, Some(AT));
+    assert_eq!(
+        cluster.answer("SELECT 1 FROM events", vec![], Default::default()).await.unwrap().cut,
+        Some(AT)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +138,8 @@ async fn the_other_tables_are_all_there() {
     found.sort();
     assert_eq!(found, identifiers);
     let links = world.homes.iter().filter(|(facet, home)| facet != home).count();
-    let sql = "SELECT count(*), count(followed) FROM link_facts l JOIN profiles p ON p.profile_id = l.profile_id";
+    let sql =
+        "SELECT count(*), count(followed) FROM link_facts l JOIN profiles p ON p.profile_id = l.profile_id";
     assert_eq!(cluster.rows(sql).await, [[links.to_string(), "0".to_owned()]]);
     let even = profiles.keys().filter(|home| home.as_bytes()[0] % 2 == 0).count();
     let sql = "SELECT segment, count(DISTINCT p.profile_id) FROM segment_members m JOIN profiles p USING (profile_id) GROUP BY 1";
@@ -152,8 +158,12 @@ async fn the_other_tables_are_all_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_catalog_tells_of_itself() {
     let cluster = Cluster::of_three(&World::of(3)).await;
-    let names: Vec<String> =
-        cluster.engines[0].tables().await.into_iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
+    let names: Vec<String> = cluster.engines[0]
+        .tables()
+        .await
+        .into_iter()
+        .map(|table| format!("{}.{}", table.schema, table.name))
+        .collect();
     assert_eq!(
         names,
         [
@@ -171,11 +181,17 @@ async fn the_catalog_tells_of_itself() {
     let sql = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'profiles' AND \
                column_name IN ('revenue', 'age', 'country', 'first_seen') ORDER BY 1";
     let found = cluster.rows(sql).await;
-    assert_eq!(found.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["age", "country", "first_seen", "revenue"]);
+    assert_eq!(
+        found.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(),
+        ["age", "country", "first_seen", "revenue"]
+    );
     assert_eq!(found[3][1], "Decimal128(38, 8)");
     assert!(cluster.rows("SHOW TABLES").await.len() >= 9);
-    assert!(cluster.rows("DESCRIBE events").await.iter().any(|row| row[0] == "quantity" && row[1] == "Int64"));
-    let sources = cluster.rows("SELECT column_name FROM information_schema.columns WHERE table_name = 'events'").await;
+    assert!(
+        cluster.rows("DESCRIBE events").await.iter().any(|row| row[0] == "quantity" && row[1] == "Int64")
+    );
+    let sources =
+        cluster.rows("SELECT column_name FROM information_schema.columns WHERE table_name = 'events'").await;
     assert!(!sources.contains(&vec!["Source".to_owned()]), "a fixed column has the name already");
 }
 
@@ -189,7 +205,8 @@ async fn json_is_read_by_operators_and_functions() {
         *expected.entry(format!("/p{}", at % 5)).or_default() += 1;
     }
     // The number of an event is its place when it was made.
-    let expected: Vec<Vec<String>> = expected.into_iter().map(|(path, n)| vec![path, n.to_string()]).collect();
+    let expected: Vec<Vec<String>> =
+        expected.into_iter().map(|(path, n)| vec![path, n.to_string()]).collect();
     assert_eq!(cluster.rows(sql).await, expected);
     let sql = "SELECT DISTINCT json_get_str(properties, 'items', 0, 'sku') IS NULL, isthmus_any(properties, 'orderId') FROM \
                events WHERE name = 'Order Completed'";

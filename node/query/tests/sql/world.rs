@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use isthmus_domain::{
-    EventRecord, EventType, FacetId, FacetSummary, Identifier, IdentityKey, Namespace, Profile, Stamp, record::TraitChange,
+    EventRecord, EventType, FacetId, FacetSummary, Identifier, IdentityKey, Namespace, Profile, Stamp,
+    record::TraitChange,
 };
 
 /// The cluster's key.
@@ -56,7 +57,7 @@ impl World {
     fn person(&mut self, person: u64, dice: &mut Dice) {
         let user = Identifier::normalise(Namespace::USER_ID, &format!("u{person}")).unwrap();
         let mut known = vec![user.clone()];
-        if person % 3 != 0 {
+        if !person.is_multiple_of(3) {
             known.push(Identifier::normalise(Namespace::ANONYMOUS_ID, &format!("anon-{person}")).unwrap());
         }
         if person % 4 == 1 {
@@ -72,7 +73,8 @@ impl World {
         let country = COUNTRIES[(person % 4) as usize];
         let joined = START + DAY * dice.roll(120) as i64 + dice.roll(86_400) as i64 * 1_000_000;
         let traits = [("country", format!("\"{country}\"")), ("age", format!("{}", 18 + dice.roll(60)))];
-        let traits = traits.map(|(name, value)| TraitChange { name: name.to_owned(), value: Bytes::from(value) });
+        let traits =
+            traits.map(|(name, value)| TraitChange { name: name.to_owned(), value: Bytes::from(value) });
         self.event(&user, EventType::Identify, "", joined, None, traits.to_vec(), dice);
         let visits = 1 + dice.roll(12);
         let mut at = joined;
@@ -87,7 +89,15 @@ impl World {
                 if dice.roll(2) > 0 {
                     at += 60_000_000 * (1 + dice.roll(90) as i64);
                     let cents = 500 + dice.roll(50_000);
-                    self.event(&who, EventType::Track, "Order Completed", at, Some((product, Some(cents))), vec![], dice);
+                    self.event(
+                        &who,
+                        EventType::Track,
+                        "Order Completed",
+                        at,
+                        Some((product, Some(cents))),
+                        vec![],
+                        dice,
+                    );
                 }
             }
         }
@@ -109,7 +119,8 @@ impl World {
     ) {
         let number = self.events.len();
         let currency = if dice.roll(10) == 0 { "EUR" } else { "USD" };
-        let revenue = bought.and_then(|(_, cents)| cents).map(|cents| format!("{}.{:02}", cents / 100, cents % 100));
+        let revenue =
+            bought.and_then(|(_, cents)| cents).map(|cents| format!("{}.{:02}", cents / 100, cents % 100));
         let properties = bought.map(|(product, cents)| match cents {
             None => format!("{{\"product\":\"{product}\",\"rank\":{}}}", number % 7),
             Some(cents) => format!(
@@ -128,7 +139,9 @@ impl World {
             kind: kind.into(),
             name: name.to_owned(),
             timestamp,
-            dedup_key: Bytes::copy_from_slice(&(number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c).to_be_bytes()),
+            dedup_key: Bytes::copy_from_slice(
+                &(number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c).to_be_bytes(),
+            ),
             revenue: revenue.as_ref().map(|text| text.parse().unwrap()),
             currency: if revenue.is_some() { currency.to_owned() } else { String::new() },
             traits,
@@ -157,7 +170,9 @@ impl World {
             members.entry(*home).or_default().push(*facet);
         }
         let fold = |facets: &Vec<FacetId>| {
-            let parts = facets.iter().map(|facet| (self.identifiers[facet].clone(), summaries.get(facet).unwrap_or(&none)));
+            let parts = facets
+                .iter()
+                .map(|facet| (self.identifiers[facet].clone(), summaries.get(facet).unwrap_or(&none)));
             Profile::fold(&KEY, parts, "USD", Stamp(1)).unwrap()
         };
         members.iter().map(|(home, facets)| (*home, fold(facets))).collect()
@@ -166,7 +181,10 @@ impl World {
     /// The name of the profile of each event.
     pub fn names(&self) -> Vec<String> {
         let profiles = self.profiles();
-        self.events.iter().map(|event| profiles[&self.homes[&facet_of(event)]].profile_id.to_string()).collect()
+        self.events
+            .iter()
+            .map(|event| profiles[&self.homes[&facet_of(event)]].profile_id.to_string())
+            .collect()
     }
 }
 
