@@ -48,8 +48,8 @@
 //! # }
 //! ```
 //!
-//! Many events, one by one and with back-pressure: [`Client::writer`]. Changes as they come about: [`Client::watch`].
-//! Encrypted connections: [`Tls`].
+//! Many events, one by one and with back-pressure: [`Client::writer`]. Changes as they come about: [`Client::watch`]. SQL:
+//! [`Client::query`]. Encrypted connections: [`Tls`].
 
 mod admin;
 #[cfg(feature = "cli")]
@@ -67,6 +67,7 @@ mod matching;
 pub mod message_id;
 mod pages;
 mod profile;
+mod query;
 mod reason;
 mod registry;
 mod retry;
@@ -80,6 +81,9 @@ pub use error::{Error, Reason, Refusal};
 pub use group::{GroupPages, MemberPages, MembershipPages};
 pub use ingest::{Counts, Ingested, IntoItem};
 pub use profile::{ProfilePages, TimelinePages};
+#[cfg(feature = "arrow")]
+pub use query::QueryBatches;
+pub use query::{Parameter, Query, QueryRow, QueryRows};
 pub use tls::Tls;
 pub use watch::{Watch, WatchNews, WatchOptions};
 pub use writer::{Flushed, ITEM_BYTES_MAX, IngestWriter, IngestWriterBuilder, Receipt};

@@ -101,6 +101,10 @@ reasons! {
     InvalidIdentifier = "INVALID_IDENTIFIER",
     /// Someone changed the thing since it was read: read it again.
     StaleView = "STALE_VIEW",
+    /// A statement in SQL can't be understood: `line` and `column` of the metadata say where.
+    BadQuery = "BAD_QUERY",
+    /// A query needs more than a query may have: `limit` of the metadata says of what.
+    QueryLimit = "QUERY_LIMIT",
     /// An event breaks its schema: see the message.
     SchemaViolation = "SCHEMA_VIOLATION",
     /// An event has no identifier.

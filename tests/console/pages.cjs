@@ -236,6 +236,44 @@ const replays = async (browser) => {
   step("replayed");
 };
 
+const asksInSql = async (browser) => {
+  const page = await watched(browser);
+  await page.setViewport(DESK);
+  await page.goto(`${node}/sql`);
+  assert.match(await text(page, "main"), /events/, "the tables are listed");
+  const statement = "SELECT date_trunc('hour', timestamp) AS hour, count(*) AS seen\nFROM events GROUP BY hour ORDER BY hour";
+  await page.type("#statement", statement);
+  await page.keyboard.down("Control");
+  await reaches(page, () => page.keyboard.press("Enter"));
+  await page.keyboard.up("Control");
+  assert.equal(await page.$eval("#statement", (field) => field.value), statement, "the statement stays");
+  assert.match(await text(page, ".heading #rows + .aside"), /cut [0-9a-f]{16}$/);
+  await page.waitForFunction(() => document.querySelector(".u-legend")?.textContent.includes("seen"), PATIENCE);
+  await fits(page, "rows");
+  await readable(page, "rows");
+  await page.screenshot({ path: path.join(folder, "sql-rows-desk-light.png"), fullPage: true });
+  await page.$eval("#statement", (field) => (field.value = "SELECT\n  emial FROM profiles"));
+  await reaches(page, () => page.click("form[data-sql] button"));
+  assert.equal(await text(page, ".place mark"), "emial");
+  assert.match(await text(page, "[role=alert]"), /BAD_QUERY.*line 2, column 3/s);
+  await readable(page, "refused");
+  await page.screenshot({ path: path.join(folder, "sql-refused-desk-light.png"), fullPage: true });
+  // What was run is remembered, the latest first, and comes back by a click.
+  await page.click(".earlier summary");
+  const kept = await page.$$eval(".earlier button", (buttons) => buttons.map((button) => button.textContent));
+  assert.deepEqual(kept, ["SELECT\n  emial FROM profiles", statement]);
+  await page.click(".earlier li:last-child button");
+  assert.equal(await page.$eval("#statement", (field) => field.value), statement);
+  // Without scripts it is a form like any other.
+  await page.setJavaScriptEnabled(false);
+  await page.goto(`${node}/sql`);
+  await page.type("#statement", "SELECT 5 AS five, NULL AS nothing");
+  await reaches(page, () => page.click("form[data-sql] button"));
+  assert.match(await text(page, "table.rows"), /five\s*nothing\s*5\s*null/);
+  await page.close();
+  step("asked in SQL");
+};
+
 const run = async () => {
   const browser = await puppeteer.launch({
     executablePath: found(process.env.CHROMIUM),
@@ -263,9 +301,11 @@ const run = async () => {
       ["nobody", "/customers?q=nobody@example.org"],
       ["quarantine", "/quarantine"],
       ["entry", entry],
+      ["sql", "/sql"],
     ]);
     await mends(browser);
     await replays(browser);
+    await asksInSql(browser);
   } finally {
     await browser.close();
   }

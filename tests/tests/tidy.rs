@@ -177,6 +177,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "isthmus-matching",
                 "isthmus-proto",
                 "isthmus-quality",
+                "isthmus-query",
                 "isthmus-raft",
                 "isthmus-router",
                 "isthmus-shard",

@@ -54,10 +54,11 @@ class _Handlers(grpc.GenericRpcHandler):
                 request_deserializer=wire.IngestStreamRequest.FromString,
                 response_serializer=lambda message: message.SerializeToString(),
             )
-        if name == "Watch":
+        streams = {"Watch": wire.WatchRequest, "Query": wire.QueryRequest}
+        if name in streams:
             return grpc.unary_stream_rpc_method_handler(
                 answer,
-                request_deserializer=wire.WatchRequest.FromString,
+                request_deserializer=streams[name].FromString,
                 response_serializer=lambda message: message.SerializeToString(),
             )
         return grpc.unary_unary_rpc_method_handler(

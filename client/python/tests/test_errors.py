@@ -22,7 +22,7 @@ from isthmus._retry import Ending, refusal
         ("INVALID_ARGUMENT", "INVALID_SCHEMA", isthmus.InvalidSchemaError),
         ("INVALID_ARGUMENT", "BATCH_TOO_MANY", isthmus.TooLargeError),
         ("OUT_OF_RANGE", "TOO_LARGE", isthmus.TooLargeError),
-        ("RESOURCE_EXHAUSTED", "QUERY_LIMIT", isthmus.OverloadedError),
+        ("RESOURCE_EXHAUSTED", "QUERY_LIMIT", isthmus.QueryLimitError),
         ("PERMISSION_DENIED", "FORBIDDEN", isthmus.ForbiddenError),
         ("UNAUTHENTICATED", "WRITE_KEY_INVALID", isthmus.UnauthenticatedError),
         ("ALREADY_EXISTS", "ALREADY_EXISTS", isthmus.AlreadyExistsError),

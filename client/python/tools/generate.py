@@ -156,6 +156,9 @@ _TWINS = [
     (r"\bawait ", ""),
     (r"\b__a(enter|exit|iter)__\b", r"__\1__"),
     (r"\bAsync(Iterator|Iterable)\b", r"\1"),
+    (r"\bAsyncGenerator\[(.*), None\]", r"Generator[\1, None, None]"),
+    (r"\bAsyncGenerator\b", "Generator"),
+    (r"\.aclose\(", ".close("),
     (r"\bisthmus\.aio\b", "isthmus"),
     (r"asynchronous", "blocking"),
 ]

@@ -11,7 +11,7 @@ use crate::{Client, Tls};
 use crate::cli::{
     cluster::ClusterVerb, failure::Failure, group::GroupVerb, identity::IdentityVerb, ingest::IngestCommand,
     output::Format, profile::ProfileVerb, quality::QualityVerb, quarantine::QuarantineVerb,
-    schema::SchemaVerb, source::SourceVerb, watch::WatchCommand,
+    schema::SchemaVerb, source::SourceVerb, sql::SqlCommand, watch::WatchCommand,
 };
 
 /// The version, and the commit that this was built from.
@@ -25,6 +25,7 @@ Examples:
   isthmus profile get user_id:42 --output json
   isthmus profile timeline email:a@b.de --limit 20
   isthmus watch --from now
+  isthmus sql 'SELECT count(*) FROM events'
   isthmus quarantine list
   isthmus cluster status --endpoint https://hub.example:7400 --ca ca.pem --cert me.pem --key me.key
 
@@ -58,12 +59,12 @@ pub struct Global {
         default_value = "http://127.0.0.1:7400"
     )]
     pub endpoint: Vec<String>,
-    /// Tables for people, or one JSON object a line
+    /// Tables for people, or one JSON object a line; csv and parquet are for `isthmus sql`
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
     pub output: Format,
-    /// How long a call may take, retries included
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
+    /// How long a call may take, retries included [default: 10s; of `isthmus sql` what the hub allows]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
     /// Trust nodes whose certificates are signed by the authorities in this file (PEM), and no others; endpoints are https://
     /// then [default: the system's authorities]
     #[arg(long, global = true, value_name = "FILE")]
@@ -77,13 +78,13 @@ pub struct Global {
 }
 
 impl Global {
-    /// A client as it was asked for.
+    /// A client as it was asked for; `timeout` for calls when nobody said.
     ///
     /// # Errors
     /// [`Failure::Usage`] when a certificate comes without its key; the client's, when an endpoint is no address, a file
     /// can't be read, or what is to be encrypted would go in the clear.
-    pub fn client(self) -> Result<Client, Failure> {
-        let mut builder = Client::builder().deadline(self.timeout);
+    pub fn client(self, timeout: Duration) -> Result<Client, Failure> {
+        let mut builder = Client::builder().deadline(self.timeout.unwrap_or(timeout));
         let identity = match (self.cert, self.certificate_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -140,6 +141,9 @@ pub enum Noun {
         #[command(subcommand)]
         verb: SourceVerb,
     },
+    /// Ask anything of all profiles and events, in SQL
+    #[command(after_help = crate::cli::sql::EXAMPLES)]
+    Sql(SqlCommand),
     /// Report on how good the data are
     #[command(after_help = crate::cli::quality::EXAMPLES)]
     Quality {

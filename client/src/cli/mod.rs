@@ -21,6 +21,7 @@ mod rules;
 mod schema;
 mod source;
 mod split;
+mod sql;
 mod watch;
 
 use std::{
@@ -31,9 +32,10 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _};
 
+use crate::DEADLINE_DEFAULT;
 use args::{Args, Noun};
 use failure::{Done, Failure};
-use output::Output;
+use output::{Format, Output};
 
 /// Runs the CLI with its arguments, the program's name first. Ends the process itself where arguments are wrong or
 /// only help was asked for (exit codes 2 and 0).
@@ -60,7 +62,13 @@ async fn carry_out(args: Args) -> Result<Done, Failure> {
         io::stdout().write_all(&script)?;
         return Ok(Done::Well);
     }
-    let client = args.global.client()?;
+    let is_sql = matches!(args.noun, Noun::Sql(_));
+    if matches!(args.global.output, Format::Csv | Format::Parquet) && !is_sql {
+        let problem = "--output csv and --output parquet are for `isthmus sql`: give table or json";
+        return Err(Failure::Usage(problem.to_owned()));
+    }
+    let timeout = if is_sql { sql::TIMEOUT_DEFAULT } else { DEADLINE_DEFAULT };
+    let client = args.global.client(timeout)?;
     let done = match args.noun {
         Noun::Ingest(command) => ingest::run(command, client, &mut output).await?,
         Noun::Watch(command) => watch::run(command, client, &mut output).await?,
@@ -71,6 +79,7 @@ async fn carry_out(args: Args) -> Result<Done, Failure> {
         Noun::Schema { verb } => schema::run(verb, client, &mut output).await?,
         Noun::Identity { verb } => identity::run(verb, client, &mut output).await?,
         Noun::Quarantine { verb } => quarantine::run(verb, client, &mut output).await?,
+        Noun::Sql(command) => sql::run(command, client, &mut output).await?,
         Noun::Quality { verb } => quality::run(verb, client, &mut output).await?,
         Noun::Completions { .. } => Done::Well,
     };

@@ -22,6 +22,10 @@ pub enum Format {
     Table,
     /// One JSON object a line.
     Json,
+    /// Comma-separated values, with a heading.
+    Csv,
+    /// A Parquet file.
+    Parquet,
 }
 
 /// Standard output.
@@ -33,6 +37,10 @@ pub struct Output {
 impl Output {
     pub fn new(format: Format) -> Self {
         Self { format, stdout: BufWriter::new(io::stdout()) }
+    }
+
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     pub fn is_json(&self) -> bool {

@@ -4,6 +4,7 @@
 //! counts and repetitions can be checked. It says nothing about the real node.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod query;
 pub mod stream;
 
 use std::{
@@ -16,7 +17,8 @@ use std::{
 use isthmus_client::proto::{
     self, IngestItem, ItemOutcome, ItemResult, cluster_service_server as cluster, ingest_item::Body,
     ingest_service_server as ingest, profile_service_server as profile,
-    quarantine_service_server as quarantine, source_service_server as source,
+    quarantine_service_server as quarantine, query_service_server::QueryServiceServer,
+    source_service_server as source,
 };
 use tokio::sync::{Notify, oneshot};
 use tonic::{
@@ -61,6 +63,11 @@ pub struct State {
     /// How the next ingest streams go; the default when there is none.
     pub plans: VecDeque<stream::Plan>,
     pub streamed: stream::Streamed,
+    /// What each query brings.
+    pub answers: VecDeque<query::Answer>,
+    /// What was asked.
+    pub queries: Vec<proto::QueryRequest>,
+    pub tables: Vec<proto::QueryTable>,
 }
 
 /// A running fake; stops when dropped.
@@ -106,6 +113,7 @@ impl Fake {
                     .add_service(profile::ProfileServiceServer::new(services.clone()))
                     .add_service(cluster::ClusterServiceServer::new(services.clone()))
                     .add_service(source::SourceServiceServer::new(services.clone()))
+                    .add_service(QueryServiceServer::new(services.clone()))
                     .add_service(quarantine::QuarantineServiceServer::new(services))
                     .serve_with_incoming(incoming);
                 tokio::select! { result = serving => result.expect("serves"), _ = stopped => {} }

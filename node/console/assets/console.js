@@ -1,5 +1,5 @@
-// What the console does besides being read: `/` goes to the search field, live pages follow by themselves, and charts
-// are drawn by uPlot. Without JavaScript all pages are there, charts as still pictures.
+// What the console does besides being read: `/` goes to the search field, live pages follow by themselves, charts are
+// drawn by uPlot, and statements in SQL are remembered. Without JavaScript all pages are there, charts as still pictures.
 "use strict";
 
 (() => {
@@ -53,12 +53,20 @@
         points: { show: false },
         value: (_, value) => (value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: 1 })),
       }));
-      const clock = (_, times) => times.map((time) => new Date(time * 1000).toTimeString().slice(0, 5));
+      // Over more than a day, the day says more than the time of day. Some orders are no times at all.
+      const long = told.times.length > 0 && told.times[told.times.length - 1] - told.times[0] > 86400;
+      const day = (time) => new Date(time * 1000).toISOString().slice(0, 10);
+      const clock = (_, times) => times.map((time) => (long ? day(time) : new Date(time * 1000).toTimeString().slice(0, 5)));
+      const exact = (time) => `${long ? `${day(time)} ` : ""}${new Date(time * 1000).toTimeString().slice(0, 8)}`;
+      const first = told.plain
+        ? { label: told.label, value: (_, x) => (x == null ? "–" : x.toLocaleString("en")) }
+        : { label: told.label ?? "Time", value: (_, time) => (time == null ? "–" : exact(time)) };
+      const across = told.plain ? axis : { ...axis, values: clock };
       plot = new uPlot({
         ...size(),
-        series: [{ label: "Time", value: (_, time) => (time == null ? "–" : new Date(time * 1000).toTimeString().slice(0, 8)) }, ...lines],
-        axes: [{ ...axis, values: clock }, { ...axis, size: 56 }],
-        scales: { y: { range: (_, min, max) => [0, Math.max(1, max * 1.08)] } },
+        series: [first, ...lines],
+        axes: [across, { ...axis, size: 56 }],
+        scales: { x: { time: !told.plain }, y: { range: (_, min, max) => [Math.min(0, min), Math.max(1, max * 1.08)] } },
         cursor: { points: { size: 7 } },
         legend: { markers: { width: 0, fill: (_, index) => (index ? lines[index - 1].stroke : "transparent") } },
       }, data(told), place);
@@ -80,6 +88,51 @@
 
   const charts = new Map();
   for (const figure of document.querySelectorAll("figure[data-chart]")) charts.set(figure, chart(figure));
+
+  // SQL: Ctrl and Enter run the statement, and what was run is kept in this browser alone.
+  const form = document.querySelector("form[data-sql]");
+  if (form) {
+    const KEY = "isthmus.sql";
+    const KEPT = 50;
+    const field = form.querySelector("textarea");
+    const read = () => {
+      try {
+        const kept = JSON.parse(localStorage.getItem(KEY) ?? "[]");
+        return Array.isArray(kept) ? kept.filter((one) => typeof one === "string") : [];
+      } catch {
+        return [];
+      }
+    };
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      form.requestSubmit();
+    });
+    form.addEventListener("submit", () => {
+      const statement = field.value.trim();
+      const kept = [statement, ...read().filter((one) => one !== statement)].slice(0, KEPT);
+      try {
+        localStorage.setItem(KEY, JSON.stringify(kept));
+      } catch {
+        // There is no room, or it is not allowed: nothing is kept then.
+      }
+    });
+    const earlier = document.querySelector("[data-earlier]");
+    const kept = read();
+    earlier.hidden = kept.length === 0;
+    for (const statement of kept) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = statement;
+      button.addEventListener("click", () => {
+        field.value = statement;
+        field.focus();
+      });
+      const item = document.createElement("li");
+      item.append(button);
+      earlier.querySelector("ul").append(item);
+    }
+  }
 
   // Live pages: this page is asked for anew, and what differs in it is put in the place of what is shown.
   const main = document.getElementById("main");

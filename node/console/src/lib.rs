@@ -24,6 +24,7 @@ mod page;
 pub mod quarantine;
 mod show;
 mod spark;
+pub mod sql;
 mod time;
 
 pub use self::page::{Section, Shell, Theme};

@@ -45,16 +45,19 @@ pub enum Section {
     Customers,
     /// What could not be taken.
     Quarantine,
+    /// Questions in SQL.
+    Sql,
     /// None of them: a failure.
     None,
 }
 
 impl Section {
-    const SHOWN: [(Self, &'static str, &'static str); 4] = [
+    const SHOWN: [(Self, &'static str, &'static str); 5] = [
         (Self::Overview, "/", "Overview"),
         (Self::Ingest, "/ingest", "Ingest"),
         (Self::Customers, "/customers", "Customers"),
         (Self::Quarantine, "/quarantine", "Quarantine"),
+        (Self::Sql, crate::sql::PATH, "SQL"),
     ];
 }
 

@@ -7,6 +7,7 @@ mod sample;
 use isthmus_console::{
     assets, customer, customers, failure, ingest, overview,
     quarantine::{self, Content, Sent},
+    sql,
 };
 use isthmus_proto::v1::{QuarantineOutcome, QuarantineResult, value::Kind};
 use sample::{NOW, id, shell};
@@ -27,6 +28,9 @@ fn pages() -> Vec<(&'static str, String)> {
         ("customer", customer::page(&shell("/customers/0"), &sample::customer())),
         ("quarantine", quarantine::listing(&shell("/quarantine"), &sample::quarantine())),
         ("entry", quarantine::entry(&shell("/quarantine/0"), &sample::entry())),
+        ("sql", sql::page(&shell("/sql"), &sample::sql_unasked())),
+        ("sql-rows", sql::page(&shell("/sql"), &sample::sql_answered())),
+        ("sql-refused", sql::page(&shell("/sql"), &sample::sql_refused())),
         ("failure", failure::page(&shell("/"), &refused)),
     ]
 }
@@ -197,6 +201,31 @@ fn what_was_quarantined_is_only_ever_text() {
             safe("entry", &quarantine::entry(&shell("/"), &told));
         }
     }
+}
+
+#[test]
+fn what_a_statement_says_and_brings_is_only_ever_text() {
+    let mut told = sample::sql_answered();
+    told.statement = HOSTILE;
+    if let Some(sql::Outcome::Rows(rows)) = &mut told.outcome {
+        rows.version = HOSTILE.to_owned();
+        for column in &mut rows.columns {
+            column.name = HOSTILE.to_owned();
+        }
+        rows.rows[0] = vec![Some(HOSTILE.to_owned()); 3];
+    }
+    safe("rows", &sql::page(&shell("/sql"), &told));
+    let mut told = sample::sql_refused();
+    told.statement = HOSTILE;
+    for place in [None, Some((1, 2)), Some((1, 20))] {
+        let (message, reason) = (HOSTILE.to_owned(), HOSTILE.to_owned());
+        told.outcome = Some(sql::Outcome::Refused(sql::Refused { message, reason, place }));
+        safe("refused", &sql::page(&shell("/sql"), &told));
+    }
+    let mut told = sample::sql_unasked();
+    told.tables[0] =
+        sql::Table { name: HOSTILE.to_owned(), columns: vec![(HOSTILE.to_owned(), HOSTILE.to_owned())] };
+    safe("tables", &sql::page(&shell("/sql"), &told));
 }
 
 #[test]

@@ -85,9 +85,12 @@ impl Table {
                 text("source"),
                 text("reason"),
                 maybe(text("detail")),
+                maybe(text("field")),
+                maybe(text("origin")),
+                maybe(text("message_id")),
                 time("received_at"),
-                maybe(time("expires_at")),
                 maybe(text("resolution")),
+                maybe(time("resolved_at")),
                 maybe(text("payload")),
             ],
             Self::SegmentMembers => {

@@ -91,6 +91,7 @@ pub fn options(config: &Config) -> Result<NodeOptions> {
         grpc: config.grpc.clone(),
         quarantine: config.quarantine.clone(),
         feed: config.feed.clone(),
+        query: config.query.clone(),
         clock: Arc::new(SystemClock),
     })
 }

@@ -11,7 +11,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::Hub;
 
-pub const SERVICES: [&str; 10] = [
+pub const SERVICES: [&str; 11] = [
     "isthmus.v1.ClusterService",
     "isthmus.v1.GroupService",
     "isthmus.v1.IngestService",
@@ -19,6 +19,7 @@ pub const SERVICES: [&str; 10] = [
     "isthmus.v1.ProfileService",
     "isthmus.v1.QualityService",
     "isthmus.v1.QuarantineService",
+    "isthmus.v1.QueryService",
     "isthmus.v1.RulesService",
     "isthmus.v1.SchemaService",
     "isthmus.v1.SourceService",

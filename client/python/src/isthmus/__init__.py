@@ -11,7 +11,7 @@
 """
 
 from . import aio
-from ._sync import Client, IngestWriter, Pager, Watch
+from ._sync import Answer, Client, IngestWriter, Pager, Watch
 from .errors import *  # noqa: F403  all errors are the package's
 from .errors import __all__ as _errors
 from .events import AnyEvent, Event, Unreadable, alias, group, identify, page, screen, track
@@ -50,6 +50,7 @@ from .model.registry import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "AnyEvent",
     "Change",
     "ChangedFact",

@@ -1068,6 +1068,97 @@ class DecidePairResponse(Message):
     one_profile: bool
     def __init__(self, *, pair: Pair | None = ..., changed: bool | None = ..., one_profile: bool | None = ...) -> None: ...
 
+class QueryRequest(Message):
+    sql: str
+    @property
+    def parameters(self) -> Messages[QueryParameter]: ...
+    @property
+    def consistency(self) -> Consistency: ...
+    format: int
+    @property
+    def timeout(self) -> Duration: ...
+    rows_max: int
+    bytes_max: int
+    def __init__(self, *, sql: str | None = ..., parameters: Iterable[QueryParameter] | None = ..., consistency: Consistency | None = ..., format: int | None = ..., timeout: Duration | None = ..., rows_max: int | None = ..., bytes_max: int | None = ...) -> None: ...
+
+class QueryParameter(Message):
+    name: str
+    @property
+    def value(self) -> Value: ...
+    def __init__(self, *, name: str | None = ..., value: Value | None = ...) -> None: ...
+
+class QueryResponse(Message):
+    @property
+    def start(self) -> QueryStart: ...
+    @property
+    def rows(self) -> QueryRows: ...
+    arrow: bytes
+    @property
+    def end(self) -> QueryEnd: ...
+    def __init__(self, *, start: QueryStart | None = ..., rows: QueryRows | None = ..., arrow: bytes | None = ..., end: QueryEnd | None = ...) -> None: ...
+
+class QueryStart(Message):
+    version: str
+    @property
+    def columns(self) -> Messages[QueryColumn]: ...
+    def __init__(self, *, version: str | None = ..., columns: Iterable[QueryColumn] | None = ...) -> None: ...
+
+class QueryColumn(Message):
+    name: str
+    type: str
+    nullable: bool
+    description: str
+    def __init__(self, *, name: str | None = ..., type: str | None = ..., nullable: bool | None = ..., description: str | None = ...) -> None: ...
+
+class QueryRows(Message):
+    @property
+    def rows(self) -> Scalars[str]: ...
+    def __init__(self, *, rows: Iterable[str] | None = ...) -> None: ...
+
+class QueryEnd(Message):
+    rows: int
+    bytes: int
+    @property
+    def elapsed(self) -> Duration: ...
+    def __init__(self, *, rows: int | None = ..., bytes: int | None = ..., elapsed: Duration | None = ...) -> None: ...
+
+class QueryServiceExplainRequest(Message):
+    sql: str
+    @property
+    def parameters(self) -> Messages[QueryParameter]: ...
+    analyze: bool
+    @property
+    def consistency(self) -> Consistency: ...
+    @property
+    def timeout(self) -> Duration: ...
+    def __init__(self, *, sql: str | None = ..., parameters: Iterable[QueryParameter] | None = ..., analyze: bool | None = ..., consistency: Consistency | None = ..., timeout: Duration | None = ...) -> None: ...
+
+class QueryServiceExplainResponse(Message):
+    @property
+    def plans(self) -> Messages[QueryPlan]: ...
+    def __init__(self, *, plans: Iterable[QueryPlan] | None = ...) -> None: ...
+
+class QueryPlan(Message):
+    kind: str
+    text: str
+    def __init__(self, *, kind: str | None = ..., text: str | None = ...) -> None: ...
+
+class ListTablesRequest(Message):
+    def __init__(self) -> None: ...
+
+class ListTablesResponse(Message):
+    @property
+    def tables(self) -> Messages[QueryTable]: ...
+    def __init__(self, *, tables: Iterable[QueryTable] | None = ...) -> None: ...
+
+class QueryTable(Message):
+    schema: str
+    name: str
+    description: str
+    @property
+    def columns(self) -> Messages[QueryColumn]: ...
+    def __init__(self, *, schema: str | None = ..., name: str | None = ..., description: str | None = ..., columns: Iterable[QueryColumn] | None = ...) -> None: ...
+
 class ClusterService:
     Status: Method[StatusRequest, StatusResponse]
     Nodes: Method[NodesRequest, NodesResponse]
@@ -1129,3 +1220,8 @@ class MatchingService:
     GetStatus: Method[MatchingServiceGetStatusRequest, MatchingServiceGetStatusResponse]
     ListPairs: Method[ListPairsRequest, ListPairsResponse]
     DecidePair: Method[DecidePairRequest, DecidePairResponse]
+
+class QueryService:
+    Query: Method[QueryRequest, QueryResponse]
+    Explain: Method[QueryServiceExplainRequest, QueryServiceExplainResponse]
+    ListTables: Method[ListTablesRequest, ListTablesResponse]

@@ -21,6 +21,7 @@ __all__ = [
     "AlreadyExistsError",
     "AlreadyLinkedError",
     "BadAnswerError",
+    "BadQueryError",
     "ClosedError",
     "ConflictError",
     "DeadlineError",
@@ -36,6 +37,7 @@ __all__ = [
     "OutcomeUnknownError",
     "OverloadedError",
     "PreconditionError",
+    "QueryLimitError",
     "QuorumAtRiskError",
     "RefusedError",
     "SourceDisabledError",
@@ -144,6 +146,27 @@ class InvalidRequestError(RefusedError):
     """The request is not what it should be: `fields` and the message say what to mend (INVALID_ARGUMENT)."""
 
 
+class BadQueryError(InvalidRequestError):
+    """A statement in SQL can't be understood; `line` and `column` say where, where that is known (BAD_QUERY).
+
+    Attributes:
+        line: The line, from 1.
+        column: The column in the line, in characters, from 1.
+    """
+
+    @property
+    def line(self) -> int | None:  # noqa: D102  see the class
+        return self._place("line")
+
+    @property
+    def column(self) -> int | None:  # noqa: D102  see the class
+        return self._place("column")
+
+    def _place(self, key: str) -> int | None:
+        text = self.metadata.get(key, "")
+        return int(text) if text.isdecimal() else None
+
+
 class TooLargeError(RefusedError):
     """The request is too large: send smaller batches (OUT_OF_RANGE; TOO_LARGE, BATCH_TOO_MANY)."""
 
@@ -208,6 +231,10 @@ class OverloadedError(RefusedError):
     """A limit was reached: come back after `retry_after` (RESOURCE_EXHAUSTED)."""
 
 
+class QueryLimitError(OverloadedError):
+    """A query needs more than a query may have: coming back as it is doesn't help (QUERY_LIMIT)."""
+
+
 class UnavailableError(RefusedError):
     """The hub can't serve this now: no leader, disk full, stopping (UNAVAILABLE)."""
 
@@ -231,6 +258,8 @@ _BY_CODE: dict[str, type[RefusedError]] = {
 }
 
 _BY_REASON: dict[str, type[RefusedError]] = {
+    "BAD_QUERY": BadQueryError,
+    "QUERY_LIMIT": QueryLimitError,
     "TOO_LARGE": TooLargeError,
     "BATCH_TOO_MANY": TooLargeError,
     "INVALID_SCHEMA": InvalidSchemaError,

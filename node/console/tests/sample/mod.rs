@@ -1,5 +1,7 @@
 //! What a node might know, made up, for tests and to look at.
 
+mod sql;
+
 use std::collections::BTreeMap;
 
 use isthmus_console::{
@@ -21,6 +23,8 @@ use prost_types::Timestamp;
 pub const NOW: i64 = 1_767_225_600_000_000;
 
 /// The frame of pages.
+pub use self::sql::{sql_answered, sql_refused, sql_unasked};
+
 pub fn shell(here: &'static str) -> Shell<'static> {
     Shell { theme: Theme::System, query: "", node: 1, version: "0.1.0", form_token: "token", here, now: NOW }
 }

@@ -22,7 +22,18 @@ pub(crate) fn link_facts() -> Vec<Out> {
 
 /// The columns of `quarantine`.
 pub(crate) fn quarantine() -> Vec<Out> {
-    let names = ["source", "reason", "detail", "received_at", "expires_at", "resolution", "payload"];
+    let names = [
+        "source",
+        "reason",
+        "detail",
+        "field",
+        "origin",
+        "message_id",
+        "received_at",
+        "resolution",
+        "resolved_at",
+        "payload",
+    ];
     let mut outs = vec![Out::new("id", Make::Hex(0))];
     outs.extend(names.iter().zip(1..).map(|(name, place)| Out::new(*name, Make::Raw(place))));
     outs

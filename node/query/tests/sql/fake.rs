@@ -204,14 +204,18 @@ impl Store {
 
     fn quarantine(shard: u64) -> RecordBatch {
         let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        let none = || -> ArrayRef { Arc::new(StringArray::from(vec![None::<&str>])) };
         let columns: Vec<ArrayRef> = vec![
             ids([&[shard as u8; 16][..]].into_iter()),
             text("web"),
             text("MALFORMED"),
             text("no type"),
+            text("type"),
+            none(),
+            none(),
             times([Some(crate::world::START)].into_iter()),
+            none(),
             times([None].into_iter()),
-            Arc::new(StringArray::from(vec![None::<&str>])),
             text("{}"),
         ];
         RecordBatch::try_new(Table::Quarantine.schema(), columns).unwrap()

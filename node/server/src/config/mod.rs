@@ -14,6 +14,7 @@
 //! cluster's shows when the node starts; those complaints are located by [`Loaded::locate`] too.
 
 mod options;
+mod query;
 mod sources;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::options::{
     ByteSize, FeedOptions, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions, TracesOptions,
 };
+pub use self::query::QueryOptions;
 use self::sources::Sources;
 use crate::{Error, Result, args::ServeArgs, logging};
 
@@ -73,6 +75,8 @@ pub struct Config {
     pub quarantine: QuarantineOptions,
     /// About the change feed.
     pub feed: FeedOptions,
+    /// About queries in SQL.
+    pub query: QueryOptions,
     /// About traces.
     pub traces: TracesOptions,
 }
@@ -98,6 +102,7 @@ impl Default for Config {
             grpc: GrpcOptions::default(),
             quarantine: QuarantineOptions::default(),
             feed: FeedOptions::default(),
+            query: QueryOptions::default(),
             traces: TracesOptions::default(),
         }
     }
@@ -178,6 +183,7 @@ impl Config {
         self.grpc.validate()?;
         self.quarantine.validate()?;
         self.feed.validate()?;
+        self.query.validate()?;
         self.traces.validate()
     }
 }

@@ -82,14 +82,14 @@ pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     })
 }
 
-fn within<T: PartialOrd + fmt::Display>(key: &str, value: T, low: T, high: T) -> Result<()> {
+pub(super) fn within<T: PartialOrd + fmt::Display>(key: &str, value: T, low: T, high: T) -> Result<()> {
     if value < low || value > high {
         return Err(Error::setting(key, format!("must be {low} to {high}")));
     }
     Ok(())
 }
 
-fn within_time(key: &str, value: Duration, low: Duration, high: Duration) -> Result<()> {
+pub(super) fn within_time(key: &str, value: Duration, low: Duration, high: Duration) -> Result<()> {
     if value < low || value > high {
         let (low, high) = (humantime::format_duration(low), humantime::format_duration(high));
         return Err(Error::setting(key, format!("must be {low} to {high}")));

@@ -15,8 +15,13 @@ const MARGIN_MAX: Duration = Duration::from_millis(50);
 
 /// The deadline of a call that arrives now; `default` for one that brings none.
 pub fn deadline(metadata: &MetadataMap, default: Duration) -> Instant {
+    Instant::now() + given(metadata).unwrap_or(default).min(TIMEOUT_MAX)
+}
+
+/// The time that a client gives, less what is kept for the way back; `None`: it doesn't say.
+pub fn given(metadata: &MetadataMap) -> Option<Duration> {
     let given = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
-    Instant::now() + given.map_or(default, |given| given - (given / 10).min(MARGIN_MAX)).min(TIMEOUT_MAX)
+    given.map(|given| given - (given / 10).min(MARGIN_MAX))
 }
 
 /// At most eight digits and a unit.

@@ -208,6 +208,15 @@ pub(super) fn refusal(status: &Status) -> Option<Refusal> {
             let message = format!("the request can't be read: {text}");
             Some(Refusal::new(Code::InvalidArgument, "MALFORMED", message))
         }
+        // Of Flight's messages within messages.
+        Code::InvalidArgument => Some(Refusal::new(
+            Code::InvalidArgument,
+            "MALFORMED",
+            format!("the request can't be read: {text}"),
+        )),
+        Code::Internal if text.starts_with("ParseError(") || text.starts_with("IpcError(") => Some(
+            Refusal::new(Code::InvalidArgument, "MALFORMED", format!("the request can't be read: {text}")),
+        ),
         // Of a call without a message: the stream ended before it.
         Code::Internal if text == "Missing request message." => {
             Some(Refusal::new(Code::InvalidArgument, "MALFORMED", "the request holds no message"))

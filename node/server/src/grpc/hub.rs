@@ -13,7 +13,7 @@ use tonic::metadata::MetadataMap;
 use super::{
     deadline::deadline, ingest::OpenStreams, profile::watch::Watchers, registry::Registries, status::Refusal,
 };
-use crate::{activity::Activity, metrics::Metrics};
+use crate::{activity::Activity, metrics::Metrics, query::Queries};
 
 /// The most items of a page.
 pub(super) const PAGE_MAX: u32 = 1_000;
@@ -44,6 +44,8 @@ pub struct Hub {
     pub registries: Registries,
     /// Held while this node learns a model to compare profiles by.
     pub learning: tokio::sync::Mutex<()>,
+    /// SQL.
+    pub queries: Queries,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What came in through this node lately.

@@ -7,7 +7,7 @@
 mod answer;
 pub mod cluster;
 pub(crate) mod cursor;
-mod deadline;
+pub(crate) mod deadline;
 pub mod front;
 pub mod group;
 pub mod health;
@@ -17,6 +17,7 @@ mod matching;
 pub mod profile;
 mod quality;
 pub mod quarantine;
+mod query;
 pub mod registry;
 mod rules;
 mod schema;
@@ -30,8 +31,9 @@ use isthmus_proto::v1::{
     cluster_service_server::ClusterServiceServer, group_service_server::GroupServiceServer,
     ingest_service_server::IngestServiceServer, matching_service_server::MatchingServiceServer,
     profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
-    quarantine_service_server::QuarantineServiceServer, rules_service_server::RulesServiceServer,
-    schema_service_server::SchemaServiceServer, source_service_server::SourceServiceServer,
+    quarantine_service_server::QuarantineServiceServer, query_service_server::QueryServiceServer,
+    rules_service_server::RulesServiceServer, schema_service_server::SchemaServiceServer,
+    source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,
@@ -41,7 +43,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::layer::util::{Identity, Stack};
 
 use self::{front::FrontLayer, hub::Hub};
-use crate::config::GrpcOptions;
+use crate::{config::GrpcOptions, flight};
 
 /// The largest request, as sent and decompressed.
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
@@ -56,7 +58,7 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 11] = [
+const HEALTH_NAMES: [&str; 13] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
@@ -68,6 +70,8 @@ const HEALTH_NAMES: [&str; 11] = [
     "isthmus.v1.QuarantineService",
     "isthmus.v1.QualityService",
     "isthmus.v1.ClusterService",
+    "isthmus.v1.QueryService",
+    "arrow.flight.protocol.FlightService",
 ];
 
 /// All services of the clients' port, and the handle on what health checks are told.
@@ -106,8 +110,13 @@ pub fn services(
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
         .add_service(limited!(QualityServiceServer, quality::Quality::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))
+        .add_service(limited!(QueryServiceServer, query::Query::new(hub.clone())))
         .add_service(health);
+    // A test reads what Flight SQL tells of itself: an error is a defect, which leaves the rest alone.
+    let flight = flight::service(hub.clone());
+    let flight = flight.inspect_err(|error| tracing::error!(%error, "no Flight SQL")).ok();
     let router = router
+        .add_optional_service(flight)
         .add_optional_service(noted(reflection().build_v1()))
         .add_optional_service(noted(reflection().build_v1alpha()));
     (reporter, router)

@@ -100,7 +100,7 @@ pub fn key_of_headers<'a>(get: impl Fn(&'static str) -> Option<&'a [u8]>) -> Res
 }
 
 /// Decodes standard base64 (RFC 4648, section 4); padding may be missing.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let digit = |b: u8| match b {
         b'A'..=b'Z' => Some(b - b'A'),
         b'a'..=b'z' => Some(b - b'a' + 26),

@@ -27,6 +27,20 @@ pub(super) const MICROS: [u64; 18] = [
     1_638_400, 3_276_800, 6_553_600, 13_107_200,
 ];
 
+/// The methods of Arrow Flight, whose descriptors its crate doesn't have, and whether they answer with a stream.
+const FLIGHT: [(&str, bool); 10] = [
+    ("Handshake", true),
+    ("ListFlights", true),
+    ("GetFlightInfo", false),
+    ("PollFlightInfo", false),
+    ("GetSchema", false),
+    ("DoGet", true),
+    ("DoPut", true),
+    ("DoExchange", true),
+    ("DoAction", true),
+    ("ListActions", true),
+];
+
 /// All methods.
 pub struct Calls {
     methods: BTreeMap<String, Arc<Method>>,
@@ -104,7 +118,9 @@ impl Default for Calls {
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        let methods = sets.into_iter().flat_map(methods);
+        let flight =
+            FLIGHT.map(|(name, streams)| (format!("/arrow.flight.protocol.FlightService/{name}"), streams));
+        let methods = sets.into_iter().flat_map(methods).chain(flight);
         let methods = methods.map(|(path, streams)| (path.clone(), Method::new(path, streams))).collect();
         Self { methods, other: Method::new(OTHER.to_owned(), false) }
     }
@@ -197,6 +213,8 @@ mod tests {
             "/grpc.health.v1.Health/Watch",
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            "/isthmus.v1.QueryService/Query",
+            "/arrow.flight.protocol.FlightService/DoGet",
         ] {
             assert!(calls.methods.contains_key(path), "{path} of {:?}", calls.methods.keys());
         }

@@ -13,18 +13,23 @@
 mod calls;
 mod family;
 mod node;
+mod queries;
 mod raft;
 mod requests;
 mod sources;
 mod text;
 
-use std::{fmt, sync::atomic::AtomicU64};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use isthmus_proto::v1::ItemOutcome;
 
 pub use self::{
     calls::{Calls, InFlight, name as code_name},
     node::{Levels, LogLevels},
+    queries::{Queries, QueryOutcome, RunningQuery},
     requests::{Requests, usual},
     sources::{Sources, Tally},
     text::Format,
@@ -40,6 +45,8 @@ pub struct Metrics {
     pub requests: Requests,
     /// Items of batches, by source.
     pub sources: Sources,
+    /// Queries in SQL.
+    pub queries: Arc<Queries>,
     /// Changes that were handed to watchers.
     pub watched_changes: AtomicU64,
 }
@@ -53,6 +60,7 @@ impl Metrics {
         let mut families = self.calls.families();
         families.extend(self.requests.families());
         families.extend(self.sources.families(&levels.freshness));
+        families.extend(self.queries.families());
         families.extend(raft::families(levels));
         families.extend(node::families(levels, &self.watched_changes));
         families.extend(node::span_families(spans));

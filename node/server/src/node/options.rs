@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use isthmus_coordinator::FoundOptions;
 use isthmus_shard::{Clock, SystemClock};
 
-use crate::config::{FeedOptions, GrpcOptions, QuarantineOptions, RaftOptions, StorageOptions};
+use crate::config::{FeedOptions, GrpcOptions, QuarantineOptions, QueryOptions, RaftOptions, StorageOptions};
 
 /// How a node without data comes to belong to a cluster. A node that has data ignores it.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct NodeOptions {
     pub quarantine: QuarantineOptions,
     /// About the change feed.
     pub feed: FeedOptions,
+    /// About queries in SQL.
+    pub query: QueryOptions,
     /// Time of day.
     pub clock: Arc<dyn Clock>,
 }
@@ -69,6 +71,7 @@ impl NodeOptions {
             grpc: GrpcOptions::default(),
             quarantine: QuarantineOptions::default(),
             feed: FeedOptions::default(),
+            query: QueryOptions::default(),
             clock: Arc::new(SystemClock),
         }
     }

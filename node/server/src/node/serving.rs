@@ -7,7 +7,7 @@ use isthmus_raft::transport::grpc::GrpcTransport;
 use isthmus_router::Router;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
+use tonic::{service::RoutesBuilder, transport::server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use super::probe::{NodeProbe, Observed};
@@ -58,7 +58,10 @@ impl Serving {
     /// Serves other nodes.
     pub(super) fn peers(listener: TcpListener, services: PeerServices<'_>) -> Self {
         let stop_peers = CancellationToken::new();
+        // Queries of other nodes have their tasks here.
+        let tasks = services.hub.queries.engine().add_worker_to(RoutesBuilder::default());
         let router = isthmus_router::peer_server()
+            .add_routes(tasks.routes())
             .add_service(services.transport.raft_service())
             .add_service(services.transport.snapshot_service())
             .add_service(services.router.exchange_service().into_server())

@@ -33,6 +33,8 @@ use crate::{
     Error, Result,
     activity::Activity,
     grpc::{hub::Hub, ingest::OpenStreams, profile::watch::Watchers, registry::Registries},
+    metrics::Metrics,
+    query::{Queries, shards::NodeShards},
     traces::Named,
     version::VERSION,
 };
@@ -120,6 +122,21 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         stop: stop_host.clone(),
     };
 
+    let metrics = Arc::<Metrics>::default();
+    let shards = NodeShards::new(options.node_id, router.clone(), coordinator.clone());
+    let queries =
+        Queries::start(Arc::new(shards), options.query.clone(), &options.data_dir, metrics.queries.clone());
+    let queries = match queries {
+        Ok(queries) => queries,
+        Err(error) => {
+            stop_rest.cancel();
+            coordinator.stop().await;
+            raft.stop().await;
+            transport.stop().await;
+            return Err(error);
+        }
+    };
+
     let hub = Arc::new(Hub {
         node: options.node_id,
         router: router.clone(),
@@ -131,7 +148,8 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         ingest_streams: OpenStreams::new(&options.grpc),
         registries: Registries::default(),
         learning: tokio::sync::Mutex::new(()),
-        metrics: Arc::default(),
+        metrics,
+        queries,
         activity: Activity::default(),
         deadline: options.grpc.deadline,
         started_micros: options.clock.now_micros(),

@@ -22,6 +22,7 @@ pub(super) async fn stop(node: Node, hand_over: bool) {
     tracing::info!(node = hub.node, "stopping");
     hub.watchers.stop();
     hub.ingest_streams.stop();
+    hub.queries.stop();
     serving.close_clients().await;
     if hand_over {
         let deadline = Instant::now() + HAND_OVER;

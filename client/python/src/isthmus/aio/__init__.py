@@ -10,7 +10,8 @@ A client belongs to the event loop that it is first used in.
 
 from ._client import Client
 from ._pager import Pager
+from ._sql import Answer
 from ._watch import Watch
 from ._writer import IngestWriter
 
-__all__ = ["Client", "IngestWriter", "Pager", "Watch"]
+__all__ = ["Answer", "Client", "IngestWriter", "Pager", "Watch"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -20,9 +20,10 @@ from ._cluster import Cluster, Quality
 from ._groups import Groups
 from ._identity import Identity
 from ._ingest import send_items
-from ._profiles import Profiles
+from ._profiles import Profiles, consistency_of
 from ._quarantine import Quarantine
 from ._registry import Schemas, Sources
+from ._sql import Answer, query_request
 from ._watch import CHANGES_MAX, Watch, watch_request
 from ._writer import IngestWriter
 
@@ -205,6 +206,33 @@ class Client:
         """
         request = watch_request(cursor, start, profiles, events, types, traits, members, page_size)
         return Watch(self._caller, request, retry_for, on_wait)
+
+    def sql(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        min_version: str | None = None,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Asks in SQL, of all profiles and events at one cut; see `Answer`. The statement runs when rows are asked for.
+
+        >>> rows = [row async for row in hub.sql("SELECT * FROM events WHERE name = $1", ["Order Completed"])]
+        >>> frame = await hub.sql("SELECT name, count(*) AS seen FROM events GROUP BY name").to_pandas()
+
+        Args:
+            statement: One statement.
+            parameters: Values for `$1`, `$2`, …, or by name for `$name`.
+            min_version: A version token: the answer sees at least what that covers.
+            max_staleness: In seconds: the answer may miss what is younger. By default it misses nothing.
+            timeout: How long it may take, in seconds, instead of as long as the hub allows.
+
+        Raises:
+            UsageError: When something given can't be.
+        """
+        request = query_request(statement, parameters, consistency_of(min_version, max_staleness), timeout)
+        return Answer(self._caller, request, timeout)
 
     async def close(self) -> None:
         """Closes the connections, those of clients made by `with_options` too."""

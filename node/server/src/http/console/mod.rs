@@ -6,6 +6,7 @@
 //! | `/ingest` | [`ingest`]: what comes in, by source |
 //! | `/customers`, `/customers/{id}` | [`customers`]: a search, and one customer |
 //! | `/quarantine`, `/quarantine/{id}` | [`quarantine`]: what could not be taken; mend, replay, drop |
+//! | `/sql` | [`sql`]: a statement and its rows |
 //! | `/theme` | light or dark, kept in a cookie |
 //! | `/assets/{hash}/{name}` | style sheets, scripts |
 //!
@@ -22,6 +23,7 @@ mod ingest;
 mod overview;
 mod quarantine;
 mod reply;
+mod sql;
 
 use std::sync::Arc;
 
@@ -73,6 +75,7 @@ pub fn router(hub: &Arc<Hub>, loopback: Loopback) -> Router {
         .route("/quarantine/{id}/mend", post(quarantine::mend))
         .route("/quarantine/{id}/replay", post(quarantine::replay))
         .route("/quarantine/{id}/drop", post(quarantine::give_up))
+        .route("/sql", get(sql::page).post(sql::run))
         .route("/theme", post(form::theme))
         .route("/assets/{hash}/{name}", get(asset))
         .with_state(console)

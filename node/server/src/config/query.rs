@@ -1,0 +1,83 @@
+//! `[query]`: what queries in SQL may use.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::options::{ByteSize, within, within_time};
+use crate::{Error, Result};
+
+/// `[query]`: what queries in SQL may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueryOptions {
+    /// Memory of all queries that work on this node, before they use the disk.
+    pub memory: ByteSize,
+    /// Disk below the data directory for what doesn't fit into memory; it is emptied at each start.
+    pub spill: ByteSize,
+    /// Threads that queries work on.
+    pub threads: u32,
+    /// Queries that come in through this node and run at a time.
+    pub concurrent: u32,
+    /// Queries that wait for their turn; more are refused.
+    pub waiting: u32,
+    /// How long they wait.
+    #[serde(with = "humantime_serde")]
+    pub wait: Duration,
+    /// The longest that a query may take until its last row was handed over.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// The most rows of an answer.
+    pub rows_max: u64,
+    /// The most bytes of an answer, as its rows lie in memory.
+    pub bytes_max: ByteSize,
+    /// The folder that COPY may write below. Absent: COPY is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export_dir: Option<PathBuf>,
+    /// Prepared statements that clients of Flight SQL may have open at this node.
+    pub prepared: u32,
+}
+
+impl Default for QueryOptions {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(512),
+            spill: ByteSize::mib(16 << 10),
+            threads: 2,
+            concurrent: 8,
+            waiting: 16,
+            wait: Duration::from_secs(5),
+            timeout: Duration::from_secs(300),
+            rows_max: 10_000_000,
+            bytes_max: ByteSize::mib(4 << 10),
+            export_dir: None,
+            prepared: 1_000,
+        }
+    }
+}
+
+impl QueryOptions {
+    /// Checks the bounds.
+    pub(super) fn validate(&self) -> Result<()> {
+        let most = ByteSize(1 << 50);
+        within("query.memory", self.memory, ByteSize::mib(16), ByteSize(1 << 40))?;
+        within("query.spill", self.spill, ByteSize(0), most)?;
+        within("query.threads", self.threads, 1, 1_024)?;
+        within("query.concurrent", self.concurrent, 1, 10_000)?;
+        within("query.waiting", self.waiting, 0, 100_000)?;
+        within_time("query.wait", self.wait, Duration::ZERO, Duration::from_secs(300))?;
+        within_time(
+            "query.timeout",
+            self.timeout,
+            Duration::from_millis(10),
+            Duration::from_secs(24 * 3_600),
+        )?;
+        within("query.rows_max", self.rows_max, 1, u64::MAX)?;
+        within("query.bytes_max", self.bytes_max, ByteSize::mib(1), most)?;
+        within("query.prepared", self.prepared, 1, 1_000_000)?;
+        if self.export_dir.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+            return Err(Error::setting("query.export_dir", "must be an absolute path"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! What makes no sense, what asks for too much, and what nobody waits for any more.
+
+use arrow_flight::CancelFlightInfoRequest;
+use futures::TryStreamExt as _;
+use isthmus_client::{Error, Query, Reason, Refusal};
+use isthmus_tests::{ask, cluster::PATIENCE};
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::{Hub, flight};
+
+/// More than any node can do in the time that it is given.
+const ENDLESS: &str = "SELECT count(*) FROM events a, events b, events c, events d, events e, events f \
+                       WHERE a.message_id || b.message_id || c.message_id || d.message_id || e.message_id || f.message_id = 'x'";
+
+/// How often something that is waited for is looked at.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
+
+async fn refused(hub: &Hub, node: usize, query: impl Into<Query>) -> Refusal {
+    let failed = async {
+        let rows = hub.clients[node].query(query).await?;
+        rows.try_collect::<Vec<_>>().await
+    };
+    match failed.await {
+        Err(Error::Refused(refusal)) => *refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn what_makes_no_sense_is_told_with_its_place(hub: &Hub) {
+    for (sql, place) in [
+        ("SELEC 1", Some(("1", "1"))),
+        ("SELECT 1,\n       emial\nFROM profiles", Some(("2", "8"))),
+        ("SELECT * FROM nowhere", Some(("1", "15"))),
+        ("SELECT 1; SELECT 2", None),
+        ("", None),
+        ("DELETE FROM events", None),
+        ("CREATE TABLE t AS SELECT 1", None),
+        ("SET datafusion.execution.batch_size = 1", None),
+    ] {
+        for node in 0..3 {
+            let refusal = refused(hub, node, sql).await;
+            assert_eq!((refusal.code, &refusal.reason), (Code::InvalidArgument, &Reason::BadQuery), "{sql}: {refusal}");
+            if let Some((line, column)) = place {
+                let told = (refusal.metadata.get("line"), refusal.metadata.get("column"));
+                assert_eq!(told, (Some(&line.to_owned()), Some(&column.to_owned())), "{sql}: {refusal}");
+            }
+        }
+    }
+    let printed = hub.cli.run(&hub.cluster.endpoints(), &["sql", "SELECT 1,\n       emial\nFROM profiles"]);
+    assert_eq!((printed.code, printed.out.as_str()), (1, ""));
+    let lines: Vec<&str> = printed.err.lines().collect();
+    assert!(lines.iter().any(|line| *line == "  line 2:        emial"), "{}", printed.err);
+    assert!(lines.iter().any(|line| *line == "                 ^"), "{}", printed.err);
+}
+
+pub async fn too_many_rows_are_refused_and_what_came_is_no_answer(hub: &Hub) {
+    let query = Query::new("SELECT message_id FROM events WHERE name = 'Same'").rows_max(59);
+    let refusal = refused(hub, 0, query).await;
+    assert_eq!((refusal.code, &refusal.reason), (Code::ResourceExhausted, &Reason::QueryLimit));
+    assert_eq!(refusal.metadata.get("limit").map(String::as_str), Some("rows"));
+    let above = Query::new("SELECT 1").rows_max(u64::MAX);
+    assert_eq!(refused(hub, 0, above).await.reason.as_str(), "INVALID_LIMIT");
+}
+
+pub async fn what_runs_away_is_stopped(hub: &Hub) {
+    let refusal = refused(hub, 1, ENDLESS).await;
+    assert_eq!((refusal.code, &refusal.reason), (Code::ResourceExhausted, &Reason::QueryLimit), "{refusal}");
+    // The node serves as before.
+    assert_eq!(crate::rows(&hub.clients[1], "SELECT 1 AS one").await, [r#"{"one":1}"#]);
+}
+
+/// A number of a node's metrics.
+fn metric(hub: &Hub, node: usize, name: &str) -> u64 {
+    let (code, text) = ask::http(hub.cluster.nodes[node].http, "/metrics");
+    assert_eq!(code, 200);
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is missing"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Waits until a number of a node's metrics is this.
+async fn comes_to(hub: &Hub, node: usize, name: &str, value: u64) {
+    let until = Instant::now() + PATIENCE;
+    while metric(hub, node, name) != value {
+        assert!(Instant::now() < until, "{name} of node {node} does not come to {value}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+const RUNNING: &str = "isthmus_query_running_queries ";
+const CANCELLED: &str = "isthmus_query_queries_total{outcome=\"cancelled\"}";
+
+pub async fn who_hangs_up_ends_the_work(hub: &Hub) {
+    let before = metric(hub, 2, CANCELLED);
+    let client = hub.clients[2].clone();
+    let asking = tokio::spawn(async move { client.query(ENDLESS).await.map(|_| ()) });
+    comes_to(hub, 2, RUNNING, 1).await;
+    asking.abort();
+    comes_to(hub, 2, RUNNING, 0).await;
+    comes_to(hub, 2, CANCELLED, before + 1).await;
+}
+
+pub async fn a_ticket_can_be_cancelled(hub: &Hub) {
+    let node = hub.nodes[0].clone();
+    let info = flight::client(&node).execute(ENDLESS.to_owned(), None).await.unwrap();
+    let reading = tokio::spawn({
+        let (node, info) = (node.clone(), info.clone());
+        async move { flight::got(&node, info).await.map(|_| ()) }
+    });
+    comes_to(hub, 0, RUNNING, 1).await;
+    let body = CancelFlightInfoRequest { info: Some(info) }.encode_to_vec();
+    let action = arrow_flight::Action::new("CancelFlightInfo", body);
+    let mut client = flight::client(&node);
+    let answer = client.inner_mut().do_action(action).await.unwrap().into_inner();
+    let answers: Vec<_> = answer.try_collect().await.unwrap();
+    let told = arrow_flight::CancelFlightInfoResult::decode(answers[0].body.as_ref()).unwrap();
+    assert_eq!(told.status, arrow_flight::CancelStatus::Cancelled as i32);
+    let ended = reading.await.unwrap().unwrap_err().to_string();
+    assert!(ended.contains("cancelled"), "{ended}");
+    comes_to(hub, 0, RUNNING, 0).await;
+}
