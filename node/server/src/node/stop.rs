@@ -33,6 +33,8 @@ pub(super) async fn stop(node: Node, hand_over: bool) {
         }
     }
     let serving = serving.drain_clients(CALLS).await;
+    // Tasks of other nodes' queries hold snapshots of the shards.
+    hub.queries.engine().stop().await;
     stop_host.cancel();
     // A broken host has said why.
     let _ended = host.await;

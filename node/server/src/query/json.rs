@@ -7,7 +7,8 @@ use arrow::{
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     error::ArrowError,
     json::{
-        EncoderFactory, EncoderOptions, LineDelimitedWriter, NullableEncoder, WriterBuilder, writer::Encoder,
+        EncoderFactory, EncoderOptions, LineDelimitedWriter, WriterBuilder,
+        writer::{Encoder, NullableEncoder},
     },
     util::display::{ArrayFormatter, FormatOptions},
 };
