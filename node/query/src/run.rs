@@ -63,7 +63,7 @@ pub(crate) async fn start(
     let optimized = planner(inner, None, false).and_then(|state| state.optimize(&plan)).map_err(fault)?;
     let (reads, names) = asks_for_names(&optimized).map_err(fault)?;
     let cut = if reads { Some(inner.host.open_cut(freshness, lease, deadline).await?) } else { None };
-    let mut reading = cut.as_ref().map(|cut| Reading::new(cut.shards()));
+    let mut reading = cut.as_ref().map(|cut| Reading::new(cut.shards(), inner.host.node()));
     if names && let Some(reading) = &mut reading {
         reading.names = names_of(inner, reading).await.map_err(fault)?;
     }

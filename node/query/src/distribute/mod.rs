@@ -43,8 +43,8 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Of the shards of a cut, node by node.
-    pub(crate) fn new(shards: &[CutShard]) -> Self {
+    /// Of the shards of a cut, node by node, for a query that came to the node `own`.
+    pub(crate) fn new(shards: &[CutShard], own: u32) -> Self {
         let mut nodes: Vec<NodeShards> = Vec::new();
         let mut sorted = shards.to_vec();
         sorted.sort_unstable_by_key(|shard| (shard.node, shard.shard));
@@ -53,6 +53,13 @@ impl Reading {
                 Some(last) => last.shards.push((shard.shard, shard.pin)),
                 None => nodes.push(NodeShards { node: shard.node, shards: vec![(shard.shard, shard.pin)] }),
             }
+        }
+        // A stage of one task is not sent anywhere: where all lies on another node, this one takes part with nothing.
+        if let [only] = nodes.as_slice()
+            && only.node != own
+        {
+            nodes.push(NodeShards { node: own, shards: Vec::new() });
+            nodes.sort_unstable_by_key(|node| node.node);
         }
         Self { nodes: Arc::new(nodes), names: Names::default() }
     }

@@ -54,6 +54,11 @@ impl Cluster {
         Self::of(Store::of(world).in_one(), vec![(0, 1)], options).await
     }
 
+    /// Two nodes, of which the one that is asked has nothing.
+    pub async fn of_another(world: &World) -> Self {
+        Self::of(Store::of(world).in_one(), vec![(0, 2)], options).await
+    }
+
     async fn of(
         store: Arc<Store>,
         layout: Vec<(u64, u32)>,

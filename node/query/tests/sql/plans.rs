@@ -51,6 +51,15 @@ async fn one_node_needs_no_network() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_lies_on_another_node_alone_is_read_there() {
+    let world = World::of(30);
+    let cluster = Cluster::of_another(&world).await;
+    let expected = world.events.len().to_string();
+    assert_eq!(cluster.rows("SELECT count(*) FROM events").await, [[expected]]);
+    assert_eq!(cluster.rows("SELECT count(*) FROM profiles").await, [["30"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_would_read_too_little_is_made_again() {
     let world = World::of(60);
     let cluster = Cluster::of_three(&world).await;
