@@ -59,6 +59,13 @@ pub(crate) struct ByName {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct DefinitionId(pub u64);
 
+impl DefinitionId {
+    /// The name of a version of a segment in what is stored.
+    pub fn of_segment(name: &str, version: u64) -> Self {
+        Self(xxh3_64(format!("segment {version} {name}").as_bytes()))
+    }
+}
+
 /// A computed trait or a segment.
 #[derive(Clone, Debug)]
 pub struct Definition {

@@ -20,6 +20,7 @@ pub mod quarantine;
 pub mod registry;
 mod rules;
 mod schema;
+mod segment;
 mod source;
 pub mod status;
 pub mod value;
@@ -31,7 +32,7 @@ use isthmus_proto::v1::{
     ingest_service_server::IngestServiceServer, matching_service_server::MatchingServiceServer,
     profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
     quarantine_service_server::QuarantineServiceServer, rules_service_server::RulesServiceServer,
-    schema_service_server::SchemaServiceServer, source_service_server::SourceServiceServer,
+    schema_service_server::SchemaServiceServer, segment_service_server::SegmentServiceServer, source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,
@@ -56,7 +57,7 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 11] = [
+const HEALTH_NAMES: [&str; 12] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
@@ -65,6 +66,7 @@ const HEALTH_NAMES: [&str; 11] = [
     "isthmus.v1.SchemaService",
     "isthmus.v1.RulesService",
     "isthmus.v1.MatchingService",
+    "isthmus.v1.SegmentService",
     "isthmus.v1.QuarantineService",
     "isthmus.v1.QualityService",
     "isthmus.v1.ClusterService",
@@ -103,6 +105,7 @@ pub fn services(
         .add_service(limited!(SchemaServiceServer, schema::Schemas::new(hub.clone())))
         .add_service(limited!(RulesServiceServer, rules::RuleBooks::new(hub.clone())))
         .add_service(limited!(MatchingServiceServer, matching::Pairs::new(hub.clone())))
+        .add_service(limited!(SegmentServiceServer, segment::Segments::new(hub.clone())))
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
         .add_service(limited!(QualityServiceServer, quality::Quality::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))

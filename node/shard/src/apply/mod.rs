@@ -11,6 +11,7 @@ pub(crate) mod identity;
 mod ingest;
 pub(crate) mod matching;
 mod resolve_quarantine;
+pub(crate) mod segments;
 mod set_config;
 mod trim;
 
@@ -21,6 +22,7 @@ use isthmus_raft::Broken;
 pub use ingest::{Event, Item, STALE_SHARD_MAP};
 pub use resolve_quarantine::Verdict;
 
+use crate::segments::Through;
 use crate::state::{Needs, State};
 use crate::waits::Awaited;
 
@@ -55,6 +57,8 @@ pub enum Decoded {
     Matching(u64, isthmus_proto::internal::v1::MatchingCommand),
     /// Delete changes of the feed.
     ExpireFeed(u64, isthmus_proto::internal::v1::ExpireFeedCommand),
+    /// Note who has entered segments and left them.
+    Segments(u64, isthmus_proto::internal::v1::SegmentsCommand),
     /// No command that this version knows.
     Unknown,
 }
@@ -86,6 +90,10 @@ pub enum Outcome {
     Matching(Vec<MatchingOutcome>),
     /// Of `ExpireFeed`: the floor.
     FeedExpired(Stamp),
+    /// Of `Segments`: taken, at this stamp.
+    Segmented(Stamp),
+    /// Of `Segments`: nothing was done, since segments have been worked out up to elsewhere.
+    NotThere(Through),
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -130,6 +138,7 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         Some(Command::ExpireQuarantine(expire)) => Decoded::ExpireQuarantine(stamp, expire),
         Some(Command::Matching(matching)) => Decoded::Matching(stamp, matching),
         Some(Command::ExpireFeed(expire)) => Decoded::ExpireFeed(stamp, expire),
+        Some(Command::Segments(segments)) => Decoded::Segments(stamp, segments),
         None => Decoded::Unknown,
     })
 }
@@ -154,6 +163,7 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
         | Decoded::Found(..)
         | Decoded::Retract(..)
         | Decoded::ExpireFeed(..)
+        | Decoded::Segments(..)
         | Decoded::Unknown => {}
     }
     Ok(())
@@ -183,6 +193,7 @@ fn apply_one(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::ExpireQuarantine(stamp, expire) => expire_quarantine::apply(state, stamp, &expire),
         Decoded::Matching(stamp, matching) => matching::apply(state, stamp, matching),
         Decoded::ExpireFeed(stamp, expire) => Ok(expire_feed::apply(state, stamp, &expire)),
+        Decoded::Segments(stamp, segments) => Ok(segments::apply(state, stamp, &segments)),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }
