@@ -96,19 +96,12 @@ fn profile(engine: &Engine, home: FacetId) -> SegmentProfile {
     known
 }
 
-/// A value as JSON; empty where a bound was passed. Numbers as they are, exactly; times as texts.
+/// A value as JSON; empty where a bound was passed. Numbers are texts, so that no reader rounds them.
 fn json(held: &Held<'_>) -> String {
     fn scalar(scalar: &Scalar<'_>) -> String {
-        let quoted = |text: &str| serde_json::Value::String(text.to_owned()).to_string();
-        match scalar {
-            Scalar::Boolean(truth) => truth.to_string(),
-            Scalar::Number(number) => number.to_string(),
-            Scalar::Time(micros) => {
-                isthmus_domain::value::rfc3339(*micros).map_or_else(|| micros.to_string(), |text| quoted(&text))
-            }
-            Scalar::Interval(micros) => micros.to_string(),
-            Scalar::Text(text) => quoted(text),
-        }
+        let mut json = Vec::new();
+        scalar.write_json(&mut json);
+        String::from_utf8_lossy(&json).into_owned()
     }
     match held {
         Held::Null => "null".to_owned(),

@@ -16,7 +16,7 @@ use isthmus_domain::{FacetId, RecordView, Stamp};
 use isthmus_proto::internal::v1::{SegmentTransition, SegmentsCommand};
 use isthmus_segment::{DefinitionId, Evaluated, FacetState, Membership, Plan, Standing, Touched};
 use isthmus_shard::{
-    feed::Place,
+    feed::{Place, name_hash},
     segments::{Key, Row, Through},
 };
 use roaring::RoaringBitmap;
@@ -44,6 +44,8 @@ struct Pending {
     from: u8,
     to: u8,
     told: bool,
+    /// Hash of the segment's name.
+    name: u32,
     cause: Cause,
 }
 
@@ -206,6 +208,8 @@ impl Engine {
         self.through = through;
         self.pending.clear();
         let segments: Vec<(usize, DefinitionId)> = self.segments().collect();
+        let names: HashMap<u64, u32> =
+            self.plan.definitions().iter().map(|it| (it.id.0, name_hash(&it.name))).collect();
         // Sorted, so that leaders propose the same in the same order.
         let mut kept: Vec<(&Key, &Row)> = stored.iter().filter(|(_, row)| row.membership > 0).collect();
         kept.sort_unstable_by_key(|(key, _)| **key);
@@ -215,7 +219,8 @@ impl Engine {
             let to = stands.filter(|_| is_known).map_or(0, number);
             if to != row.membership {
                 let (key, from) = (*key, row.membership);
-                self.pending.push_back(Pending { key, from, to, told: is_known, cause: Cause::default() });
+                let name = names.get(&key.segment).copied().unwrap_or_default();
+                self.pending.push_back(Pending { key, from, to, told: is_known, name, cause: Cause::default() });
             }
         }
         for (home, profile) in &self.profiles {
@@ -223,7 +228,9 @@ impl Engine {
                 let key = Key { home: *home, segment: id.0 };
                 let to = number(profile.standing.membership(*id));
                 if to > 0 && stored.get(&key).is_none_or(|row| row.membership == 0) {
-                    self.pending.push_back(Pending { key, from: 0, to, told: true, cause: Cause::default() });
+                    let name = names.get(&key.segment).copied().unwrap_or_default();
+                    let cause = Cause::default();
+                    self.pending.push_back(Pending { key, from: 0, to, told: true, name, cause });
                 }
             }
         }
@@ -337,7 +344,7 @@ impl Engine {
             }
         };
         // Nothing asks for it, which is so of most events.
-        if which.is_empty() {
+        if which.is_empty() && self.profiles.contains_key(&home) {
             return;
         }
         let answers = plan.evaluate(&states, now, &which);
@@ -389,7 +396,8 @@ impl Engine {
         }
         let Some(definition) = self.plan.definitions().get(definition) else { return };
         let key = Key { home, segment: definition.id.0 };
-        self.pending.push_back(Pending { key, from: number(from), to: number(to), told: true, cause });
+        let (from, to, name) = (number(from), number(to), name_hash(&definition.name));
+        self.pending.push_back(Pending { key, from, to, told: true, name, cause });
     }
 
     /// A profile has no facet with events any more.
@@ -446,6 +454,7 @@ impl Engine {
                 cause_stamp: place.stamp.0,
                 cause_number: place.number,
                 cause_slot: slot.into(),
+                name_hash: pending.name,
             }
         });
         let command = SegmentsCommand {

@@ -79,6 +79,9 @@ pub(crate) async fn run(handle: ShardHandle, segments: Segments, mut asked: mpsc
                     () = handle.stopped() => return,
                     ended = work => ended,
                 };
+                if asked.is_closed() {
+                    return;
+                }
                 if let Err(failure) = ended {
                     failed = handle.leads();
                     tracing::debug!(shard = handle.shard(), %failure, "segments begin anew");

@@ -27,7 +27,7 @@ pub struct Through {
 }
 
 /// A profile and a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The facet at whose slot the profile is put together.
     pub home: FacetId,

@@ -21,6 +21,7 @@ pub const SERVICES: [&str; 10] = [
     "isthmus.v1.QuarantineService",
     "isthmus.v1.RulesService",
     "isthmus.v1.SchemaService",
+    "isthmus.v1.SegmentService",
     "isthmus.v1.SourceService",
 ];
 

@@ -64,7 +64,8 @@ fn one(state: &mut State, stamp: Stamp, transition: &SegmentTransition) {
         let place = Place { stamp: Stamp(transition.cause_stamp), number: transition.cause_number };
         let slot = u16::try_from(transition.cause_slot).unwrap_or_default();
         let from_to = [before.membership, after.membership];
-        let what = What::Segment { segment: transition.segment, from_to, cause: (place, slot) };
+        let (segment, name) = (transition.segment, transition.name_hash);
+        let what = What::Segment { segment, name, from_to, cause: (place, slot) };
         state.active.push_change(stamp, home, what);
     }
 }

@@ -19,7 +19,7 @@ pub struct Filter {
     types: BTreeSet<u8>,
     traits: BTreeSet<String>,
     members: bool,
-    segments: BTreeSet<u64>,
+    segments: BTreeSet<u32>,
     homes: bool,
     facets: BTreeSet<FacetId>,
 }
@@ -34,7 +34,7 @@ impl Filter {
     ///
     /// # Errors
     /// [`Error::Invalid`] for one that is too long or names what there isn't.
-    pub(crate) fn of(filter: FeedFilter) -> Result<Self, Error> {
+    pub fn of(filter: FeedFilter) -> Result<Self, Error> {
         let FeedFilter { names, types, traits, members, facets, segments, homes } = filter;
         let many = [names.len(), types.len(), traits.len(), facets.len(), segments.len()];
         if many.into_iter().any(|terms| terms > TERMS_MAX) {
@@ -71,7 +71,7 @@ impl Filter {
         match row.what {
             What::Home(_) | What::LeftHome(_) => self.homes,
             _ if self.takes_all() => true,
-            What::Segment { segment, .. } => self.segments.contains(&segment),
+            What::Segment { name, .. } => self.segments.contains(&name),
             What::Members { .. } => self.members,
             What::Event { kind, name, .. } => {
                 self.types.contains(&kind)

@@ -93,6 +93,8 @@ pub enum What {
     Segment {
         /// The segment's name in what is stored.
         segment: u64,
+        /// Hash of its name.
+        name: u32,
         /// Whether it was in it, and is: see `SegmentTransition`.
         from_to: [u8; 2],
         /// The change that brought it about, and its slot; at the stamp 0 there is none.
@@ -117,7 +119,7 @@ impl Row {
     /// Stored form, numbers big-endian. Key: stamp (8), number (4), slot (2), zeros (2). Value: facet (16), the event's
     /// key (16) or the epochs before and now (8 each) or a home (16), time (8), kind (1), zeros (3), hash of the name (4).
     /// Of segments, behind the facet: segment (8), stamp (8), number (4) and slot (2) of the cause, zeros (2), kind (1),
-    /// before (1), now (1). Rows of kinds to come have the same length.
+    /// before (1), now (1), zeros (1), hash of the name (4). Rows of kinds to come have the same length.
     pub fn to_bytes(self) -> [u8; 16 + Self::VALUE_BYTES] {
         let mut bytes = [0; 16 + Self::VALUE_BYTES];
         bytes[..12].copy_from_slice(&self.place.key()[..12]);
@@ -135,7 +137,8 @@ impl Row {
                 bytes[40..48].copy_from_slice(&epoch.to_be_bytes());
                 bytes[56] = MEMBERS;
             }
-            What::Segment { segment, from_to, cause: (place, slot) } => {
+            What::Segment { segment, name, from_to, cause: (place, slot) } => {
+                bytes[60..64].copy_from_slice(&name.to_be_bytes());
                 bytes[32..40].copy_from_slice(&segment.to_be_bytes());
                 bytes[40..48].copy_from_slice(&place.stamp.0.to_be_bytes());
                 bytes[48..52].copy_from_slice(&place.number.to_be_bytes());
@@ -168,6 +171,7 @@ impl Row {
                 let slot = u16::from_be_bytes([value[36], value[37]]);
                 What::Segment {
                     segment: number(16..24)?,
+                    name: u32::from_be_bytes(value[44..48].try_into().ok()?),
                     from_to: [value[41], value[42]],
                     cause: (place, slot),
                 }
@@ -193,7 +197,7 @@ impl Row {
 }
 
 /// A part of a hash of an event's name: two names of one hash only cost a look at the event.
-pub(crate) fn name_hash(name: &str) -> u32 {
+pub fn name_hash(name: &str) -> u32 {
     xxh3_64(name.as_bytes()) as u32
 }
 

@@ -297,7 +297,7 @@ fn change(
                 None => return Ok(None),
             }
         }
-        (What::Segment { segment, from_to: [from, to], cause: (place, slot) }, _) => {
+        (What::Segment { segment, from_to: [from, to], cause: (place, slot), .. }, _) => {
             Body::Segment(FeedSegment {
                 segment,
                 from: from.into(),
