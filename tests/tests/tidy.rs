@@ -166,6 +166,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             vec!["isthmus-domain", "isthmus-matching", "isthmus-proto", "isthmus-router", "isthmus-shard"],
         ),
         (
+            "isthmus-segmenter",
+            vec!["isthmus-domain", "isthmus-proto", "isthmus-router", "isthmus-segment", "isthmus-shard"],
+        ),
+        (
             "isthmus-node",
             vec![
                 "isthmus-console",
@@ -178,6 +182,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "isthmus-quality",
                 "isthmus-raft",
                 "isthmus-router",
+                "isthmus-segment",
+                "isthmus-segmenter",
                 "isthmus-shard",
                 "isthmus-storage",
             ],

@@ -168,7 +168,7 @@ pub async fn run(verb: SegmentVerb, client: Client, output: &mut Output) -> Resu
             } else {
                 output.line(&format!("{} of {} customers", answer.count, answer.profiles))?;
                 overflowing(answer.overflows);
-                output.table(&HEADINGS, answer.members.iter().map(row).collect())?;
+                output.table(&HEADINGS, answer.members.iter().map(row))?;
             }
         }
         SegmentVerb::Count { expression } => {
@@ -312,7 +312,7 @@ async fn verify(client: &Client, name: &str, output: &mut Output) -> Result<Done
         output.line(&format!("the same: {} customers", answer.live))?;
     } else {
         output.line(&format!("not the same: {} live, {} recounted", answer.live, answer.recounted))?;
-        output.table(&HEADINGS, answer.differing.iter().map(row).collect())?;
+        output.table(&HEADINGS, answer.differing.iter().map(row))?;
     }
     Ok(if is_same { Done::Well } else { Done::NotWell })
 }
