@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use isthmus_domain::FacetId;
+use isthmus_domain::{FacetId, Slot};
 use isthmus_proto::internal::v1::{
-    SegmentCall, SegmentMembersAsk, SegmentProfilesAsk, SegmentReply, SegmentStatusAsk, segment_call::Ask,
+    SegmentCall, SegmentFlushAsk, SegmentMembersAsk, SegmentProfilesAsk, SegmentReply, SegmentShip, SegmentStatusAsk, segment_call::Ask,
     shard_call, shard_reply,
 };
 use tokio::time::Instant;
@@ -46,6 +46,46 @@ impl Router {
         }
     }
 
+    /// All shards.
+    pub fn segment_shards(&self) -> Vec<u64> {
+        let mut shards: Vec<u64> = self.routes().shards().map(|route| route.id).collect();
+        shards.sort_unstable();
+        shards
+    }
+
+    /// The shard that puts together the profiles of a slot.
+    pub fn segment_owner(&self, slot: Slot) -> Option<u64> {
+        self.routes().owner(slot)
+    }
+
+    /// Tells a shard what another one knows of facets; the incarnation that has it, 0: nobody by these definitions.
+    ///
+    /// # Errors
+    /// When the shard doesn't answer by the deadline.
+    pub async fn ship_segments(
+        &self,
+        shard: u64,
+        document_version: u64,
+        ship: SegmentShip,
+        deadline: Instant,
+    ) -> Result<u64, Error> {
+        let call = SegmentCall { document_version, min_stamp: 0, ask: Some(Ask::Ship(ship)) };
+        Ok(self.ask_segments(shard, call, deadline).await?.incarnation)
+    }
+
+    /// Has all shards tell each other what they know; a stamp that all of it is below.
+    async fn flush_segments(&self, deadline: Instant) -> Result<u64, Error> {
+        let shards = self.segment_shards();
+        if shards.len() == 1 {
+            return Ok(0);
+        }
+        let asked = shards.iter().map(|shard| {
+            let call = SegmentCall { ask: Some(Ask::Flush(SegmentFlushAsk {})), ..SegmentCall::default() };
+            self.ask_segments(*shard, call, deadline)
+        });
+        Ok(try_join_all(asked).await?.iter().map(|reply| reply.stamp).max().unwrap_or_default())
+    }
+
     /// Asks all shards, each of which answers for its own slots, by one version of the definitions.
     ///
     /// # Errors
@@ -53,10 +93,14 @@ impl Router {
     pub async fn segments(&self, ask: Ask, deadline: Instant) -> Result<Vec<(u64, SegmentReply)>, Error> {
         let mut version = 0;
         loop {
-            let shards: Vec<u64> = self.routes().shards().map(|route| route.id).collect();
+            let min_stamp = match ask {
+                Ask::Status(_) => 0,
+                _ => self.flush_segments(deadline).await?,
+            };
+            let shards = self.segment_shards();
             let asked = shards.iter().map(|shard| async {
                 let call =
-                    SegmentCall { document_version: version, min_stamp: 0, ask: Some(ask.clone()) };
+                    SegmentCall { document_version: version, min_stamp, ask: Some(ask.clone()) };
                 Ok::<_, Error>((*shard, self.ask_segments(*shard, call, deadline).await?))
             });
             let replies = try_join_all(asked).await?;
@@ -98,12 +142,13 @@ impl Router {
         limit: u32,
         deadline: Instant,
     ) -> Result<MembersPage, Error> {
+        let min_stamp = self.flush_segments(deadline).await?;
         let call = |after: Option<[u8; 16]>, end_slot: u32| {
             let after = after.map(|key| Bytes::copy_from_slice(&key)).unwrap_or_default();
             let ask = SegmentMembersAsk { expression: expression.to_owned(), after, limit, end_slot };
             shard_call::Body::Segment(SegmentCall {
                 document_version: 0,
-                min_stamp: 0,
+                min_stamp,
                 ask: Some(Ask::Members(ask)),
             })
         };
@@ -130,6 +175,7 @@ impl Router {
     /// # Errors
     /// When its shard doesn't answer by the deadline.
     pub async fn segments_of(&self, home: FacetId, deadline: Instant) -> Result<SegmentReply, Error> {
+        let min_stamp = self.flush_segments(deadline).await?;
         let mut attempt = 0;
         loop {
             let routes = self.routes();
@@ -138,7 +184,7 @@ impl Router {
             if let Some(shard) = shard {
                 let homes = vec![Bytes::copy_from_slice(home.as_bytes())];
                 let ask = Some(Ask::Profiles(SegmentProfilesAsk { homes }));
-                let reply = self.ask_segments(shard, SegmentCall { ask, ..SegmentCall::default() }, deadline).await?;
+                let reply = self.ask_segments(shard, SegmentCall { ask, min_stamp, document_version: 0 }, deadline).await?;
                 if owned(shard, &reply.owned_bounds)?.contains(home.slot()) {
                     return Ok(reply);
                 }

@@ -34,7 +34,7 @@ pub struct Known {
 }
 
 /// Definitions, ready for events.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Computed traits, then segments, each behind those that it builds on.
     definitions: Vec<Definition>,

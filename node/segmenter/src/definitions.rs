@@ -16,6 +16,13 @@ pub struct InForce {
     pub plan: Arc<Plan>,
 }
 
+impl Default for InForce {
+    /// Before any were put: none.
+    fn default() -> Self {
+        Self { version: 0, plan: Arc::default() }
+    }
+}
+
 /// The definitions in force on this node, as they change. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Definitions(watch::Receiver<Option<Arc<InForce>>>);

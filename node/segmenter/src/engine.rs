@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use isthmus_domain::{FacetId, RecordView, Stamp};
+use isthmus_domain::{FacetId, RecordView, SlotRanges, Stamp};
 use isthmus_proto::internal::v1::{SegmentTransition, SegmentsCommand};
 use isthmus_segment::{DefinitionId, Evaluated, FacetState, Membership, Plan, Standing, Touched};
 use isthmus_shard::{
@@ -49,6 +49,15 @@ struct Pending {
     cause: Cause,
 }
 
+/// What is known of a facet of another shard.
+#[derive(Clone, Copy, Debug)]
+struct Foreign {
+    /// The shard and the incarnation that told.
+    from: (u64, u64),
+    /// The stamp that it is of.
+    stamp: Stamp,
+}
+
 /// What a command in the log brings with it.
 #[derive(Debug)]
 pub struct Proposed {
@@ -71,6 +80,12 @@ pub struct Engine {
     facets: HashMap<FacetId, FacetState>,
     /// The homes of facets that are not their own.
     homes: HashMap<FacetId, FacetId>,
+    /// The slots whose profiles are put together here; `None`: all.
+    owned: Option<SlotRanges>,
+    /// Facets of other shards, as those have told.
+    foreign: HashMap<FacetId, Foreign>,
+    /// Home and facet of what other shards have to be told, and what changed it last.
+    abroad: BTreeMap<(FacetId, FacetId), Cause>,
     /// Facets with events, by home, where it isn't their own.
     guests: HashMap<FacetId, BTreeSet<FacetId>>,
     profiles: BTreeMap<FacetId, Profile>,
@@ -100,6 +115,9 @@ impl Engine {
             through: Through::default(),
             facets: HashMap::new(),
             homes: HashMap::new(),
+            owned: None,
+            foreign: HashMap::new(),
+            abroad: BTreeMap::new(),
             guests: HashMap::new(),
             profiles: BTreeMap::new(),
             wakes: BTreeSet::new(),
@@ -173,6 +191,105 @@ impl Engine {
         Some(self.plan.evaluate(&self.states(home), self.at.as_micros(), &self.plan.all()))
     }
 
+    // Facets whose profiles are put together elsewhere, and the other way round.
+
+    /// Puts only profiles of these slots together: others are told of the facets of theirs.
+    pub fn own(&mut self, slots: SlotRanges) {
+        self.owned = Some(slots);
+    }
+
+    fn owns(&self, home: &FacetId) -> bool {
+        self.owned.as_ref().is_none_or(|owned| owned.contains(home.slot()))
+    }
+
+    /// Home and facet of all that others have to know.
+    pub fn abroad(&self) -> impl Iterator<Item = (FacetId, FacetId)> {
+        let others = self.guests.iter().filter(|(home, _)| !self.owns(home));
+        others.flat_map(|(home, facets)| facets.iter().map(|facet| (*home, *facet)))
+    }
+
+    /// What has changed of that since it was taken last.
+    pub(crate) fn take_abroad(&mut self) -> BTreeMap<(FacetId, FacetId), Cause> {
+        std::mem::take(&mut self.abroad)
+    }
+
+    /// The state of a facet, if it has events and this home.
+    pub fn state_at(&self, facet: &FacetId, home: &FacetId) -> Option<&FacetState> {
+        self.facets.get(facet).filter(|_| self.home(facet) == *home)
+    }
+
+    /// Another shard has told what it knows of a facet of its own; no state: the facet has left the home.
+    pub fn told(
+        &mut self,
+        from: (u64, u64),
+        (facet, home): (FacetId, FacetId),
+        stamp: Stamp,
+        state: Option<FacetState>,
+        cause: Cause,
+    ) {
+        if let Some(known) = self.foreign.get_mut(&facet)
+            && known.stamp > stamp
+        {
+            known.from = known.from.max(from);
+            return;
+        }
+        self.foreign.insert(facet, Foreign { from, stamp });
+        let (all, now) = (self.plan.all(), self.at.as_micros());
+        let before = self.homes.get(&facet).copied();
+        match state {
+            Some(state) => {
+                self.facets.insert(facet, state);
+                self.homes.insert(facet, home);
+                if let Some(before) = before.filter(|before| *before != home) {
+                    self.part(&facet, &before);
+                    self.look(before, &all, now, cause);
+                }
+                self.guests.entry(home).or_default().insert(facet);
+                self.look(home, &all, now, cause);
+            }
+            None if before == Some(home) => self.drop_told(facet, cause),
+            None => {}
+        }
+    }
+
+    /// What other shards have told: facet, home and state.
+    pub(crate) fn foreign(&self) -> Vec<(FacetId, FacetId, FacetState)> {
+        let all = self.foreign.keys().filter_map(|facet| {
+            Some((*facet, *self.homes.get(facet)?, self.facets.get(facet)?.clone()))
+        });
+        all.collect()
+    }
+
+    /// A shard has told all it knows: what only an earlier evaluator of it told is none any more.
+    pub(crate) fn forget_told(&mut self, from: (u64, u64)) {
+        let is_old = |it: &Foreign| it.from.0 == from.0 && it.from.1 < from.1;
+        let mut old: Vec<FacetId> =
+            self.foreign.iter().filter(|(_, it)| is_old(it)).map(|(facet, _)| *facet).collect();
+        old.sort_unstable();
+        for facet in old {
+            self.foreign.remove(&facet);
+            self.drop_told(facet, Cause::default());
+        }
+    }
+
+    fn drop_told(&mut self, facet: FacetId, cause: Cause) {
+        self.facets.remove(&facet);
+        if let Some(home) = self.homes.remove(&facet) {
+            self.part(&facet, &home);
+            let (all, now) = (self.plan.all(), self.at.as_micros());
+            self.look(home, &all, now, cause);
+        }
+    }
+
+    fn part(&mut self, facet: &FacetId, home: &FacetId) {
+        if let Some(guests) = self.guests.get_mut(home) {
+            guests.remove(facet);
+            if guests.is_empty() {
+                self.guests.remove(home);
+            }
+        }
+    }
+
     // Making it.
 
     /// Takes an event up without working anything out: for an engine that is being made.
@@ -197,6 +314,7 @@ impl Engine {
             homes.insert(home);
         }
         let (all, now) = (self.plan.all(), self.at.as_micros());
+        homes.retain(|home| self.owns(home));
         for home in homes {
             self.look(home, &all, now, Cause::default());
         }
@@ -265,7 +383,11 @@ impl Engine {
             self.guests.entry(home).or_default().insert(facet);
         }
         self.unsaid += 1;
-        self.look(home, &touched, now, cause);
+        match self.owns(&home) {
+            true => self.look(home, &touched, now, cause),
+            // Also what touches nothing: it may be the first that the facet has.
+            false => _ = self.abroad.insert((home, facet), cause),
+        }
     }
 
     /// A facet has another home from here on.
@@ -283,18 +405,17 @@ impl Engine {
         if !self.facets.contains_key(&facet) {
             return;
         }
-        if let Some(guests) = self.guests.get_mut(&from) {
-            guests.remove(&facet);
-            if guests.is_empty() {
-                self.guests.remove(&from);
-            }
-        }
+        self.part(&facet, &from);
         if to != facet {
             self.guests.entry(to).or_default().insert(facet);
         }
         let (all, now) = (self.plan.all(), cause.0.stamp.as_micros());
-        self.look(from, &all, now, cause);
-        self.look(to, &all, now, cause);
+        for home in [from, to] {
+            match self.owns(&home) {
+                true => self.look(home, &all, now, cause),
+                false => _ = self.abroad.insert((home, facet), cause),
+            }
+        }
     }
 
     /// All changes up to a stamp are in: what is due by then is worked out, of at most so many profiles. Whether that

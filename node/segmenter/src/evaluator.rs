@@ -1,12 +1,21 @@
 //! A shard's engine at work: follows the feed, proposes what it finds, answers.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use isthmus_domain::{EventRecord, FacetId, RecordView, Stamp};
 use isthmus_proto::internal::v1::{
     CallError, CallErrorCode, FeedChange, SegmentReply, feed_change::Body, segment_call::Ask,
 };
-use isthmus_shard::{Error, ShardHandle, feed::Place, read::FeedPart};
+use isthmus_shard::{
+    Error, ShardHandle,
+    feed::Place,
+    read::FeedPart,
+    segments::{Key, Row, Through},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -14,10 +23,11 @@ use tokio::{
 };
 
 use crate::{
-    Engine, InForce, answer,
+    Cause, Engine, InForce, answer,
     definitions::compile,
     engine::PROFILES_MAX,
     gather::{blocking, damaged, gather},
+    exchange::{Exchange, Inbox},
     hosted::{Question, Segments, error, not_leading},
 };
 
@@ -47,6 +57,9 @@ pub enum Failure {
     /// Another leader has worked segments out, or an earlier proposal of this one was taken.
     #[error("segments were worked out up to elsewhere")]
     Elsewhere,
+    /// This node's definitions are older than those that the log was told of.
+    #[error("the definitions in force aren't known here yet")]
+    Behind,
     /// The replica doesn't lead any more.
     #[error("another replica leads")]
     NotLeading,
@@ -63,16 +76,23 @@ impl Failure {
     }
 }
 
-/// Works for as long as the replica lives; rests while it doesn't lead, or there are no definitions.
-pub(crate) async fn run(handle: ShardHandle, segments: Segments, mut asked: mpsc::Receiver<Question>) {
+/// Works for as long as the replica lives; rests while it doesn't lead.
+pub(crate) async fn run(
+    handle: ShardHandle,
+    segments: Segments,
+    inbox: Arc<Inbox>,
+    mut asked: mpsc::Receiver<Question>,
+) {
+    let mut begun = 0;
     let mut view = handle.watch();
-    let mut definitions = segments.definitions.clone();
+    let definitions = segments.definitions.clone();
     loop {
-        let in_force = definitions.get();
+        let in_force = definitions.get().unwrap_or_default();
         let mut failed = false;
-        match (handle.leads(), in_force) {
-            (true, Some(in_force)) => {
-                let work = Work::begin(&handle, &segments, in_force, &mut asked);
+        match handle.leads() {
+            true => {
+                begun += 1;
+                let work = Work::begin(&handle, &segments, in_force, (&inbox, begun), &mut asked);
                 let ended = tokio::select! {
                     biased;
                     () = segments.stop.cancelled() => return,
@@ -87,33 +107,22 @@ pub(crate) async fn run(handle: ShardHandle, segments: Segments, mut asked: mpsc
                     tracing::debug!(shard = handle.shard(), %failure, "segments begin anew");
                 }
             }
-            (leads, _) => {
+            false => {
                 // Nobody waits for what doesn't come.
                 while let Ok(question) = asked.try_recv() {
-                    let why = match leads {
-                        true => error(CallErrorCode::Unavailable, "no segments are defined"),
-                        false => not_leading(&handle),
-                    };
-                    _ = question.reply.send(Err(why));
+                    _ = question.reply.send(Err(not_leading(&handle)));
                 }
             }
         }
-        let rests = !handle.leads() || definitions.get().is_none();
+        let rests = !handle.leads();
         tokio::select! {
             biased;
             () = segments.stop.cancelled() => return,
             () = handle.stopped() => return,
             changed = view.changed(), if rests => if changed.is_err() { return },
-            () = definitions.changed(), if rests => {}
             question = asked.recv(), if rests => match question {
                 None => return,
-                Some(question) => {
-                    let why = match handle.leads() {
-                        true => error(CallErrorCode::Unavailable, "no segments are defined"),
-                        false => not_leading(&handle),
-                    };
-                    _ = question.reply.send(Err(why));
-                }
+                Some(question) => _ = question.reply.send(Err(not_leading(&handle))),
             },
             () = tokio::time::sleep(PAUSE), if failed => {}
             () = std::future::ready(()), if !rests && !failed => {}
@@ -132,6 +141,9 @@ struct Work<'a> {
     /// Taken while something else works with it.
     engine: Option<Box<Engine>>,
     feed: Feed,
+    exchange: Exchange,
+    /// What the log keeps, until all others have told what they know.
+    kept: Option<(Through, HashMap<Key, Row>)>,
     /// The engine of newer definitions.
     next: Option<Making>,
     waiting: VecDeque<Question>,
@@ -151,23 +163,48 @@ impl<'a> Work<'a> {
         handle: &'a ShardHandle,
         segments: &'a Segments,
         in_force: Arc<InForce>,
+        (inbox, begun): (&Arc<Inbox>, u64),
         asked: &'a mut mpsc::Receiver<Question>,
     ) -> Result<(), Failure> {
         let now = handle.settle(Instant::now() + TIMEOUT).await?;
         let through = handle.segments_through();
+        if in_force.version < through.version {
+            return Err(Failure::Behind);
+        }
         let floor = handle.feed_floor().ok_or(Failure::Feed("it has not begun yet"))?;
         // Where the leader before was, if what came since is known: then nothing is missing in the feed of segments.
-        let at = if through.version > 0 && through.stamp >= floor { through.stamp } else { now };
+        // With other shards, what they know is of now.
+        let incarnation = handle.view().term << 24 | begun & 0x00ff_ffff;
+        let router = segments.router.clone();
+        let exchange =
+            Exchange::begin(handle.shard(), in_force.version, incarnation, router, inbox.clone());
+        let goes_on = exchange.is_alone() && through.version > 0 && through.stamp >= floor;
+        let at = if goes_on { through.stamp } else { now };
         let plan = in_force.plan.clone();
         let mut engine = gather(handle, plan, in_force.version, at, &segments.currency).await?;
         let stored = handle.segments_members().await?.into_iter().collect();
         if handle.segments_through() != through {
             return Err(Failure::Elsewhere);
         }
-        engine.reconcile(through, stored);
+        let mut kept = Some((through, stored));
+        if exchange.is_alone()
+            && let Some((through, stored)) = kept.take()
+        {
+            engine.reconcile(through, stored);
+        }
         let feed = Feed { after: Place::end_of(at), read: VecDeque::new(), whole: at };
         let mut work =
-            Work { handle, segments, asked, engine: Some(engine), feed, next: None, waiting: VecDeque::new() };
+            Work {
+                handle,
+                segments,
+                asked,
+                engine: Some(engine),
+                feed,
+                exchange,
+                kept,
+                next: None,
+                waiting: VecDeque::new(),
+            };
         work.follow().await
     }
 
@@ -182,8 +219,15 @@ impl<'a> Work<'a> {
         let mut definitions = self.segments.definitions.clone();
         loop {
             stamps.mark_unchanged();
-            self.renew(&definitions).await?;
-            let reached = self.advance(Stamp(u64::MAX)).await?;
+            if self.exchange.is_alone() {
+                self.renew(&definitions).await?;
+            } else if definitions.get().is_some_and(|newer| Some(newer.version) > self.version()) {
+                // What others have told is of these definitions: all begin anew together.
+                return Ok(());
+            }
+            self.hear();
+            let mut reached = self.advance(Stamp(u64::MAX)).await?;
+            reached &= self.tell().await?;
             self.answer().await?;
             let proposed = self.propose().await?;
             if !reached || proposed {
@@ -197,6 +241,7 @@ impl<'a> Work<'a> {
                 due.saturating_sub(self.segments.clock.now_micros()).max(0).cast_unsigned(),
             ));
             let making = self.next.is_some();
+            let again = self.exchange.again();
             tokio::select! {
                 biased;
                 question = self.asked.recv() => match question {
@@ -205,6 +250,8 @@ impl<'a> Work<'a> {
                 },
                 _ = stamps.changed() => {}
                 _ = view.changed() => {}
+                () = self.exchange.come() => {}
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
                 () = definitions.changed() => {}
                 () = tokio::time::sleep(wait.unwrap_or_default().min(TIMEOUT)), if wait.is_some() => {
                     self.pass_time().await?;
@@ -214,8 +261,38 @@ impl<'a> Work<'a> {
         }
     }
 
+    fn version(&self) -> Option<u64> {
+        self.engine.as_deref().map(Engine::version)
+    }
+
+    /// Takes up what other shards have told.
+    fn hear(&mut self) {
+        let Some(engine) = self.engine.as_deref_mut() else { return };
+        self.exchange.take(engine);
+        if self.exchange.is_ready()
+            && let Some((through, stored)) = self.kept.take()
+        {
+            engine.reconcile(through, stored);
+        }
+    }
+
+    /// Tells other shards what has changed; `false` while there is more that can be told at once.
+    async fn tell(&mut self) -> Result<bool, Failure> {
+        let engine = self.engine.as_deref_mut().ok_or(Failure::NotLeading)?;
+        Ok(self.exchange.tell(engine).await || self.exchange.again().is_some_and(|again| again > Instant::now()))
+    }
+
     /// Takes up what the shard has made of itself, up to a stamp; whether all that there is by then is in.
     async fn advance(&mut self, to: Stamp) -> Result<bool, Failure> {
+        let now = self.handle.stamp().min(to);
+        let engine = self.engine()?;
+        if engine.plan().definitions().is_empty() {
+            // Nobody asks for anything: what happens needs no look.
+            engine.reach(now, PROFILES_MAX);
+            let at = engine.at();
+            self.feed = Feed { after: Place::end_of(at), read: VecDeque::new(), whole: at };
+            return Ok(true);
+        }
         if self.feed.whole < self.handle.stamp() && self.feed.whole < to && self.feed.read.len() < PROFILES_MAX {
             match self.handle.segments_feed(self.feed.after).await? {
                 FeedPart::Changes { changes, through, .. } => {
@@ -255,6 +332,9 @@ impl<'a> Work<'a> {
 
     /// Puts what was found into the log; whether there was anything.
     async fn propose(&mut self) -> Result<bool, Failure> {
+        if self.kept.is_some() {
+            return Ok(false);
+        }
         let engine = self.engine()?;
         if !engine.has_news(UNSAID_MAX) {
             return Ok(false);
@@ -274,6 +354,10 @@ impl<'a> Work<'a> {
 
     /// A wake is due and nothing happens: a command whose stamp says what time it is.
     async fn pass_time(&mut self) -> Result<(), Failure> {
+        if self.kept.is_some() {
+            tokio::time::sleep(PAUSE / 10).await;
+            return Ok(());
+        }
         let now = self.segments.clock.now_micros();
         let engine = self.engine()?;
         if engine.next_wake().is_none_or(|due| due > now) || self.feed.whole < self.handle.stamp() {
@@ -332,14 +416,18 @@ impl<'a> Work<'a> {
             self.waiting.push_back(question);
         }
         self.waiting.retain(|question| question.deadline > Instant::now() && !question.reply.is_closed());
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() || self.kept.is_some() {
             return Ok(());
         }
         let stamp = self.handle.settle(Instant::now() + TIMEOUT).await?;
         while !self.advance(stamp).await? {}
+        // What others had told by the time of the question is in the answer.
+        self.hear();
+        let is_told = self.tell().await? && self.exchange.is_done();
         let version = self.engine()?.version();
         let ready = |question: &Question| {
-            question.call.document_version <= version && question.call.min_stamp <= stamp.0
+            let flushed = is_told || !matches!(question.call.ask, Some(Ask::Flush(_)));
+            question.call.document_version <= version && question.call.min_stamp <= stamp.0 && flushed
         };
         let (now, later) = std::mem::take(&mut self.waiting).into_iter().partition(ready);
         self.waiting = later;
@@ -356,7 +444,8 @@ impl<'a> Work<'a> {
             let mut answer = answer::head(engine, &owned);
             let found = match &call.ask {
                 None => Err(error(CallErrorCode::Invalid, "a question about segments that asks nothing")),
-                Some(Ask::Status(_)) => Ok(()),
+                Some(Ask::Status(_) | Ask::Flush(_)) => Ok(()),
+                Some(Ask::Ship(_)) => Err(error(CallErrorCode::Invalid, "a state where a question belongs")),
                 Some(Ask::Count(ask)) => {
                     answer::count(engine, &ask.expression, &mut answer).map_err(|fault| invalid(&fault))
                 }
@@ -411,6 +500,8 @@ impl<'a> Work<'a> {
             Some(Ask::Verify(verify)) => (Some(engine.plan().clone()), answer::homes(engine, &verify.segment)),
             _ => (None, Default::default()),
         };
+        // What lies in other shards is worked out there, of the same definitions.
+        let foreign = if plan.is_some() { engine.foreign() } else { Vec::new() };
         let (handle, segments) = (self.handle.clone(), self.segments.clone());
         self.segments.tracker.spawn(async move {
             let found = async {
@@ -429,7 +520,10 @@ impl<'a> Work<'a> {
                     (None, _) => return Err(error(CallErrorCode::Invalid, "nothing to work out")),
                 };
                 let made = gather(&handle, plan, version, at, &segments.currency);
-                let made = made.await.map_err(|failure| unavailable(&failure))?;
+                let mut made = made.await.map_err(|failure| unavailable(&failure))?;
+                for (facet, home, state) in foreign {
+                    made.told((0, 0), (facet, home), at, Some(state), Cause::default());
+                }
                 match &ask {
                     Some(Ask::Verify(verify)) => answer::verified(&live, &made, &verify.segment, &mut reply),
                     Some(Ask::Preview(preview)) => {

@@ -32,6 +32,10 @@ pub async fn gather(
     currency: &str,
 ) -> Result<Box<Engine>, Failure> {
     let mut engine = Box::new(Engine::new(plan, version, at));
+    engine.own(handle.owned());
+    if engine.plan().definitions().is_empty() {
+        return Ok(engine);
+    }
     let mut after = None;
     loop {
         let part = handle.segments_events(after).await?;

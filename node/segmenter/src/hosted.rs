@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use isthmus_proto::internal::v1::{CallError, CallErrorCode, SegmentCall, SegmentReply, shard_call, shard_reply};
-use isthmus_router::{Leadership, ShardCalls};
+use isthmus_proto::internal::v1::{
+    CallError, CallErrorCode, SegmentCall, SegmentReply, segment_call::Ask, shard_call, shard_reply,
+};
+use isthmus_router::{Leadership, Router, ShardCalls};
 use isthmus_shard::{Clock, ShardHandle};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -12,7 +14,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Definitions, evaluator};
+use crate::{Definitions, evaluator, exchange::Inbox};
 
 /// Questions that wait at a shard; the next one is refused.
 const QUESTIONS_MAX: usize = 256;
@@ -22,6 +24,8 @@ const AGAIN_MS: u32 = 100;
 /// What segments need of their node.
 #[derive(Clone)]
 pub struct Segments {
+    /// The way to other shards.
+    pub router: Router,
     /// The definitions in force.
     pub definitions: Definitions,
     /// The currency of revenue that came without one.
@@ -47,6 +51,7 @@ pub(crate) struct Question {
 pub struct Hosted<S> {
     inner: S,
     handle: ShardHandle,
+    inbox: Arc<Inbox>,
     questions: mpsc::Sender<Question>,
 }
 
@@ -54,9 +59,10 @@ impl<S: ShardCalls> Hosted<S> {
     /// Gives a replica its part in segments, which ends with the replica or the node. `inner` answers all other calls.
     pub fn start(inner: S, handle: ShardHandle, segments: Segments) -> Self {
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+        let inbox = Arc::new(Inbox::default());
         let tracker = segments.tracker.clone();
-        tracker.spawn(evaluator::run(handle.clone(), segments, asked));
-        Self { inner, handle, questions }
+        tracker.spawn(evaluator::run(handle.clone(), segments, inbox.clone(), asked));
+        Self { inner, handle, inbox, questions }
     }
 }
 
@@ -89,6 +95,13 @@ impl<S: ShardCalls> ShardCalls for Hosted<S> {
         let shard_call::Body::Segment(call) = body else { return self.inner.call(body, deadline) };
         if !self.handle.leads() {
             return Box::pin(std::future::ready(Err(not_leading(&self.handle))));
+        }
+        if let Some(Ask::Ship(ship)) = call.ask {
+            let taken = match self.inbox.put(call.document_version, ship) {
+                Some(incarnation) => Ok(SegmentReply { incarnation, ..SegmentReply::default() }),
+                None => Err(error(CallErrorCode::Overloaded, "too many states of facets wait")),
+            };
+            return Box::pin(std::future::ready(taken.map(shard_reply::Body::Segment)));
         }
         let (reply, answer) = oneshot::channel();
         let asked = self.questions.try_send(Question { call, deadline, reply });

@@ -9,6 +9,7 @@
 //! | [`engine`] | pure: what is known of a shard's facets and profiles under one plan, and what an event changes |
 //! | [`gather`] | an engine made anew from all events of a shard, as of a stamp |
 //! | [`evaluator`] | a shard's engine: follows the feed, proposes what it finds, answers |
+//! | [`exchange`] | states of facets on their way to the shards that put their profiles together |
 //! | [`answer`] | answers from an engine |
 //! | [`hosted`] | a shard with its part in segments, as the router calls it |
 //!
@@ -50,6 +51,7 @@ pub mod answer;
 pub mod definitions;
 pub mod engine;
 pub mod evaluator;
+pub mod exchange;
 pub mod gather;
 pub mod hosted;
 

@@ -31,6 +31,7 @@ const PATHS: [(&str, &str); 26] = [
     ("GET", "/v1/profiles/{key}/identifiers"),
     ("GET", "/v1/profiles/{key}/events"),
     ("GET", "/v1/profiles/{key}/groups"),
+    ("GET", "/v1/profiles/{key}/segments"),
     ("GET", "/v1/groups"),
     ("GET", "/v1/groups/{group}"),
     ("GET", "/v1/groups/{group}/members"),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isthmus_tests::cluster::Cluster;
+use isthmus_tests::cluster::{Cluster, ClusterOptions};
 use serde_json::{Value, json};
 
 use crate::{members, options, run};
@@ -59,7 +59,7 @@ impl Model {
                     let said = (second, event["messageId"].as_str().unwrap().to_owned(), plan.to_owned());
                     facet.plan = facet.plan.clone().max(Some(said));
                 }
-                if let Some(cookie) = event["anonymousId"].as_str() {
+                if let Some(cookie) = event["anonymousId"].as_str().filter(|_| event["userId"].is_string()) {
                     let cookie = format!("anonymous_id:{cookie}");
                     if !self.parted.contains(&cookie) {
                         self.linked.insert(cookie, who.to_owned());
@@ -134,7 +134,8 @@ fn round(number: u64, numbers: &mut Numbers, model: &mut Model) -> Vec<Value> {
             }
             _ => {
                 event["type"] = json!("identify");
-                event["traits"] = json!({"plan": ["pro", "free"][numbers.below(2) as usize]});
+                let plan = if numbers.below(2) == 0 { "pro" } else { "free" };
+                event["traits"] = json!({ "plan": plan });
             }
         }
         model.take(&event, &who, second);
@@ -153,8 +154,18 @@ fn round(number: u64, numbers: &mut Numbers, model: &mut Model) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_live_is_who_a_plain_model_says_whatever_merges_and_whoever_dies() {
+    agrees_with_the_model(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_where_identifiers_of_a_customer_lie_in_several_shards() {
+    agrees_with_the_model(4).await;
+}
+
+async fn agrees_with_the_model(shards: u32) {
     let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(options(folder.path(), 3)).await;
+    let options = ClusterOptions { shards, ..options(folder.path(), 3) };
+    let mut cluster = Cluster::start(options).await;
     let rounds: u64 = std::env::var(ROUNDS).map_or(6, |rounds| rounds.parse().unwrap());
     for (name, expression) in [
         ("often", "events('Order Completed') >= 3"),

@@ -20,7 +20,7 @@ pub mod quarantine;
 pub mod registry;
 mod rules;
 mod schema;
-mod segment;
+pub mod segment;
 mod source;
 pub mod status;
 pub mod value;

@@ -349,10 +349,7 @@ impl SegmentService for Segments {
                 return Err(Refusal::field("INVALID_LIMIT", "limit", what).into());
             }
         };
-        let InForce { version, mut document, .. } = self.definitions(0, deadline).await?;
-        if version == 0 {
-            self.defined(deadline).await?;
-        }
+        let mut document = self.definitions(0, deadline).await?.document;
         document.segments.retain(|segment| segment.name != PREVIEW);
         document.segments.push(definition::Segment {
             name: PREVIEW.to_owned(),
@@ -370,7 +367,8 @@ impl SegmentService for Segments {
         }
         let document = document.to_json().into();
         let ask = SegmentPreviewAsk { document, segment: PREVIEW.to_owned(), limit };
-        let replies = self.ask(Ask::Preview(ask), "expression", deadline).await?;
+        let replies = self.hub.router.segments(Ask::Preview(ask), deadline).await;
+        let replies = replies.map_err(|error| asked(&error, "expression"))?;
         let mut sample = homes(&replies, |reply| &reply.homes);
         sample.truncate(limit as usize);
         Ok(Response::new(PreviewResponse {
@@ -379,6 +377,7 @@ impl SegmentService for Segments {
             members: self.members(&sample, deadline).await?,
             profiles: replies.iter().map(|(_, reply)| reply.profiles).sum(),
             cuts: cuts(&replies),
+            partial: replies.len() > 1,
         }))
     }
 

@@ -19,7 +19,7 @@ use super::{
     errors::{ErrorBody, ErrorDetail, FieldProblem},
     ingest::{EventProblem, IngestAnswer, Settings},
     reads::{
-        self, EventPage, GroupBody, GroupPage, IdentifierPage, MemberPage, MembershipPage, ProfileBody,
+        self, EventPage, GroupBody, GroupPage, IdentifierPage, MemberPage, MembershipPage, ProfileBody, SegmentPage,
         TraitPage,
     },
     routes::{Auth, Operation, Route},
@@ -45,6 +45,7 @@ const PATH: &str = "/v1/openapi.json";
     GroupPage,
     MemberPage,
     MembershipPage,
+    SegmentPage,
     reads::Page
 )))]
 struct Types;

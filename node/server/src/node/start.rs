@@ -132,6 +132,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         stop_rest.clone(),
     ));
     let segments = Segments {
+        router: router.clone(),
         definitions: Definitions::new(definitions),
         currency: isthmus_coordinator::DEFAULT_CURRENCY.to_owned(),
         making: Arc::new(Semaphore::new(MAKING)),
