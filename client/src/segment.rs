@@ -73,10 +73,7 @@ impl Client {
     ///
     /// # Errors
     /// Refused with INVALID_SEGMENT, naming the place that is wrong; NO_SEGMENTS while nothing is defined.
-    pub async fn count_segment(
-        &self,
-        expression: &str,
-    ) -> Result<proto::SegmentServiceCountResponse, Error> {
+    pub async fn count_segment(&self, expression: &str) -> Result<proto::SegmentServiceCountResponse, Error> {
         let request = proto::SegmentServiceCountRequest { expression: expression.to_owned() };
         let send = |channel, request| async move { Segments::new(channel).count(request).await };
         self.call(Kind::Read, self.deadline(), &request, send).await

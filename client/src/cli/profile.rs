@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use crate::cli::{
     failure::{Done, Failure},
     group::groups_of,
-    segment::segments_of,
     output::{Output, complain},
+    segment::segments_of,
     split::{Split, explain, split},
     watch::{WatchOptions, watch},
 };

@@ -89,7 +89,9 @@ pub enum SegmentVerb {
         expression: String,
     },
     /// Show customers in a set of segments
-    #[command(after_help = "Example:\n  isthmus segment members \"loyal not dormant\" --output json > loyal.jsonl")]
+    #[command(
+        after_help = "Example:\n  isthmus segment members \"loyal not dormant\" --output json > loyal.jsonl"
+    )]
     Members {
         /// Names of segments with and, or, not and parentheses
         expression: String,
@@ -234,7 +236,8 @@ fn row(member: &proto::SegmentMember) -> Vec<String> {
 
 /// A computed trait in a line.
 fn summary(it: &proto::ComputedTrait) -> String {
-    let part = |word: &str, text: &str| if text.is_empty() { String::new() } else { format!(" {word} {text}") };
+    let part =
+        |word: &str, text: &str| if text.is_empty() { String::new() } else { format!(" {word} {text}") };
     let parts = [
         part("of", &it.of),
         part("as", &it.r#type),

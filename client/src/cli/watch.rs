@@ -131,7 +131,8 @@ async fn watch_by(
     client: Client,
     output: &mut Output,
 ) -> Result<Done, Failure> {
-    let WatchOptions { from, cursor_file, events, types, traits, segments, members, limit, retry_for } = options;
+    let WatchOptions { from, cursor_file, events, types, traits, segments, members, limit, retry_for } =
+        options;
     filter.events = events;
     filter.types = types.into_iter().map(Into::into).collect();
     (filter.traits, filter.members) = (traits, members);

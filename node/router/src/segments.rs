@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use isthmus_domain::{FacetId, Slot};
 use isthmus_proto::internal::v1::{
-    SegmentCall, SegmentFlushAsk, SegmentMembersAsk, SegmentProfilesAsk, SegmentReply, SegmentShip, SegmentStatusAsk, segment_call::Ask,
-    shard_call, shard_reply,
+    SegmentCall, SegmentFlushAsk, SegmentMembersAsk, SegmentProfilesAsk, SegmentReply, SegmentShip,
+    SegmentStatusAsk, segment_call::Ask, shard_call, shard_reply,
 };
 use tokio::time::Instant;
 
@@ -99,8 +99,7 @@ impl Router {
             };
             let shards = self.segment_shards();
             let asked = shards.iter().map(|shard| async {
-                let call =
-                    SegmentCall { document_version: version, min_stamp, ask: Some(ask.clone()) };
+                let call = SegmentCall { document_version: version, min_stamp, ask: Some(ask.clone()) };
                 Ok::<_, Error>((*shard, self.ask_segments(*shard, call, deadline).await?))
             });
             let replies = try_join_all(asked).await?;
@@ -184,7 +183,9 @@ impl Router {
             if let Some(shard) = shard {
                 let homes = vec![Bytes::copy_from_slice(home.as_bytes())];
                 let ask = Some(Ask::Profiles(SegmentProfilesAsk { homes }));
-                let reply = self.ask_segments(shard, SegmentCall { ask, min_stamp, document_version: 0 }, deadline).await?;
+                let reply = self
+                    .ask_segments(shard, SegmentCall { ask, min_stamp, document_version: 0 }, deadline)
+                    .await?;
                 if owned(shard, &reply.owned_bounds)?.contains(home.slot()) {
                     return Ok(reply);
                 }

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use isthmus_domain::{FacetId, SlotRanges};
-use isthmus_proto::internal::v1::{
-    ComputedValue, SegmentMembersAsk, SegmentProfile, SegmentReply,
-};
+use isthmus_proto::internal::v1::{ComputedValue, SegmentMembersAsk, SegmentProfile, SegmentReply};
 use isthmus_segment::{Algebra, Fault, Held, Membership, Scalar};
 
 use crate::Engine;
@@ -72,7 +70,9 @@ pub fn members(engine: &Engine, ask: &SegmentMembersAsk, reply: &mut SegmentRepl
 /// What is known of profiles.
 pub fn profiles(engine: &Engine, homes: &[Bytes], reply: &mut SegmentReply) {
     let homes = homes.iter().take(PAGE_MAX);
-    reply.known = homes.map(|home| FacetId::from_slice(home).map_or_else(Default::default, |home| profile(engine, home))).collect();
+    reply.known = homes
+        .map(|home| FacetId::from_slice(home).map_or_else(Default::default, |home| profile(engine, home)))
+        .collect();
 }
 
 fn profile(engine: &Engine, home: FacetId) -> SegmentProfile {
@@ -113,6 +113,7 @@ fn json(held: &Held<'_>) -> String {
 
 /// How many and who are in a segment of an engine that was made for this.
 pub fn preview(engine: &Engine, segment: &str, limit: usize, reply: &mut SegmentReply) {
+    reply.profiles = engine.all().len();
     reply.count = engine.set(segment).map_or(0, roaring::RoaringBitmap::len);
     reply.overflows = engine.overflowing(segment).map_or(0, roaring::RoaringBitmap::len);
     reply.homes = homes(engine, segment).into_iter().take(limit).map(bytes).collect();

@@ -79,9 +79,15 @@ pub async fn follow(
                 }
                 Ok(Err(faults)) => {
                     let fault = faults.first().map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(version, fault, "the definitions of segments can't be read: update this node");
+                    tracing::error!(
+                        version,
+                        fault,
+                        "the definitions of segments can't be read: update this node"
+                    );
                 }
-                Err(error) => tracing::error!(version, %error, "compiling the definitions of segments failed"),
+                Err(error) => {
+                    tracing::error!(version, %error, "compiling the definitions of segments failed")
+                }
             }
         }
         tokio::select! {

@@ -254,9 +254,10 @@ impl Engine {
 
     /// What other shards have told: facet, home and state.
     pub(crate) fn foreign(&self) -> Vec<(FacetId, FacetId, FacetState)> {
-        let all = self.foreign.keys().filter_map(|facet| {
-            Some((*facet, *self.homes.get(facet)?, self.facets.get(facet)?.clone()))
-        });
+        let all = self
+            .foreign
+            .keys()
+            .filter_map(|facet| Some((*facet, *self.homes.get(facet)?, self.facets.get(facet)?.clone())));
         all.collect()
     }
 
@@ -333,12 +334,20 @@ impl Engine {
         kept.sort_unstable_by_key(|(key, _)| **key);
         for (key, row) in kept {
             let is_known = segments.iter().any(|(_, id)| id.0 == key.segment);
-            let stands = self.profiles.get(&key.home).map(|it| it.standing.membership(DefinitionId(key.segment)));
+            let stands =
+                self.profiles.get(&key.home).map(|it| it.standing.membership(DefinitionId(key.segment)));
             let to = stands.filter(|_| is_known).map_or(0, number);
             if to != row.membership {
                 let (key, from) = (*key, row.membership);
                 let name = names.get(&key.segment).copied().unwrap_or_default();
-                self.pending.push_back(Pending { key, from, to, told: is_known, name, cause: Cause::default() });
+                self.pending.push_back(Pending {
+                    key,
+                    from,
+                    to,
+                    told: is_known,
+                    name,
+                    cause: Cause::default(),
+                });
             }
         }
         for (home, profile) in &self.profiles {
@@ -424,7 +433,9 @@ impl Engine {
         self.at = self.at.max(stamp);
         let now = self.at.as_micros();
         for _ in 0..profiles_max {
-            let Some((_, home)) = self.wakes.first().copied().filter(|(due, _)| *due <= now) else { return true };
+            let Some((_, home)) = self.wakes.first().copied().filter(|(due, _)| *due <= now) else {
+                return true;
+            };
             self.forget(&home, now);
             self.look(home, &Touched::default(), now, Cause::default());
         }
@@ -596,8 +607,10 @@ impl Engine {
                 self.stored.insert(pending.key, Row { membership: pending.to, since: stamp });
             }
         }
-        self.through =
-            Through { stamp: Stamp(proposed.command.through_stamp), version: proposed.command.document_version };
+        self.through = Through {
+            stamp: Stamp(proposed.command.through_stamp),
+            version: proposed.command.document_version,
+        };
         self.unsaid = 0;
     }
 

@@ -26,8 +26,8 @@ use crate::{
     Cause, Engine, InForce, answer,
     definitions::compile,
     engine::PROFILES_MAX,
-    gather::{blocking, damaged, gather},
     exchange::{Exchange, Inbox},
+    gather::{blocking, damaged, gather},
     hosted::{Question, Segments, error, not_leading},
 };
 
@@ -176,8 +176,7 @@ impl<'a> Work<'a> {
         // With other shards, what they know is of now.
         let incarnation = handle.view().term << 24 | begun & 0x00ff_ffff;
         let router = segments.router.clone();
-        let exchange =
-            Exchange::begin(handle.shard(), in_force.version, incarnation, router, inbox.clone());
+        let exchange = Exchange::begin(handle.shard(), in_force.version, incarnation, router, inbox.clone());
         let goes_on = exchange.is_alone() && through.version > 0 && through.stamp >= floor;
         let at = if goes_on { through.stamp } else { now };
         let plan = in_force.plan.clone();
@@ -193,18 +192,17 @@ impl<'a> Work<'a> {
             engine.reconcile(through, stored);
         }
         let feed = Feed { after: Place::end_of(at), read: VecDeque::new(), whole: at };
-        let mut work =
-            Work {
-                handle,
-                segments,
-                asked,
-                engine: Some(engine),
-                feed,
-                exchange,
-                kept,
-                next: None,
-                waiting: VecDeque::new(),
-            };
+        let mut work = Work {
+            handle,
+            segments,
+            asked,
+            engine: Some(engine),
+            feed,
+            exchange,
+            kept,
+            next: None,
+            waiting: VecDeque::new(),
+        };
         work.follow().await
     }
 
@@ -237,9 +235,11 @@ impl<'a> Work<'a> {
                 return Err(Failure::NotLeading);
             }
             let due = self.engine()?.next_wake();
-            let wait = due.map(|due| Duration::from_micros(
-                due.saturating_sub(self.segments.clock.now_micros()).max(0).cast_unsigned(),
-            ));
+            let wait = due.map(|due| {
+                Duration::from_micros(
+                    due.saturating_sub(self.segments.clock.now_micros()).max(0).cast_unsigned(),
+                )
+            });
             let making = self.next.is_some();
             let again = self.exchange.again();
             tokio::select! {
@@ -279,7 +279,8 @@ impl<'a> Work<'a> {
     /// Tells other shards what has changed; `false` while there is more that can be told at once.
     async fn tell(&mut self) -> Result<bool, Failure> {
         let engine = self.engine.as_deref_mut().ok_or(Failure::NotLeading)?;
-        Ok(self.exchange.tell(engine).await || self.exchange.again().is_some_and(|again| again > Instant::now()))
+        Ok(self.exchange.tell(engine).await
+            || self.exchange.again().is_some_and(|again| again > Instant::now()))
     }
 
     /// Takes up what the shard has made of itself, up to a stamp; whether all that there is by then is in.
@@ -293,7 +294,10 @@ impl<'a> Work<'a> {
             self.feed = Feed { after: Place::end_of(at), read: VecDeque::new(), whole: at };
             return Ok(true);
         }
-        if self.feed.whole < self.handle.stamp() && self.feed.whole < to && self.feed.read.len() < PROFILES_MAX {
+        if self.feed.whole < self.handle.stamp()
+            && self.feed.whole < to
+            && self.feed.read.len() < PROFILES_MAX
+        {
             match self.handle.segments_feed(self.feed.after).await? {
                 FeedPart::Changes { changes, through, .. } => {
                     self.feed.read.extend(changes);
@@ -312,7 +316,8 @@ impl<'a> Work<'a> {
         let changes: Vec<FeedChange> = self.feed.read.drain(..many).collect();
         let engine = self.engine.take().ok_or(Failure::NotLeading)?;
         let is_new = engine.at() < upto;
-        if changes.is_empty() && !is_new && engine.next_wake().is_none_or(|due| due > engine.at().as_micros()) {
+        if changes.is_empty() && !is_new && engine.next_wake().is_none_or(|due| due > engine.at().as_micros())
+        {
             self.engine = Some(engine);
             return Ok(self.feed.whole >= self.handle.stamp().min(to));
         }
@@ -344,10 +349,11 @@ impl<'a> Work<'a> {
             return Ok(self.feed.whole < self.handle.stamp());
         };
         let deadline = Instant::now() + TIMEOUT;
-        let stamp = match self.handle.propose_segments(proposed.command.clone(), Stamp::ZERO, deadline).await? {
-            Ok(stamp) => stamp,
-            Err(_) => return Err(Failure::Elsewhere),
-        };
+        let stamp =
+            match self.handle.propose_segments(proposed.command.clone(), Stamp::ZERO, deadline).await? {
+                Ok(stamp) => stamp,
+                Err(_) => return Err(Failure::Elsewhere),
+            };
         self.engine()?.taken(&proposed, stamp);
         Ok(true)
     }
@@ -497,7 +503,9 @@ impl<'a> Work<'a> {
                 _ = to.send(Err(error(CallErrorCode::Invalid, fault)));
                 return;
             }
-            Some(Ask::Verify(verify)) => (Some(engine.plan().clone()), answer::homes(engine, &verify.segment)),
+            Some(Ask::Verify(verify)) => {
+                (Some(engine.plan().clone()), answer::homes(engine, &verify.segment))
+            }
             _ => (None, Default::default()),
         };
         // What lies in other shards is worked out there, of the same definitions.

@@ -146,7 +146,8 @@ impl Exchange {
         while let Some(ship) = self.inbox.take() {
             let from = (ship.from_shard, ship.from_incarnation);
             for told in &ship.facets {
-                let (Some(facet), Some(home)) = (FacetId::from_slice(&told.facet), FacetId::from_slice(&told.home))
+                let (Some(facet), Some(home)) =
+                    (FacetId::from_slice(&told.facet), FacetId::from_slice(&told.home))
                 else {
                     continue;
                 };
@@ -186,9 +187,10 @@ impl Exchange {
             }
         }
         let now = Instant::now();
-        let due = self.lanes.iter().filter(|(_, lane)| {
-            (!lane.greeted || !lane.open.is_empty()) && lane.again <= now
-        });
+        let due = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| (!lane.greeted || !lane.open.is_empty()) && lane.again <= now);
         let messages: Vec<_> = due
             .map(|(shard, lane)| {
                 let (facets, keys) = message(engine, lane);

@@ -239,7 +239,8 @@ impl Memtable {
         let events = self.events.capacity() * size_of::<EventRow>();
         let changes = self.changes.capacity() * size_of::<Change>();
         let members = self.members.len() * segments::MEMORY_BYTES;
-        (tables + events + changes + members + self.records.bytes + self.kept_bytes + self.rows.bytes()) as u64
+        (tables + events + changes + members + self.records.bytes + self.kept_bytes + self.rows.bytes())
+            as u64
     }
 
     /// Whether it holds nothing.

@@ -200,8 +200,7 @@ impl ShardMeta {
         meta.handled = stored.handled;
         meta.made = stored.made;
         meta.feed_floor = stored.feed_floor.map(Stamp);
-        meta.segments =
-            Through { stamp: Stamp(stored.segments_through), version: stored.segments_version };
+        meta.segments = Through { stamp: Stamp(stored.segments_through), version: stored.segments_version };
         meta.hash =
             StateHash::from_slice(&stored.hash).ok_or("a shard's meta row: the hash is not 16 bytes")?;
         let map =

@@ -45,7 +45,10 @@ fn stamp(replica: &Replica) -> Stamp {
 fn members(replica: &Replica) -> Vec<(Key, u8, Stamp)> {
     let (rows, next) = read::segment_members(&replica.shared(), None, usize::MAX).unwrap();
     assert_eq!(next, None);
-    rows.into_iter().filter(|(_, row)| row.membership > 0).map(|(key, row)| (key, row.membership, row.since)).collect()
+    rows.into_iter()
+        .filter(|(_, row)| row.membership > 0)
+        .map(|(key, row)| (key, row.membership, row.since))
+        .collect()
 }
 
 #[tokio::test]
@@ -95,7 +98,9 @@ async fn rows_are_whole_in_memory_in_runs_after_a_crash_and_in_a_snapshot() {
             ));
             expected.insert(key, Row { membership: to, since: Stamp(u64::MAX) });
         }
-        let Outcome::Segmented(at) = replica.propose(command(through, now, transitions)).await else { panic!() };
+        let Outcome::Segmented(at) = replica.propose(command(through, now, transitions)).await else {
+            panic!()
+        };
         expected.values_mut().filter(|row| row.since.0 == u64::MAX).for_each(|row| row.since = at);
         through = now;
         match round % 4 {
@@ -104,7 +109,11 @@ async fn rows_are_whole_in_memory_in_runs_after_a_crash_and_in_a_snapshot() {
             2 => replica.reinstall().await,
             _ => {}
         }
-        let all: Vec<_> = expected.iter().filter(|(_, row)| row.membership > 0).map(|(k, r)| (*k, r.membership, r.since)).collect();
+        let all: Vec<_> = expected
+            .iter()
+            .filter(|(_, row)| row.membership > 0)
+            .map(|(k, r)| (*k, r.membership, r.since))
+            .collect();
         assert_eq!(members(&replica), all);
         assert_eq!(replica.shared().state.read().meta.segments.stamp, through);
         replica.hash();
@@ -112,7 +121,9 @@ async fn rows_are_whole_in_memory_in_runs_after_a_crash_and_in_a_snapshot() {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let (rows, next) = read::segment_members(&replica.shared(), after, 3).unwrap();
-            found.extend(rows.into_iter().filter(|(_, r)| r.membership > 0).map(|(k, r)| (k, r.membership, r.since)));
+            found.extend(
+                rows.into_iter().filter(|(_, r)| r.membership > 0).map(|(k, r)| (k, r.membership, r.since)),
+            );
             match next {
                 Some(next) => after = Some(next),
                 None => break,
@@ -135,13 +146,16 @@ async fn who_enters_and_leaves_is_a_change_of_the_feed_with_its_cause() {
         assert_eq!(what, ["m1", "5 0>1 by 7", "5 1>0 by 7"]);
         // By the name's hash alone.
         for (name, found) in [(9, 2), (8, 0)] {
-            let filter = isthmus_proto::internal::v1::FeedFilter { segments: vec![name], ..Default::default() };
+            let filter =
+                isthmus_proto::internal::v1::FeedFilter { segments: vec![name], ..Default::default() };
             let query = FeedQuery {
                 ranges: vec![(isthmus_domain::SlotRange::ALL, Place::end_of(Stamp::ZERO))],
                 filter: Filter::of(filter).unwrap(),
                 limit: 10,
             };
-            let FeedPart::Changes { changes, .. } = read::feed(&replica.shared(), &query).unwrap() else { panic!() };
+            let FeedPart::Changes { changes, .. } = read::feed(&replica.shared(), &query).unwrap() else {
+                panic!()
+            };
             assert_eq!(changes.len(), found);
         }
         replica.write_out().await;
@@ -160,13 +174,16 @@ async fn who_has_another_home_is_told_to_segments_and_to_nobody_else() {
     replica.ingest(vec![item(1, r#"{"type":"page","anonymousId":"c1","messageId":"p"}"#)]).await;
     replica.ingest(vec![item(2, &login("u1", "c1", "l1"))]).await;
     for _ in 0..2 {
-        let filter = isthmus_proto::internal::v1::FeedFilter { homes: true, types: vec![1], ..Default::default() };
+        let filter =
+            isthmus_proto::internal::v1::FeedFilter { homes: true, types: vec![1], ..Default::default() };
         let query = FeedQuery {
             ranges: vec![(isthmus_domain::SlotRange::ALL, Place::end_of(Stamp::ZERO))],
             filter: Filter::of(filter).unwrap(),
             limit: 10,
         };
-        let FeedPart::Changes { changes, .. } = read::feed(&replica.shared(), &query).unwrap() else { panic!() };
+        let FeedPart::Changes { changes, .. } = read::feed(&replica.shared(), &query).unwrap() else {
+            panic!()
+        };
         use isthmus_proto::internal::v1::feed_change::Body;
         let moved: Vec<_> = changes
             .iter()

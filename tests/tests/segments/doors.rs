@@ -36,7 +36,12 @@ async fn a_segment_is_live_counted_listed_watched_edited_and_deleted() {
     let mut events = Vec::new();
     for user in 0..20_u32 {
         let id = format!("u{user}");
-        events.push(identify(&id, None, json!({"plan": if user % 2 == 0 { "pro" } else { "free" }}), &format!("i{user}")));
+        events.push(identify(
+            &id,
+            None,
+            json!({"plan": if user % 2 == 0 { "pro" } else { "free" }}),
+            &format!("i{user}"),
+        ));
         events.extend((0..user % 5).map(|number| order(&id, number, now, 10 * (number + 1))));
     }
     send(&cluster, events).await;
@@ -68,26 +73,42 @@ async fn a_segment_is_live_counted_listed_watched_edited_and_deleted() {
     let changes = run(&cluster, &["segment", "watch", "loyal", "--from", cursor, "--limit", "2"]);
     let said: Vec<_> = changes
         .iter()
-        .map(|it| (it["segment"].as_str().unwrap(), it["before"].as_str().unwrap(), it["now"].as_str().unwrap()))
+        .map(|it| {
+            (it["segment"].as_str().unwrap(), it["before"].as_str().unwrap(), it["now"].as_str().unwrap())
+        })
         .collect();
     assert_eq!(said, [("loyal", "out", "in"), ("loyal", "in", "out")]);
-    let all = run(&cluster, &["watch", "--from", cursor, "--event", "Order Completed", "--type", "identify", "--limit", "3"]);
+    let all = run(
+        &cluster,
+        &["watch", "--from", cursor, "--event", "Order Completed", "--type", "identify", "--limit", "3"],
+    );
     let event = |id: &serde_json::Value| all.iter().find(|it| it["id"] == *id).unwrap()["message_id"].clone();
     assert_eq!((event(&changes[0]["cause"]), event(&changes[1]["cause"])), (json!("u0-8"), json!("down")));
 
     // Computed traits, and what a customer is in.
     let file = folder.path().join("spent.toml");
-    std::fs::write(&file, "name = \"spent\"\naggregate = \"sum\"\nof = \"revenue\"\nevents = [\"Order Completed\"]\n").unwrap();
+    std::fs::write(
+        &file,
+        "name = \"spent\"\naggregate = \"sum\"\nof = \"revenue\"\nevents = [\"Order Completed\"]\n",
+    )
+    .unwrap();
     run(&cluster, &["segment", "trait", file.to_str().unwrap(), "--wait"]);
     let of = &run(&cluster, &["profile", "segments", "user_id:u4"])[0];
-    assert_eq!((&of["segments"], &of["computed_traits"]), (&json!(["buyers", "loyal"]), &json!({"spent": "100"})));
+    assert_eq!(
+        (&of["segments"], &of["computed_traits"]),
+        (&json!(["buyers", "loyal"]), &json!({"spent": "100"}))
+    );
 
     // An edit answers once it is worked out; the old one is gone with it.
     run(&cluster, &["segment", "put", "loyal", "spent >= 60", "--wait"]);
     assert_eq!(count(&cluster, "loyal"), 8, "users with three or four orders");
     for name in ["loyal", "buyers"] {
         let verified = &run(&cluster, &["segment", "verify", name])[0];
-        assert_eq!((&verified["same"], &verified["live"]), (&json!(true), &verified["recounted"]), "{verified}");
+        assert_eq!(
+            (&verified["same"], &verified["live"]),
+            (&json!(true), &verified["recounted"]),
+            "{verified}"
+        );
     }
     let listed = run(&cluster, &["segment", "list"]);
     assert_eq!(listed.len(), 3);

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use isthmus_domain::{EventRecord, FacetId, RecordView, Stamp, record::TraitChange};
+use isthmus_domain::{EventRecord, FacetId, RecordView, SlotRange, SlotRanges, Stamp, record::TraitChange};
 use isthmus_proto::internal::v1::SegmentsCommand;
 use isthmus_segment::{Known, Membership, Plan};
 use isthmus_segmenter::{Cause, Engine};
@@ -292,5 +292,125 @@ proptest! {
             told.iter().filter(|(.., (place, _))| place.stamp > Stamp::ZERO).copied().collect()
         };
         prop_assert_eq!(caused(&shard.told), caused(&model.shard.told));
+    }
+}
+
+/// A message from one shard to another: who tells, home and facet, stamp, state.
+type Message = (usize, (FacetId, FacetId), Stamp, Option<isthmus_segment::FacetState>);
+
+/// Two shards that each put together the profiles of their slots.
+struct Two {
+    plan: Arc<Plan>,
+    engines: [Engine; 2],
+    /// What each has told, by home and facet.
+    told: [BTreeSet<(FacetId, FacetId)>; 2],
+    /// How often each has begun.
+    begun: [u64; 2],
+    under_way: Vec<Message>,
+}
+
+fn half(index: usize) -> SlotRanges {
+    let range = if index == 0 { SlotRange::new(0, 6_000) } else { SlotRange::new(6_000, 16_384) };
+    [range.unwrap()].into_iter().collect()
+}
+
+fn shard_of(facet: &FacetId) -> usize {
+    usize::from(facet.slot().number() >= 6_000)
+}
+
+impl Two {
+    /// What an engine has for the other, and what it once had.
+    fn tell(&mut self, index: usize) {
+        let engine = &self.engines[index];
+        let mut keys: BTreeSet<_> = engine.abroad().filter(|(_, facet)| shard_of(facet) == index).collect();
+        keys.append(&mut self.told[index]);
+        for (home, facet) in &keys {
+            let state = engine.state_at(facet, home).cloned();
+            self.under_way.push((index, (*home, *facet), engine.at(), state));
+        }
+        self.told[index] = keys;
+    }
+
+    fn deliver(&mut self, at: usize, again: bool) {
+        let (from, (home, facet), stamp, state) = self.under_way[at].clone();
+        let told = (from as u64, self.begun[from]);
+        self.engines[1 - from].told(told, (facet, home), stamp, state, Cause::default());
+        if !again {
+            self.under_way.remove(at);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_lies_in_several_shards_is_judged_by_all_of_it_in_whatever_order_it_comes(seed in any::<u64>()) {
+        let mut chance = Chance(seed);
+        let plan = plan_of(&mut chance);
+        let engine = |index| {
+            let mut engine = Engine::new(plan.clone(), VERSION, Stamp(EPOCH as u64));
+            engine.own(half(index));
+            engine.begin();
+            engine
+        };
+        let mut two = Two {
+            plan: plan.clone(),
+            engines: [engine(0), engine(1)],
+            told: Default::default(),
+            begun: [1, 1],
+            under_way: Vec::new(),
+        };
+        let mut shard = Shard::default();
+        for number in 0..24 {
+            let (facet, home) = (facet(chance.below(FACETS)), facet(chance.below(FACETS)));
+            let op = match chance.one_in(4) {
+                true => Op::Moves(facet, home),
+                false => Op::Event(facet, Box::new(chance.sent(number))),
+            };
+            let stamp = shard.push(chance.below(20) * (SECOND as u64 / 2), op);
+            let engine = &mut two.engines[shard_of(&facet)];
+            let cause = (Place { stamp, number: 0 }, facet.slot().number());
+            match &shard.ops.last().unwrap().1 {
+                Op::Event(_, sent) => engine.event(facet, &RecordView::read(&record(sent)).unwrap(), cause),
+                _ => engine.moves(facet, home, cause),
+            }
+            while !engine.reach(stamp, 1) {}
+            if chance.one_in(2) {
+                two.tell(shard_of(&facet));
+            }
+            for _ in 0..chance.below(4) {
+                if !two.under_way.is_empty() {
+                    let at = chance.below(two.under_way.len() as u64) as usize;
+                    let again = chance.one_in(4);
+                    two.deliver(at, again);
+                }
+            }
+        }
+        // All is told, and what is still under way comes later than that.
+        let last = Stamp(shard.stamp().0 + 1);
+        for index in 0..2 {
+            while !two.engines[index].reach(last, 1) {}
+            two.tell(index);
+        }
+        while !two.under_way.is_empty() {
+            let at = chance.below(two.under_way.len() as u64) as usize;
+            two.deliver(at, false);
+        }
+        let profiles = shard.profiles(last);
+        for (index, engine) in two.engines.iter().enumerate() {
+            let own: BTreeMap<_, _> = profiles.iter().filter(|(home, _)| shard_of(home) == index).collect();
+            let listed: BTreeSet<FacetId> = engine.profiles_after(None).map(|(home, _)| home).collect();
+            prop_assert_eq!(&listed, &own.keys().map(|home| **home).collect());
+            for (at, definition) in two.plan.definitions().iter().enumerate().filter(|(_, it)| it.is_segment) {
+                let world = |events| World { plan: &two.plan, events, now: last.as_micros() };
+                let inside = own.iter().filter(|(_, events)| {
+                    world(events).definition(at).membership() == Membership::In
+                });
+                let set = engine.set(&definition.name).unwrap();
+                let found: BTreeSet<FacetId> = set.iter().map(|n| engine.home_of_number(n).unwrap()).collect();
+                prop_assert_eq!(found, inside.map(|(home, _)| **home).collect(), "segment {}", definition.name);
+            }
+        }
     }
 }

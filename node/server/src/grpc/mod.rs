@@ -32,7 +32,8 @@ use isthmus_proto::v1::{
     ingest_service_server::IngestServiceServer, matching_service_server::MatchingServiceServer,
     profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
     quarantine_service_server::QuarantineServiceServer, rules_service_server::RulesServiceServer,
-    schema_service_server::SchemaServiceServer, segment_service_server::SegmentServiceServer, source_service_server::SourceServiceServer,
+    schema_service_server::SchemaServiceServer, segment_service_server::SegmentServiceServer,
+    source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,

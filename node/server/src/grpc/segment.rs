@@ -431,8 +431,7 @@ impl SegmentService for Segments {
                 return Err(Refusal::field("INVALID_KEY", "profile_id", what).into());
             }
         };
-        const FIELDS: [&str; 4] =
-            ["identifier", "identifier.namespace", "identifier.value", "profile_id"];
+        const FIELDS: [&str; 4] = ["identifier", "identifier.namespace", "identifier.value", "profile_id"];
         let facet = self.hub.facet_named(Some(&ProfileKey { key }), FIELDS)?;
         let read = self.hub.router.read_profiles(&[facet], ReadLevel::Linearizable, deadline).await;
         let (profiles, _) = read.map_err(|error| status(&error))?;

@@ -19,8 +19,8 @@ use super::{
     errors::{ErrorBody, ErrorDetail, FieldProblem},
     ingest::{EventProblem, IngestAnswer, Settings},
     reads::{
-        self, EventPage, GroupBody, GroupPage, IdentifierPage, MemberPage, MembershipPage, ProfileBody, SegmentPage,
-        TraitPage,
+        self, EventPage, GroupBody, GroupPage, IdentifierPage, MemberPage, MembershipPage, ProfileBody,
+        SegmentPage, TraitPage,
     },
     routes::{Auth, Operation, Route},
 };

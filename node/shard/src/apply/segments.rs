@@ -18,9 +18,8 @@ pub(crate) const TRANSITIONS_MAX: usize = 20_000;
 
 /// Why a command makes no sense; `None`: it does.
 pub(crate) fn fault(command: &SegmentsCommand) -> Option<&'static str> {
-    let is_sound = |it: &SegmentTransition| {
-        it.home.len() == 16 && it.from <= 2 && it.to <= 2 && it.cause_slot < 1 << 14
-    };
+    let is_sound =
+        |it: &SegmentTransition| it.home.len() == 16 && it.from <= 2 && it.to <= 2 && it.cause_slot < 1 << 14;
     if command.through_stamp <= command.from_stamp {
         return Some("segments that go back");
     }
@@ -43,8 +42,7 @@ pub(super) fn apply(state: &mut State, stamp: u64, command: &SegmentsCommand) ->
     for transition in &command.transitions {
         one(state, stamp, transition);
     }
-    state.meta.segments =
-        Through { stamp: Stamp(command.through_stamp), version: command.document_version };
+    state.meta.segments = Through { stamp: Stamp(command.through_stamp), version: command.document_version };
     Outcome::Segmented(stamp)
 }
 

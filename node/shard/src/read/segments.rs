@@ -218,7 +218,8 @@ pub fn segment_members(
         let (Some(key), Some(row)) = (Key::from_slice(&row.key), Row::from_slice(&row.value)) else {
             return Err(broken("a member of a segment is damaged"));
         };
-        if rows.len() >= limit && rows.last_key_value().is_some_and(|(last, _): (&Key, _)| last.home < key.home)
+        if rows.len() >= limit
+            && rows.last_key_value().is_some_and(|(last, _): (&Key, _)| last.home < key.home)
         {
             end = rows.last_key_value().map(|(last, _)| last.home);
             break;

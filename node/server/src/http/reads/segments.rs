@@ -8,7 +8,9 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use isthmus_proto::v1::{GetMembershipsRequest, profile_key::Key, segment_service_server::SegmentService as _};
+use isthmus_proto::v1::{
+    GetMembershipsRequest, profile_key::Key, segment_service_server::SegmentService as _,
+};
 use serde::Serialize;
 use tonic::Request;
 use utoipa::{ToSchema, openapi::HttpMethod};

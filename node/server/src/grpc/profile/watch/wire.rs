@@ -1,7 +1,7 @@
 //! Changes as clients get them.
 
-use isthmus_domain::{EventRecord, EventType, Slot, Stamp, quality::changes_of};
 use isthmus_coordinator::View;
+use isthmus_domain::{EventRecord, EventType, Slot, Stamp, quality::changes_of};
 use isthmus_proto::internal::v1::{DocumentKind, FeedChange, FeedSegment, Member, feed_change::Body};
 use isthmus_proto::v1::{
     Change, EventChange, Identifier, MembersChange, SegmentChange, SegmentState, change::What,
