@@ -96,7 +96,7 @@ async fn a_segment_is_live_counted_listed_watched_edited_and_deleted() {
     let of = &run(&cluster, &["profile", "segments", "user_id:u4"])[0];
     assert_eq!(
         (&of["segments"], &of["computed_traits"]),
-        (&json!(["buyers", "loyal"]), &json!({"spent": "100"}))
+        (&json!(["buyers", "loyal"]), &json!({"spent": "100.00"}))
     );
 
     // An edit answers once it is worked out; the old one is gone with it.

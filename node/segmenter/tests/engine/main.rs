@@ -414,3 +414,47 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn where_the_feed_does_not_reach_back_what_has_changed_by_then_is_told_all_the_same(seed in any::<u64>()) {
+        let mut chance = Chance(seed);
+        let plans = [plan_of(&mut chance), plan_of(&mut chance)];
+        let mut shard = Shard::default();
+        for number in 0..24 {
+            let (facet, home) = (facet(chance.below(FACETS)), facet(chance.below(FACETS)));
+            let op = match chance.one_in(6) {
+                true => Op::Moves(facet, home),
+                false => Op::Event(facet, Box::new(chance.sent(number))),
+            };
+            shard.push(chance.below(20) * (SECOND as u64 / 2), op);
+            if chance.one_in(4) {
+                // Of now, and of other definitions by and by.
+                let known = shard.through;
+                shard.through.version = 0;
+                let plan = &plans[usize::from(number > 16)];
+                let mut leader = shard.gather(plan);
+                shard.through = known;
+                leader.reconcile(known, shard.stored.clone());
+                shard.check(&leader);
+                while tell(&mut shard, &mut leader) {
+                    shard.follow(&mut leader, usize::MAX);
+                }
+                // What the log keeps is who is live, and nothing of definitions that are gone.
+                let mut live = BTreeSet::new();
+                for definition in plan.definitions().iter().filter(|it| it.is_segment) {
+                    for (set, membership) in
+                        [(leader.set(&definition.name), 1), (leader.overflowing(&definition.name), 2)]
+                    {
+                        let homes = set.unwrap().iter().map(|n| leader.home_of_number(n).unwrap());
+                        live.extend(homes.map(|home| (Key { home, segment: definition.id.0 }, membership)));
+                    }
+                }
+                let kept = shard.stored.iter().filter(|(_, row)| row.membership > 0);
+                prop_assert_eq!(kept.map(|(key, row)| (*key, row.membership)).collect::<BTreeSet<_>>(), live);
+            }
+        }
+    }
+}
