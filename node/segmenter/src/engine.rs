@@ -6,14 +6,16 @@
 //! 3. A profile is in a segment's bitmap exactly if it stands in the segment.
 //! 4. A profile's next wake is among the wakes, and nothing else is.
 
+mod abroad;
+mod log;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
-use bytes::Bytes;
 use isthmus_domain::{FacetId, RecordView, SlotRanges, Stamp};
-use isthmus_proto::internal::v1::{SegmentTransition, SegmentsCommand};
+use isthmus_proto::internal::v1::SegmentsCommand;
 use isthmus_segment::{DefinitionId, Evaluated, FacetState, Membership, Plan, Standing, Touched};
 use isthmus_shard::{
     feed::{Place, name_hash},
@@ -191,106 +193,6 @@ impl Engine {
         Some(self.plan.evaluate(&self.states(home), self.at.as_micros(), &self.plan.all()))
     }
 
-    // Facets whose profiles are put together elsewhere, and the other way round.
-
-    /// Puts only profiles of these slots together: others are told of the facets of theirs.
-    pub fn own(&mut self, slots: SlotRanges) {
-        self.owned = Some(slots);
-    }
-
-    fn owns(&self, home: &FacetId) -> bool {
-        self.owned.as_ref().is_none_or(|owned| owned.contains(home.slot()))
-    }
-
-    /// Home and facet of all that others have to know.
-    pub fn abroad(&self) -> impl Iterator<Item = (FacetId, FacetId)> {
-        let others = self.guests.iter().filter(|(home, _)| !self.owns(home));
-        others.flat_map(|(home, facets)| facets.iter().map(|facet| (*home, *facet)))
-    }
-
-    /// What has changed of that since it was taken last.
-    pub(crate) fn take_abroad(&mut self) -> BTreeMap<(FacetId, FacetId), Cause> {
-        std::mem::take(&mut self.abroad)
-    }
-
-    /// The state of a facet, if it has events and this home.
-    pub fn state_at(&self, facet: &FacetId, home: &FacetId) -> Option<&FacetState> {
-        self.facets.get(facet).filter(|_| self.home(facet) == *home)
-    }
-
-    /// Another shard has told what it knows of a facet of its own; no state: the facet has left the home.
-    pub fn told(
-        &mut self,
-        from: (u64, u64),
-        (facet, home): (FacetId, FacetId),
-        stamp: Stamp,
-        state: Option<FacetState>,
-        cause: Cause,
-    ) {
-        if let Some(known) = self.foreign.get_mut(&facet)
-            && known.stamp > stamp
-        {
-            known.from = known.from.max(from);
-            return;
-        }
-        self.foreign.insert(facet, Foreign { from, stamp });
-        let (all, now) = (self.plan.all(), self.at.as_micros());
-        let before = self.homes.get(&facet).copied();
-        match state {
-            Some(state) => {
-                self.facets.insert(facet, state);
-                self.homes.insert(facet, home);
-                if let Some(before) = before.filter(|before| *before != home) {
-                    self.part(&facet, &before);
-                    self.look(before, &all, now, cause);
-                }
-                self.guests.entry(home).or_default().insert(facet);
-                self.look(home, &all, now, cause);
-            }
-            None if before == Some(home) => self.drop_told(facet, cause),
-            None => {}
-        }
-    }
-
-    /// What other shards have told: facet, home and state.
-    pub(crate) fn foreign(&self) -> Vec<(FacetId, FacetId, FacetState)> {
-        let all = self
-            .foreign
-            .keys()
-            .filter_map(|facet| Some((*facet, *self.homes.get(facet)?, self.facets.get(facet)?.clone())));
-        all.collect()
-    }
-
-    /// A shard has told all it knows: what only an earlier evaluator of it told is none any more.
-    pub(crate) fn forget_told(&mut self, from: (u64, u64)) {
-        let is_old = |it: &Foreign| it.from.0 == from.0 && it.from.1 < from.1;
-        let mut old: Vec<FacetId> =
-            self.foreign.iter().filter(|(_, it)| is_old(it)).map(|(facet, _)| *facet).collect();
-        old.sort_unstable();
-        for facet in old {
-            self.foreign.remove(&facet);
-            self.drop_told(facet, Cause::default());
-        }
-    }
-
-    fn drop_told(&mut self, facet: FacetId, cause: Cause) {
-        self.facets.remove(&facet);
-        if let Some(home) = self.homes.remove(&facet) {
-            self.part(&facet, &home);
-            let (all, now) = (self.plan.all(), self.at.as_micros());
-            self.look(home, &all, now, cause);
-        }
-    }
-
-    fn part(&mut self, facet: &FacetId, home: &FacetId) {
-        if let Some(guests) = self.guests.get_mut(home) {
-            guests.remove(facet);
-            if guests.is_empty() {
-                self.guests.remove(home);
-            }
-        }
-    }
-
     // Making it.
 
     /// Takes an event up without working anything out: for an engine that is being made.
@@ -320,53 +222,6 @@ impl Engine {
             self.look(home, &all, now, Cause::default());
         }
         self.pending.clear();
-    }
-
-    /// Says what the log keeps. What differs from where profiles stand is pending then.
-    pub fn reconcile(&mut self, through: Through, stored: HashMap<Key, Row>) {
-        self.through = through;
-        self.pending.clear();
-        let segments: Vec<(usize, DefinitionId)> = self.segments().collect();
-        let names: HashMap<u64, u32> =
-            self.plan.definitions().iter().map(|it| (it.id.0, name_hash(&it.name))).collect();
-        // Sorted, so that leaders propose the same in the same order.
-        let mut kept: Vec<(&Key, &Row)> = stored.iter().filter(|(_, row)| row.membership > 0).collect();
-        kept.sort_unstable_by_key(|(key, _)| **key);
-        for (key, row) in kept {
-            let is_known = segments.iter().any(|(_, id)| id.0 == key.segment);
-            let stands =
-                self.profiles.get(&key.home).map(|it| it.standing.membership(DefinitionId(key.segment)));
-            let to = stands.filter(|_| is_known).map_or(0, number);
-            if to != row.membership {
-                let (key, from) = (*key, row.membership);
-                let name = names.get(&key.segment).copied().unwrap_or_default();
-                self.pending.push_back(Pending {
-                    key,
-                    from,
-                    to,
-                    told: is_known,
-                    name,
-                    cause: Cause::default(),
-                });
-            }
-        }
-        for (home, profile) in &self.profiles {
-            for (_, id) in &segments {
-                let key = Key { home: *home, segment: id.0 };
-                let to = number(profile.standing.membership(*id));
-                if to > 0 && stored.get(&key).is_none_or(|row| row.membership == 0) {
-                    let name = names.get(&key.segment).copied().unwrap_or_default();
-                    let cause = Cause::default();
-                    self.pending.push_back(Pending { key, from: 0, to, told: true, name, cause });
-                }
-            }
-        }
-        self.stored = stored;
-    }
-
-    /// Gives up what the log keeps, to an engine that takes the place of this one.
-    pub fn into_stored(self) -> (Through, HashMap<Key, Row>) {
-        (self.through, self.stored)
     }
 
     fn segments(&self) -> impl Iterator<Item = (usize, DefinitionId)> {
@@ -545,78 +400,6 @@ impl Engine {
         }
         self.all.remove(profile.number);
         self.free.push(profile.number);
-    }
-
-    // What goes into the log.
-
-    /// Whether something is to be proposed: what has changed, or nothing for so many changes that whoever comes to lead
-    /// should not have to look at them again.
-    pub fn has_news(&self, unsaid_max: usize) -> bool {
-        !self.pending.is_empty() || self.unsaid > unsaid_max || self.through.version != self.version
-    }
-
-    /// Whether something has changed that the log doesn't know yet.
-    pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// The next command; `None` while it would not go on from the one before.
-    pub fn propose(&self) -> Option<Proposed> {
-        if self.at <= self.through.stamp {
-            return None;
-        }
-        let mut homes = BTreeSet::new();
-        let mut taken = 0;
-        for pending in self.pending.iter().take(TRANSITIONS_MAX) {
-            homes.insert(pending.key.home);
-            if homes.len() > PROFILES_MAX {
-                break;
-            }
-            taken += 1;
-        }
-        let transitions = self.pending.iter().take(taken).map(|pending| {
-            let (place, slot) = pending.cause;
-            SegmentTransition {
-                home: Bytes::copy_from_slice(pending.key.home.as_bytes()),
-                segment: pending.key.segment,
-                from: pending.from.into(),
-                from_since: self.stored.get(&pending.key).map_or(0, |row| row.since.0),
-                to: pending.to.into(),
-                told: pending.told,
-                cause_stamp: place.stamp.0,
-                cause_number: place.number,
-                cause_slot: slot.into(),
-                name_hash: pending.name,
-            }
-        });
-        let command = SegmentsCommand {
-            from_stamp: self.through.stamp.0,
-            through_stamp: self.at.0,
-            document_version: self.version,
-            transitions: transitions.collect(),
-        };
-        Some(Proposed { command, taken })
-    }
-
-    /// A command was taken, at this stamp.
-    pub fn taken(&mut self, proposed: &Proposed, stamp: Stamp) {
-        for pending in self.pending.drain(..proposed.taken.min(self.pending.len())) {
-            if pending.to == 0 {
-                self.stored.remove(&pending.key);
-            } else {
-                self.stored.insert(pending.key, Row { membership: pending.to, since: stamp });
-            }
-        }
-        self.through = Through {
-            stamp: Stamp(proposed.command.through_stamp),
-            version: proposed.command.document_version,
-        };
-        self.unsaid = 0;
-    }
-
-    /// Since when a profile is in a segment, if the log has it.
-    pub fn since(&self, home: FacetId, segment: DefinitionId) -> Option<Stamp> {
-        self.stored.get(&Key { home, segment: segment.0 }).map(|row| row.since)
     }
 }
 

@@ -18,7 +18,7 @@ use isthmus_proto::{
     },
 };
 use isthmus_router::ReadLevel;
-use isthmus_segment::{Document, Plan, definition};
+use isthmus_segment::{Document, Plan, definition, term::Term};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
@@ -304,10 +304,18 @@ impl SegmentService for Segments {
                 let many = document.segments.len() + document.computed_traits.len();
                 document.segments.retain(|segment| segment.name != name);
                 document.computed_traits.retain(|it| it.name != name);
-                match document.segments.len() + document.computed_traits.len() < many {
-                    true => Ok(true),
-                    false => Err(Refusal::not_found("no segment and no computed trait has this name")),
+                if document.segments.len() + document.computed_traits.len() == many {
+                    return Err(Refusal::not_found("no segment and no computed trait has this name"));
                 }
+                // Who named a computed trait would name a trait of customers from here on.
+                let known = isthmus_segmenter::definitions::known(isthmus_coordinator::DEFAULT_CURRENCY);
+                let is_it = |term: &Term| matches!(term, Term::Trait(trait_name) if *trait_name == name);
+                if Plan::compile(document, &known).is_ok_and(|plan| plan.terms().any(|(_, term)| is_it(term)))
+                {
+                    let what = format!("segments build on {name}: change or delete those first");
+                    return Err(invalid("name", what));
+                }
+                Ok(true)
             })
             .await?;
         Ok(Response::new(DeleteDefinitionResponse { version }))
