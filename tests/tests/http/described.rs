@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// All paths of the API, with a customer or a key where one stands in the path.
-const PATHS: [(&str, &str); 26] = [
+const PATHS: [(&str, &str); 27] = [
     ("POST", "/v1/batch"),
     ("POST", "/v1/import"),
     ("POST", "/v1/b"),

@@ -444,7 +444,6 @@ impl SegmentService for Segments {
         let read = self.hub.router.read_profiles(&[facet], ReadLevel::Linearizable, deadline).await;
         let (profiles, _) = read.map_err(|error| status(&error))?;
         let parts = profiles.into_iter().next().flatten().ok_or_else(nothing_known)?;
-        self.defined(deadline).await?;
         let read = self.hub.router.segments_of(parts.home, deadline).await;
         let reply = read.map_err(|error| status(&error))?;
         let known = reply.known.into_iter().next().unwrap_or_default();
