@@ -10,6 +10,7 @@ mod identity;
 mod quarantine;
 mod rules;
 mod schema;
+mod segment;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub use identity::{Explanation, Split};
 pub use quarantine::{QuarantineEntry, QuarantineResult, resolution_name};
 pub use rules::RulesStatus;
 pub use schema::{Schema, SchemaCheck, SchemaText};
+pub use segment::{ComputedTrait, Memberships, Segment, SegmentMember};
 
 use crate::{
     Error,

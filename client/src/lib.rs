@@ -71,6 +71,7 @@ mod query;
 mod reason;
 mod registry;
 mod retry;
+mod segment;
 mod tls;
 mod watch;
 mod writer;
@@ -84,6 +85,7 @@ pub use profile::{ProfilePages, TimelinePages};
 #[cfg(feature = "arrow")]
 pub use query::QueryBatches;
 pub use query::{Parameter, Query, QueryRow, QueryRows};
+pub use segment::SegmentPages;
 pub use tls::Tls;
 pub use watch::{Watch, WatchNews, WatchOptions};
 pub use writer::{Flushed, ITEM_BYTES_MAX, IngestWriter, IngestWriterBuilder, Receipt};

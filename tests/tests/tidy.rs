@@ -167,6 +167,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             vec!["isthmus-domain", "isthmus-matching", "isthmus-proto", "isthmus-router", "isthmus-shard"],
         ),
         (
+            "isthmus-segmenter",
+            vec!["isthmus-domain", "isthmus-proto", "isthmus-router", "isthmus-segment", "isthmus-shard"],
+        ),
+        (
             "isthmus-node",
             vec![
                 "isthmus-console",
@@ -180,6 +184,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "isthmus-query",
                 "isthmus-raft",
                 "isthmus-router",
+                "isthmus-segment",
+                "isthmus-segmenter",
                 "isthmus-shard",
                 "isthmus-storage",
             ],

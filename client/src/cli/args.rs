@@ -11,7 +11,7 @@ use crate::{Client, Tls};
 use crate::cli::{
     cluster::ClusterVerb, failure::Failure, group::GroupVerb, identity::IdentityVerb, ingest::IngestCommand,
     output::Format, profile::ProfileVerb, quality::QualityVerb, quarantine::QuarantineVerb,
-    schema::SchemaVerb, source::SourceVerb, sql::SqlCommand, watch::WatchCommand,
+    schema::SchemaVerb, segment::SegmentVerb, source::SourceVerb, sql::SqlCommand, watch::WatchCommand,
 };
 
 /// The version, and the commit that this was built from.
@@ -125,6 +125,12 @@ pub enum Noun {
     Group {
         #[command(subcommand)]
         verb: GroupVerb,
+    },
+    /// Say which sets of customers there are, and see who is in them
+    #[command(after_help = crate::cli::segment::EXAMPLES)]
+    Segment {
+        #[command(subcommand)]
+        verb: SegmentVerb,
     },
     /// Follow changes of profiles, as they come about or from a cursor on
     #[command(after_help = crate::cli::watch::EXAMPLES)]

@@ -19,6 +19,7 @@ mod quality;
 mod quarantine;
 mod rules;
 mod schema;
+mod segment;
 mod source;
 mod split;
 mod sql;
@@ -74,6 +75,7 @@ async fn carry_out(args: Args) -> Result<Done, Failure> {
         Noun::Watch(command) => watch::run(command, client, &mut output).await?,
         Noun::Profile { verb } => profile::run(verb, client, &mut output).await?,
         Noun::Group { verb } => group::run(verb, client, &mut output).await?,
+        Noun::Segment { verb } => segment::run(verb, client, &mut output).await?,
         Noun::Cluster { verb } => cluster::run(verb, client, &mut output).await?,
         Noun::Source { verb } => source::run(verb, client, &mut output).await?,
         Noun::Schema { verb } => schema::run(verb, client, &mut output).await?,

@@ -9,6 +9,7 @@ use crate::cli::{
     failure::{Done, Failure},
     group::groups_of,
     output::{Output, complain},
+    segment::segments_of,
     split::{Split, explain, split},
     watch::{WatchOptions, watch},
 };
@@ -92,6 +93,13 @@ pub enum ProfileVerb {
         #[command(flatten)]
         freshness: Freshness,
     },
+    /// Show the segments that a customer is in, and its computed traits
+    #[command(after_help = "Example:\n  isthmus profile segments user_id:42")]
+    Segments {
+        /// Any identifier, as NAMESPACE:VALUE, or the profile's id
+        #[arg(value_name = "PROFILE", value_parser = profile_key)]
+        key: ProfileKey,
+    },
     /// Show all profiles, in the order of their ids
     #[command(after_help = "Example:\n  isthmus profile list --output json > profiles.jsonl")]
     List {
@@ -152,6 +160,7 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
         ProfileVerb::Groups { key, limit, freshness } => {
             groups_of(key, limit, freshness, &client, output).await?;
         }
+        ProfileVerb::Segments { key } => segments_of(key, &client, output).await?,
         ProfileVerb::Explain { key, other } => return explain(key, other, &client, output).await,
         ProfileVerb::Watch { key, options } => return watch(vec![key], options, client, output).await,
         ProfileVerb::Split(what) => return split(what, &client, output).await,

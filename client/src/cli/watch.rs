@@ -51,7 +51,7 @@ pub struct WatchOptions {
     /// Keep the cursor here, after what it covers was printed, and go on from it at the next start
     #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
-    /// Events of this name. May be repeated; of this and the next three any that fits passes
+    /// Events of this name. May be repeated; of this and the next four any that fits passes
     #[arg(long = "event", value_name = "NAME")]
     events: Vec<String>,
     /// Events of this type: identify, track, page, screen, group, alias. May be repeated
@@ -60,6 +60,9 @@ pub struct WatchOptions {
     /// `identify` events that set or remove this trait. May be repeated
     #[arg(long = "trait", value_name = "NAME")]
     traits: Vec<String>,
+    /// Who enters this segment and leaves it. May be repeated
+    #[arg(long = "segment", value_name = "NAME")]
+    segments: Vec<String>,
     /// Changes of who belongs to a profile
     #[arg(long)]
     members: bool,
@@ -92,6 +95,17 @@ pub async fn run(command: WatchCommand, client: Client, output: &mut Output) -> 
     watch(command.identifiers, command.options, client, output).await
 }
 
+/// `isthmus segment watch`
+pub async fn watch_segments(
+    names: Vec<String>,
+    options: WatchOptions,
+    client: Client,
+    output: &mut Output,
+) -> Result<Done, Failure> {
+    let filter = proto::WatchFilter { segments: names, ..Default::default() };
+    watch_by(filter, options, client, output).await
+}
+
 /// Watches until the limit, or for ever.
 pub async fn watch(
     keys: Vec<ProfileKey>,
@@ -99,14 +113,7 @@ pub async fn watch(
     client: Client,
     output: &mut Output,
 ) -> Result<Done, Failure> {
-    let WatchOptions { from, cursor_file, events, types, traits, members, limit, retry_for } = options;
-    let mut filter = proto::WatchFilter {
-        events,
-        types: types.into_iter().map(Into::into).collect(),
-        traits,
-        members,
-        ..Default::default()
-    };
+    let mut filter = proto::WatchFilter::default();
     for key in keys {
         match key {
             ProfileKey::Identifier { namespace, value } => {
@@ -115,6 +122,21 @@ pub async fn watch(
             ProfileKey::ProfileId(id) => filter.profile_ids.push(id),
         }
     }
+    watch_by(filter, options, client, output).await
+}
+
+async fn watch_by(
+    mut filter: proto::WatchFilter,
+    options: WatchOptions,
+    client: Client,
+    output: &mut Output,
+) -> Result<Done, Failure> {
+    let WatchOptions { from, cursor_file, events, types, traits, segments, members, limit, retry_for } =
+        options;
+    filter.events = events;
+    filter.types = types.into_iter().map(Into::into).collect();
+    (filter.traits, filter.members) = (traits, members);
+    filter.segments.extend(segments);
     let kept = match (&from, &cursor_file) {
         (None, Some(file)) => read_cursor(file)?,
         _ => None,
@@ -223,6 +245,14 @@ fn line(change: &proto::Change) -> String {
             let left = named(&members.left, members.left_count);
             let part = |word: &str, names: String| (!names.is_empty()).then(|| format!("{word} {names}"));
             part("joined", came).into_iter().chain(part("parted", left)).collect::<Vec<_>>().join("; ")
+        }
+        Some(What::Segment(segment)) => {
+            let what = match segment.now() {
+                proto::SegmentState::In => "entered",
+                proto::SegmentState::Unspecified => "left",
+                proto::SegmentState::Overflow => "passes a bound of",
+            };
+            format!("{what} {}", segment.name)
         }
         None => "a change of a kind that this version does not know".to_owned(),
     };

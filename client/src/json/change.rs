@@ -40,6 +40,13 @@ enum Said<'a> {
         came_count: u32,
         left_count: u32,
     },
+    Segment {
+        segment: &'a str,
+        segment_version: u64,
+        before: &'static str,
+        now: &'static str,
+        cause: Option<&'a str>,
+    },
     /// Of a kind that this version doesn't know.
     Other {},
 }
@@ -67,6 +74,13 @@ impl<'a> Change<'a> {
                 came_count: members.came_count,
                 left_count: members.left_count,
             },
+            Some(What::Segment(segment)) => Said::Segment {
+                segment: &segment.name,
+                segment_version: segment.segment_version,
+                before: state(segment.before()),
+                now: state(segment.now()),
+                cause: text(&segment.cause),
+            },
             None => Said::Other {},
         };
         Ok(Self {
@@ -78,6 +92,14 @@ impl<'a> Change<'a> {
             what,
             cursor,
         })
+    }
+}
+
+const fn state(state: proto::SegmentState) -> &'static str {
+    match state {
+        proto::SegmentState::Unspecified => "out",
+        proto::SegmentState::In => "in",
+        proto::SegmentState::Overflow => "overflow",
     }
 }
 

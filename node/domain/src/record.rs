@@ -25,6 +25,7 @@ use crate::hash::FacetId;
 use crate::identifier::{Identifier, IdentifierError};
 use crate::link::{LinkFact, LinkKind};
 use crate::slot::Slot;
+use crate::value::{Value, json};
 
 /// An accepted event. `Debug` shows no personal data.
 #[derive(Clone, PartialEq, Message)]
@@ -177,6 +178,35 @@ impl EventRecord {
             return bad("its properties or its context are no text");
         }
         Ok(())
+    }
+
+    /// The record of an event of which a row keeps only what was sent: what follows from its properties is worked out
+    /// again, for whoever folds it. Its identifier and the hash of what was said are gone, and stand-ins take their place.
+    ///
+    /// # Errors
+    /// Properties that can't be read: the event is damaged.
+    pub fn restored(mut self, dedup_key: [u8; 16], default_currency: &str) -> Result<Self, Error> {
+        self.dedup_key = Bytes::copy_from_slice(&dedup_key);
+        if !self.value.is_empty() {
+            return Ok(self);
+        }
+        (self.namespace, self.value) = ("-".to_owned(), "-".to_owned());
+        self.body_hash = Bytes::from_static(&[0; 16]);
+        if self.properties.is_empty() {
+            return Ok(self);
+        }
+        let Ok(Value::Map(properties)) = json::parse(&self.properties) else {
+            return Err(Error::Invalid { what: "event record", why: "its properties are not an object" });
+        };
+        if self.kind() == EventType::Identify {
+            self.traits = crate::event::trait_changes(&properties);
+        }
+        if let Some((revenue, currency)) =
+            crate::event::revenue_of_stored(self.kind(), &properties, default_currency)
+        {
+            (self.revenue, self.currency) = (Some(revenue), currency);
+        }
+        Ok(self)
     }
 
     /// The facet that the event belongs to.

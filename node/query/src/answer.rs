@@ -25,7 +25,9 @@ pub enum Kind {
 pub struct Prepared {
     /// The statement as it was sent.
     pub sql: String,
-    /// The types of its parameters `$1`, `$2`, …, where they follow from how they are used.
+    /// The names of its parameters without the `$`, rising; none where they are numbered.
+    pub names: Vec<String>,
+    /// The types of its parameters `$1`, `$2`, …, or in the order of their names, where they follow from how they are used.
     pub parameters: Vec<Option<DataType>>,
     /// The columns of its answer.
     pub schema: SchemaRef,

@@ -1,4 +1,4 @@
-//! Values for `$1`, `$2`, ….
+//! Values for `$1`, `$2`, …, or for `$name`.
 
 use datafusion::{
     common::{ParamValues, metadata::ScalarAndMetadata},
@@ -12,8 +12,19 @@ use crate::{
 
 /// The statement's plan with values in place of its parameters, each brought to the type that its use asks for.
 pub(crate) fn bind(statement: &Prepared, values: &ParamValues) -> Result<LogicalPlan, QueryError> {
-    let ParamValues::List(values) = values else {
-        return Err(QueryError::invalid("parameters are numbered: give their values in order"));
+    let names = &statement.names;
+    let values: Vec<&ScalarAndMetadata> = match values {
+        ParamValues::List(values) if names.is_empty() => values.iter().collect(),
+        ParamValues::List(values) if values.is_empty() => Vec::new(),
+        ParamValues::List(_) => {
+            return Err(QueryError::invalid("parameters have names here: give each value its own"));
+        }
+        ParamValues::Map(values) => {
+            if let Some(unknown) = values.keys().find(|name| !names.contains(name)) {
+                return Err(QueryError::invalid(format!("the statement has no parameter ${unknown}")));
+            }
+            names.iter().filter_map(|name| values.get(name)).collect()
+        }
     };
     let wanted = &statement.parameters;
     if wanted.len() != values.len() {
@@ -28,18 +39,23 @@ pub(crate) fn bind(statement: &Prepared, values: &ParamValues) -> Result<Logical
         return Ok(statement.plan.clone());
     }
     let mut cast = Vec::with_capacity(values.len());
-    for (at, (value, ty)) in values.iter().zip(wanted).enumerate() {
+    for (at, (value, ty)) in values.into_iter().zip(wanted).enumerate() {
         cast.push(match ty {
             Some(ty) if value.value.data_type() != *ty => {
                 let brought = value.value.cast_to(ty).map_err(|_| {
                     // The value itself is nobody's business.
-                    QueryError::invalid(format!("the value of ${} is no {ty}", at + 1))
+                    let name = names.get(at).cloned().unwrap_or_else(|| (at + 1).to_string());
+                    QueryError::invalid(format!("the value of ${name} is no {ty}"))
                 })?;
                 ScalarAndMetadata::from(brought)
             }
             _ => value.clone(),
         });
     }
-    let bound = statement.plan.clone().with_param_values(ParamValues::List(cast));
+    let cast = match names.is_empty() {
+        true => ParamValues::List(cast),
+        false => ParamValues::Map(names.iter().cloned().zip(cast).collect()),
+    };
+    let bound = statement.plan.clone().with_param_values(cast);
     bound.map_err(|error| from_datafusion(&error, &statement.sql))
 }

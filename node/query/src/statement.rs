@@ -2,7 +2,7 @@
 //!
 //! One statement at a time, and only what reads: `SELECT` and its like, `SHOW`, `DESCRIBE`, `EXPLAIN`, and `COPY … TO`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{
     arrow::datatypes::{DataType, Field, Schema},
@@ -49,8 +49,8 @@ pub(crate) async fn prepare(state: &SessionState, sql: &str) -> std::result::Res
     } else {
         Arc::new(Schema::clone(plan.schema().as_arrow()))
     };
-    let parameters = parameters_of(&plan).map_err(fault)?;
-    Ok(Prepared { sql: sql.to_owned(), parameters, schema, kind, plan, copy })
+    let (names, parameters) = parameters_of(&plan).map_err(fault)?;
+    Ok(Prepared { sql: sql.to_owned(), names, parameters, schema, kind, plan, copy })
 }
 
 type Parsed = std::result::Result<Statement, QueryError>;
@@ -127,26 +127,26 @@ fn copied(copy: CopyToStatement) -> std::result::Result<(Statement, Target), Que
     Ok((query, target))
 }
 
-/// The types of `$1`, `$2`, ….
-fn parameters_of(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
-    let mut known = Vec::new();
+/// The names of parameters where they have some, and the types of `$1`, `$2`, …, or in the order of the names.
+fn parameters_of(plan: &LogicalPlan) -> Result<(Vec<String>, Vec<Option<DataType>>)> {
+    let (mut named, mut numbered) = (BTreeMap::new(), BTreeMap::new());
     for (name, ty) in plan.get_parameter_types()? {
-        let number =
-            name.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok()).filter(|n| *n > 0);
-        let Some(number) = number else {
-            return Err(DataFusionError::Plan(format!("parameters are numbered: $1, $2, …, not {name}")));
-        };
-        if number > PARAMETERS_MAX {
-            return Err(DataFusionError::Plan(format!("there may be {PARAMETERS_MAX} parameters")));
-        }
-        if known.len() < number {
-            known.resize(number, None);
-        }
-        if let Some(place) = known.get_mut(number - 1) {
-            *place = ty;
+        let name = name.strip_prefix('$').unwrap_or(&name).to_owned();
+        match name.parse::<usize>() {
+            Ok(0) => return Err(DataFusionError::Plan("parameters are numbered from $1 on".to_owned())),
+            Ok(number) => _ = numbered.insert(number, ty),
+            Err(_) => _ = named.insert(name, ty),
         }
     }
-    Ok(known)
+    let last = numbered.last_key_value().map_or(0, |(last, _)| *last);
+    if last.max(named.len()) > PARAMETERS_MAX {
+        return Err(DataFusionError::Plan(format!("there may be {PARAMETERS_MAX} parameters")));
+    }
+    match (named.len(), last) {
+        (0, _) => Ok((Vec::new(), (1..=last).map(|number| numbered.remove(&number).flatten()).collect())),
+        (_, 0) => Ok(named.into_iter().unzip()),
+        _ => Err(DataFusionError::Plan("parameters have either names or numbers".to_owned())),
+    }
 }
 
 const PARAMETERS_MAX: usize = 1000;

@@ -59,6 +59,7 @@ mod quarantine;
 mod read;
 mod router;
 mod rules;
+mod segments;
 mod topology;
 mod walk;
 
@@ -76,4 +77,5 @@ pub use pages::{FacetsPage, ProfilesPage, QuarantineFilter, QuarantinePage};
 pub use profiles::{Membership, ProfileParts};
 pub use read::{EventsPage, Facet, ReadLevel};
 pub use router::Router;
+pub use segments::MembersPage as SegmentMembersPage;
 pub use topology::Topology;

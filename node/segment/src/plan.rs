@@ -34,7 +34,7 @@ pub struct Known {
 }
 
 /// Definitions, ready for events.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Computed traits, then segments, each behind those that it builds on.
     definitions: Vec<Definition>,
@@ -58,6 +58,13 @@ pub(crate) struct ByName {
 /// The name of a definition of one version, in what is stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct DefinitionId(pub u64);
+
+impl DefinitionId {
+    /// The name of a version of a segment in what is stored.
+    pub fn of_segment(name: &str, version: u64) -> Self {
+        Self(xxh3_64(format!("segment {version} {name}").as_bytes()))
+    }
+}
 
 /// A computed trait or a segment.
 #[derive(Clone, Debug)]

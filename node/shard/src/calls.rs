@@ -7,6 +7,7 @@ mod quality;
 mod quarantine;
 mod rules;
 mod scan;
+mod segments;
 
 use std::time::Duration;
 
@@ -79,6 +80,7 @@ impl ShardHandle {
             Call::Compare(_) | Call::Touch(_) | Call::MatchingStatus(_) => {
                 Err(Error::Unavailable("nothing is compared on this node".to_owned()))
             }
+            Call::Segment(_) => Err(Error::Unavailable("this node knows no segments".to_owned())),
             Call::Deliver(call) => self.deliver(call, deadline).await.map(Reply::Deliver),
             Call::ReplicaStatus(_) => Ok(Reply::ReplicaStatus(self.status())),
             Call::Transfer(call) => self.transfer(call.to_peer, deadline).await.map(Reply::Done),

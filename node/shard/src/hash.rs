@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Event = 1,
     /// A control row.
     Row = 2,
+    /// A profile in a segment.
+    Member = 3,
 }
 
 impl StateHash {

@@ -12,11 +12,13 @@
 //! with what lies below) is folded when somebody asks, which for most facets means one or two events; a facet with
 //! more than [`FOLDED_MAX`] keeps a summary that each further event is added to.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use hashbrown::{HashTable, hash_table::Entry};
 use isthmus_domain::{Error, FacetId, FacetSummary, RecordView, Stamp, Summary};
 
-use crate::{rows::Rows, scan::Watch};
+use crate::{rows::Rows, scan::Watch, segments};
 
 mod chunks;
 mod feed;
@@ -136,6 +138,8 @@ pub struct Memtable {
     pub rows: Rows,
     /// What remembers how control rows were, while somebody wants a snapshot.
     pub(crate) watch: Option<Box<Watch>>,
+    /// Who is in which segment, as it has changed.
+    members: BTreeMap<segments::Key, segments::Row>,
     kept_bytes: usize,
 }
 
@@ -205,12 +209,24 @@ impl Memtable {
         let tables = self.facets.allocation_size() + self.dedup.allocation_size();
         let events = self.events.bytes();
         let changes = self.changes.capacity() * size_of::<Change>();
-        (tables + events + changes + self.records.bytes + self.kept_bytes + self.rows.bytes()) as u64
+        let members = self.members.len() * segments::MEMORY_BYTES;
+        (tables + events + changes + members + self.records.bytes + self.kept_bytes + self.rows.bytes())
+            as u64
     }
 
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.rows.is_empty() && self.changes.is_empty()
+        self.events.is_empty() && self.rows.is_empty() && self.changes.is_empty() && self.members.is_empty()
+    }
+
+    /// Notes whether a profile is in a segment.
+    pub fn put_member(&mut self, key: segments::Key, row: segments::Row) {
+        self.members.insert(key, row);
+    }
+
+    /// Who is in which segment, as it has changed, by rising key.
+    pub fn members(&self) -> &BTreeMap<segments::Key, segments::Row> {
+        &self.members
     }
 
     /// The events in the order of arrival.

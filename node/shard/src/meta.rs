@@ -7,7 +7,7 @@ use isthmus_domain::identity::{IdentityRules, Retraction, Retractions};
 use isthmus_domain::{ShardMap, SlotRanges, Stamp, shard_map::OwnerTable};
 use prost::Message as _;
 
-use crate::StateHash;
+use crate::{StateHash, segments::Through};
 
 /// What apply depends on besides rows: stamps, configuration, the map of who owns what.
 #[derive(Clone)]
@@ -38,6 +38,8 @@ pub struct ShardMeta {
     /// Changes of the feed with this stamp or an older one are not kept. `None`: the feed has not begun, since a version
     /// without one has made the shard.
     pub feed_floor: Option<Stamp>,
+    /// How far segments have been worked out.
+    pub segments: Through,
 }
 
 /// A walk over all identifiers of a shard, in bounded steps: what has changed for all of them is brought to each.
@@ -104,6 +106,10 @@ struct Stored {
     made: u64,
     #[prost(uint64, optional, tag = "20")]
     feed_floor: Option<u64>,
+    #[prost(uint64, tag = "30")]
+    segments_through: u64,
+    #[prost(uint64, tag = "31")]
+    segments_version: u64,
 }
 
 impl ShardMeta {
@@ -123,6 +129,7 @@ impl ShardMeta {
             sources: Arc::default(),
             sweep: Sweep::default(),
             feed_floor: Some(Stamp::ZERO),
+            segments: Through::default(),
         }
     }
 
@@ -167,6 +174,8 @@ impl ShardMeta {
             sweep_done: self.sweep.done,
             sweep_after: self.sweep.after.clone(),
             feed_floor: self.feed_floor.map(|floor| floor.0),
+            segments_through: self.segments.stamp.0,
+            segments_version: self.segments.version,
         }
         .encode_to_vec()
         .into()
@@ -191,6 +200,7 @@ impl ShardMeta {
         meta.handled = stored.handled;
         meta.made = stored.made;
         meta.feed_floor = stored.feed_floor.map(Stamp);
+        meta.segments = Through { stamp: Stamp(stored.segments_through), version: stored.segments_version };
         meta.hash =
             StateHash::from_slice(&stored.hash).ok_or("a shard's meta row: the hash is not 16 bytes")?;
         let map =

@@ -6,6 +6,7 @@
 //! | facets | facet | deltas of facets; rows of one facet add up |
 //! | dedup | key | what is needed to know an event again |
 //! | feed | stamp, number | changes for the feed: see [`crate::feed`] |
+//! | members | home, segment | who is in which segment: see [`crate::segments`] |
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,7 +21,7 @@ use arrow::{
 use isthmus_domain::Summary;
 use isthmus_storage::runs::{Combine, DICTIONARY, TableId, TableKind, TableSpec};
 
-use crate::{feed, memtable::DedupEntry};
+use crate::{feed, memtable::DedupEntry, segments};
 
 /// Events.
 pub const EVENTS: TableId = TableId(1);
@@ -31,6 +32,9 @@ pub const DEDUP: TableId = TableId(3);
 
 /// Changes for the feed.
 pub const FEED: TableId = TableId(4);
+
+/// Who is in which segment.
+pub const MEMBERS: TableId = TableId(5);
 
 /// Rows of a page of events: the smallest part of a timeline that is read.
 const EVENT_PAGE_ROWS: usize = 128;
@@ -119,6 +123,11 @@ pub fn tables() -> Vec<TableSpec> {
             kind: TableKind::Flat { key_len: 16, value_len: DedupEntry::BYTES },
         },
         TableSpec { id: FEED, name: "feed", kind: TableKind::Sequence { value_len: feed::Row::VALUE_BYTES } },
+        TableSpec {
+            id: MEMBERS,
+            name: "members",
+            kind: TableKind::Flat { key_len: segments::Key::BYTES, value_len: segments::Row::BYTES },
+        },
     ]
 }
 

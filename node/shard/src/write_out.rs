@@ -25,7 +25,8 @@ use isthmus_storage::{
 use crate::{
     feed::{Place, Row, What, name_hash},
     memtable::{DedupEntry, EventRow, Memtable},
-    tables::{DEDUP, EVENT_SCHEMA, EVENTS, FACETS, FEED, FacetBatch, offset, vec_of_zero},
+    segments,
+    tables::{DEDUP, EVENT_SCHEMA, EVENTS, FACETS, FEED, FacetBatch, MEMBERS, offset, vec_of_zero},
 };
 
 /// Rows of a batch: large enough for the columns to pay, small enough to stay in the processor's cache.
@@ -50,6 +51,7 @@ pub fn write_out(frozen: &Memtable, meta: GroupMeta) -> Result<WriteOut, String>
             TableRows { table: FACETS, rows: Rows::Columnar(facets) },
             TableRows { table: DEDUP, rows: Rows::Flat(dedup(frozen)) },
             TableRows { table: FEED, rows: Rows::Flat(feed(frozen, &heads)) },
+            TableRows { table: MEMBERS, rows: Rows::Flat(members(frozen)) },
         ],
     })
 }
@@ -70,6 +72,16 @@ fn dedup(frozen: &Memtable) -> Vec<u8> {
     for (_, row) in entries {
         bytes.extend_from_slice(&row.key);
         bytes.extend_from_slice(&row.entry.to_bytes());
+    }
+    bytes
+}
+
+fn members(frozen: &Memtable) -> Vec<u8> {
+    let members = frozen.members();
+    let mut bytes = Vec::with_capacity(members.len() * (segments::Key::BYTES + segments::Row::BYTES));
+    for (key, row) in members {
+        bytes.extend_from_slice(&key.to_bytes());
+        bytes.extend_from_slice(&row.to_bytes());
     }
     bytes
 }

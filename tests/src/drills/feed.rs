@@ -75,6 +75,7 @@ pub async fn a_watch_over_kills(
                 match &change.what {
                     Some(What::Event(event)) => _ = open.remove(&event.message_id),
                     Some(What::Members(members)) => joins += u64::from(members.came_count > 0),
+                    Some(What::Segment(_)) => panic!("nobody has defined a segment"),
                     None => panic!("a change of nothing"),
                 }
                 found.push(change);
@@ -186,6 +187,7 @@ async fn compare(client: &Client, found: &[Change], expected: &BTreeSet<String>,
                 let came = change.came.iter().map(|id| format!("{}:{}", id.namespace, id.value));
                 joined.entry(name).or_default().extend(came);
             }
+            What::Segment(_) => panic!("nobody has defined a segment"),
         }
     }
     let all: BTreeSet<&String> = events.values().flatten().map(|(message_id, _)| message_id).collect();

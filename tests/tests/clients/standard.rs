@@ -22,6 +22,7 @@ pub const SERVICES: [&str; 11] = [
     "isthmus.v1.QueryService",
     "isthmus.v1.RulesService",
     "isthmus.v1.SchemaService",
+    "isthmus.v1.SegmentService",
     "isthmus.v1.SourceService",
 ];
 

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// All paths of the API, with a customer or a key where one stands in the path.
-const PATHS: [(&str, &str); 26] = [
+const PATHS: [(&str, &str); 27] = [
     ("POST", "/v1/batch"),
     ("POST", "/v1/import"),
     ("POST", "/v1/b"),
@@ -31,6 +31,7 @@ const PATHS: [(&str, &str); 26] = [
     ("GET", "/v1/profiles/{key}/identifiers"),
     ("GET", "/v1/profiles/{key}/events"),
     ("GET", "/v1/profiles/{key}/groups"),
+    ("GET", "/v1/profiles/{key}/segments"),
     ("GET", "/v1/groups"),
     ("GET", "/v1/groups/{group}"),
     ("GET", "/v1/groups/{group}/members"),

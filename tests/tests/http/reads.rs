@@ -112,7 +112,7 @@ pub async fn what_makes_no_sense_is_refused(hub: &Hub) {
         ("/v1/profiles/user_id:read/traits?limit=x", 400, "INVALID_LIMIT"),
         ("/v1/profiles/user_id:read/traits?cursor=x", 400, "INVALID_CURSOR"),
         ("/v1/profiles/user_id:read/events?cursor=0101", 400, "INVALID_CURSOR"),
-        ("/v1/profiles/user_id:read/segments", 404, "UNKNOWN_PATH"),
+        ("/v1/profiles/user_id:read/nothing", 404, "UNKNOWN_PATH"),
     ] {
         get(hub.http(), path).refused(status, reason);
     }

@@ -414,6 +414,155 @@ class CheckSchemaResponse(Message):
     def problems(self) -> Messages[SchemaProblem]: ...
     def __init__(self, *, valid: bool | None = ..., compatible: bool | None = ..., version: int | None = ..., compatibility: int | None = ..., problems: Iterable[SchemaProblem] | None = ...) -> None: ...
 
+class Segment(Message):
+    name: str
+    expression: str
+    description: str
+    version: int
+    def __init__(self, *, name: str | None = ..., expression: str | None = ..., description: str | None = ..., version: int | None = ...) -> None: ...
+
+class ComputedTrait(Message):
+    name: str
+    aggregate: str
+    of: str
+    type: str
+    @property
+    def events(self) -> Scalars[str]: ...
+    event_type: str
+    filter: str
+    window: str
+    limit: int
+    bound: int
+    description: str
+    def __init__(self, *, name: str | None = ..., aggregate: str | None = ..., of: str | None = ..., type: str | None = ..., events: Iterable[str] | None = ..., event_type: str | None = ..., filter: str | None = ..., window: str | None = ..., limit: int | None = ..., bound: int | None = ..., description: str | None = ...) -> None: ...
+
+class PutSegmentRequest(Message):
+    @property
+    def segment(self) -> Segment: ...
+    def __init__(self, *, segment: Segment | None = ...) -> None: ...
+
+class PutSegmentResponse(Message):
+    @property
+    def segment(self) -> Segment: ...
+    version: int
+    changed: bool
+    def __init__(self, *, segment: Segment | None = ..., version: int | None = ..., changed: bool | None = ...) -> None: ...
+
+class PutComputedTraitRequest(Message):
+    @property
+    def computed_trait(self) -> ComputedTrait: ...
+    def __init__(self, *, computed_trait: ComputedTrait | None = ...) -> None: ...
+
+class PutComputedTraitResponse(Message):
+    version: int
+    changed: bool
+    def __init__(self, *, version: int | None = ..., changed: bool | None = ...) -> None: ...
+
+class DeleteDefinitionRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
+class DeleteDefinitionResponse(Message):
+    version: int
+    def __init__(self, *, version: int | None = ...) -> None: ...
+
+class ListDefinitionsRequest(Message):
+    version: int
+    def __init__(self, *, version: int | None = ...) -> None: ...
+
+class ListDefinitionsResponse(Message):
+    version: int
+    @property
+    def segments(self) -> Messages[Segment]: ...
+    @property
+    def computed_traits(self) -> Messages[ComputedTrait]: ...
+    @property
+    def created_at(self) -> Timestamp: ...
+    live_version: int
+    def __init__(self, *, version: int | None = ..., segments: Iterable[Segment] | None = ..., computed_traits: Iterable[ComputedTrait] | None = ..., created_at: Timestamp | None = ..., live_version: int | None = ...) -> None: ...
+
+class PreviewRequest(Message):
+    expression: str
+    limit: int
+    def __init__(self, *, expression: str | None = ..., limit: int | None = ...) -> None: ...
+
+class PreviewResponse(Message):
+    count: int
+    overflows: int
+    @property
+    def members(self) -> Messages[SegmentMember]: ...
+    profiles: int
+    @property
+    def cuts(self) -> Messages[SegmentCut]: ...
+    partial: bool
+    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., members: Iterable[SegmentMember] | None = ..., profiles: int | None = ..., cuts: Iterable[SegmentCut] | None = ..., partial: bool | None = ...) -> None: ...
+
+class SegmentCut(Message):
+    shard: int
+    version: str
+    def __init__(self, *, shard: int | None = ..., version: str | None = ...) -> None: ...
+
+class SegmentMember(Message):
+    profile_id: str
+    @property
+    def identifier(self) -> Identifier: ...
+    def __init__(self, *, profile_id: str | None = ..., identifier: Identifier | None = ...) -> None: ...
+
+class SegmentServiceCountRequest(Message):
+    expression: str
+    def __init__(self, *, expression: str | None = ...) -> None: ...
+
+class SegmentServiceCountResponse(Message):
+    count: int
+    overflows: int
+    profiles: int
+    definitions_version: int
+    @property
+    def cuts(self) -> Messages[SegmentCut]: ...
+    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., profiles: int | None = ..., definitions_version: int | None = ..., cuts: Iterable[SegmentCut] | None = ...) -> None: ...
+
+class SegmentServiceListMembersRequest(Message):
+    expression: str
+    limit: int
+    cursor: str
+    def __init__(self, *, expression: str | None = ..., limit: int | None = ..., cursor: str | None = ...) -> None: ...
+
+class SegmentServiceListMembersResponse(Message):
+    @property
+    def members(self) -> Messages[SegmentMember]: ...
+    next_cursor: str
+    def __init__(self, *, members: Iterable[SegmentMember] | None = ..., next_cursor: str | None = ...) -> None: ...
+
+class GetMembershipsRequest(Message):
+    @property
+    def identifier(self) -> Identifier: ...
+    profile_id: str
+    def __init__(self, *, identifier: Identifier | None = ..., profile_id: str | None = ...) -> None: ...
+
+class GetMembershipsResponse(Message):
+    @property
+    def segments(self) -> Scalars[str]: ...
+    @property
+    def overflows(self) -> Scalars[str]: ...
+    @property
+    def computed_traits_json(self) -> ScalarMap[str, str]: ...
+    version: str
+    definitions_version: int
+    def __init__(self, *, segments: Iterable[str] | None = ..., overflows: Iterable[str] | None = ..., computed_traits_json: Mapping[str, str] | None = ..., version: str | None = ..., definitions_version: int | None = ...) -> None: ...
+
+class VerifyRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
+class VerifyResponse(Message):
+    live: int
+    recounted: int
+    @property
+    def differing(self) -> Messages[SegmentMember]: ...
+    @property
+    def cuts(self) -> Messages[SegmentCut]: ...
+    def __init__(self, *, live: int | None = ..., recounted: int | None = ..., differing: Iterable[SegmentMember] | None = ..., cuts: Iterable[SegmentCut] | None = ...) -> None: ...
+
 class Source(Message):
     name: str
     disabled: bool
@@ -613,7 +762,9 @@ class WatchFilter(Message):
     def identifiers(self) -> Messages[Identifier]: ...
     @property
     def profile_ids(self) -> Scalars[str]: ...
-    def __init__(self, *, events: Iterable[str] | None = ..., types: Iterable[int] | None = ..., traits: Iterable[str] | None = ..., members: bool | None = ..., identifiers: Iterable[Identifier] | None = ..., profile_ids: Iterable[str] | None = ...) -> None: ...
+    @property
+    def segments(self) -> Scalars[str]: ...
+    def __init__(self, *, events: Iterable[str] | None = ..., types: Iterable[int] | None = ..., traits: Iterable[str] | None = ..., members: bool | None = ..., identifiers: Iterable[Identifier] | None = ..., profile_ids: Iterable[str] | None = ..., segments: Iterable[str] | None = ...) -> None: ...
 
 class WatchResponse(Message):
     @property
@@ -633,7 +784,9 @@ class Change(Message):
     def event(self) -> EventChange: ...
     @property
     def members(self) -> MembersChange: ...
-    def __init__(self, *, id: str | None = ..., at: Timestamp | None = ..., version: str | None = ..., profile_id: str | None = ..., identifier: Identifier | None = ..., event: EventChange | None = ..., members: MembersChange | None = ...) -> None: ...
+    @property
+    def segment(self) -> SegmentChange: ...
+    def __init__(self, *, id: str | None = ..., at: Timestamp | None = ..., version: str | None = ..., profile_id: str | None = ..., identifier: Identifier | None = ..., event: EventChange | None = ..., members: MembersChange | None = ..., segment: SegmentChange | None = ...) -> None: ...
 
 class EventChange(Message):
     type: int
@@ -656,6 +809,14 @@ class MembersChange(Message):
     came_count: int
     left_count: int
     def __init__(self, *, came: Iterable[Identifier] | None = ..., left: Iterable[Identifier] | None = ..., came_count: int | None = ..., left_count: int | None = ...) -> None: ...
+
+class SegmentChange(Message):
+    name: str
+    segment_version: int
+    before: int
+    now: int
+    cause: str
+    def __init__(self, *, name: str | None = ..., segment_version: int | None = ..., before: int | None = ..., now: int | None = ..., cause: str | None = ...) -> None: ...
 
 class ProfileKey(Message):
     @property
@@ -1189,6 +1350,17 @@ class SchemaService:
     Get: Method[GetSchemaRequest, GetSchemaResponse]
     List: Method[ListSchemasRequest, ListSchemasResponse]
     Check: Method[CheckSchemaRequest, CheckSchemaResponse]
+
+class SegmentService:
+    PutSegment: Method[PutSegmentRequest, PutSegmentResponse]
+    PutComputedTrait: Method[PutComputedTraitRequest, PutComputedTraitResponse]
+    DeleteDefinition: Method[DeleteDefinitionRequest, DeleteDefinitionResponse]
+    ListDefinitions: Method[ListDefinitionsRequest, ListDefinitionsResponse]
+    Preview: Method[PreviewRequest, PreviewResponse]
+    Count: Method[SegmentServiceCountRequest, SegmentServiceCountResponse]
+    ListMembers: Method[SegmentServiceListMembersRequest, SegmentServiceListMembersResponse]
+    GetMemberships: Method[GetMembershipsRequest, GetMembershipsResponse]
+    Verify: Method[VerifyRequest, VerifyResponse]
 
 class SourceService:
     Create: Method[CreateRequest, CreateResponse]

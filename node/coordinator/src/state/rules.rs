@@ -140,7 +140,10 @@ pub fn source(source: &SourceRecord) -> Result<(), Refusal> {
 pub fn document(document: &DocumentRecord) -> Result<(), Refusal> {
     let named = match document.kind() {
         DocumentKind::Unspecified => return invalid("the document is of no kind that this version knows"),
-        DocumentKind::IdentityRules | DocumentKind::TraitRules | DocumentKind::Matching => false,
+        DocumentKind::IdentityRules
+        | DocumentKind::TraitRules
+        | DocumentKind::Matching
+        | DocumentKind::Segments => false,
         DocumentKind::Schema => true,
     };
     if named == document.name.is_empty() || document.name.len() > DOCUMENT_NAME_BYTES_MAX {

@@ -348,6 +348,23 @@ fn revenue(
     Ok(Some((amount, currency)))
 }
 
+/// The revenue that the properties of an accepted event say, with its currency.
+pub(crate) fn revenue_of_stored(
+    kind: EventType,
+    properties: &Map,
+    default_currency: &str,
+) -> Option<(Amount, String)> {
+    if matches!(kind, EventType::Identify | EventType::Group) {
+        return None;
+    }
+    let amount = Amount::of_value(properties.get("revenue")?).ok()??;
+    let currency = match properties.get("currency") {
+        Some(Value::String(text)) if is_currency(text.trim()) => text.trim().to_ascii_uppercase(),
+        _ => default_currency.to_owned(),
+    };
+    Some((amount, currency))
+}
+
 fn is_currency(text: &str) -> bool {
     text.len() == 3 && text.bytes().all(|b| b.is_ascii_alphabetic())
 }

@@ -1,8 +1,11 @@
 //! What a statement may be, and what is said about those that are wrong.
 
-use isthmus_query::{Kind, QueryError, ScalarValue};
+use isthmus_query::{Kind, ParamValues, QueryError, RunOptions, ScalarValue};
 
-use crate::{cluster::Cluster, world::World};
+use crate::{
+    cluster::{Cluster, collect},
+    world::World,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_writes_is_refused() {
@@ -89,7 +92,19 @@ async fn parameters_are_typed_and_bound() {
         assert!(matches!(error, QueryError::Invalid { .. }), "{error:?}");
         assert!(!error.to_string().contains("many"), "values are not told");
     }
-    assert!(cluster.engines[0].prepare("SELECT count(*) FROM events WHERE source = $name").await.is_err());
+    let mixed = "SELECT count(*) FROM events WHERE source = $source AND quantity >= $1";
+    assert!(cluster.engines[0].prepare(mixed).await.is_err());
+    let sql = "SELECT count(*) FROM events WHERE source = $source AND quantity >= $least";
+    let prepared = cluster.engines[0].prepare(sql).await.unwrap();
+    assert_eq!(prepared.names, ["least", "source"]);
+    let run = |values: Vec<(&'static str, ScalarValue)>| {
+        cluster.engines[0].run(&prepared, ParamValues::from(values), RunOptions::default())
+    };
+    let answer = run(vec![("source", text("web")), ("least", text("2"))]).await.unwrap();
+    assert_eq!(collect(answer).await.unwrap(), [[count("web")]]);
+    for bad in [vec![("source", text("web"))], vec![("source", text("web")), ("most", text("2"))]] {
+        assert!(matches!(run(bad).await, Err(QueryError::Invalid { .. })));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

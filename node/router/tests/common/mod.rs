@@ -318,7 +318,8 @@ impl World {
             | shard_call::Body::Unpin(_)
             | shard_call::Body::Advance(_)
             | shard_call::Body::ScanGroups(_)
-            | shard_call::Body::ReadMemberships(_) => {
+            | shard_call::Body::ReadMemberships(_)
+            | shard_call::Body::Segment(_) => {
                 panic!("no test asks for it")
             }
             shard_call::Body::Transfer(_) | shard_call::Body::ChangeMembers(_) => {

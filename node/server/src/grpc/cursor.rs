@@ -26,6 +26,8 @@ pub enum Kind {
     Members = 6,
     /// Groups of a customer: the place is a group's facet, 16 bytes.
     Memberships = 7,
+    /// Members of a set of segments: the place is the home of one, 16 bytes.
+    SegmentMembers = 8,
 }
 
 /// The cursor of a place.

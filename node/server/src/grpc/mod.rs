@@ -21,6 +21,7 @@ mod query;
 pub mod registry;
 mod rules;
 mod schema;
+pub mod segment;
 mod source;
 pub mod status;
 pub mod value;
@@ -33,6 +34,7 @@ use isthmus_proto::v1::{
     profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
     quarantine_service_server::QuarantineServiceServer, query_service_server::QueryServiceServer,
     rules_service_server::RulesServiceServer, schema_service_server::SchemaServiceServer,
+    segment_service_server::SegmentServiceServer,
     source_service_server::SourceServiceServer,
 };
 use tonic::{
@@ -58,7 +60,7 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// What health checks may ask for: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 13] = [
+const HEALTH_NAMES: [&str; 14] = [
     "",
     "isthmus.v1.IngestService",
     "isthmus.v1.ProfileService",
@@ -67,6 +69,7 @@ const HEALTH_NAMES: [&str; 13] = [
     "isthmus.v1.SchemaService",
     "isthmus.v1.RulesService",
     "isthmus.v1.MatchingService",
+    "isthmus.v1.SegmentService",
     "isthmus.v1.QuarantineService",
     "isthmus.v1.QualityService",
     "isthmus.v1.ClusterService",
@@ -107,6 +110,7 @@ pub fn services(
         .add_service(limited!(SchemaServiceServer, schema::Schemas::new(hub.clone())))
         .add_service(limited!(RulesServiceServer, rules::RuleBooks::new(hub.clone())))
         .add_service(limited!(MatchingServiceServer, matching::Pairs::new(hub.clone())))
+        .add_service(limited!(SegmentServiceServer, segment::Segments::new(hub.clone())))
         .add_service(limited!(QuarantineServiceServer, quarantine::Quarantine::new(hub.clone())))
         .add_service(limited!(QualityServiceServer, quality::Quality::new(hub.clone())))
         .add_service(limited!(ClusterServiceServer, cluster::Cluster::new(hub.clone())))

@@ -20,7 +20,7 @@ use super::{
     ingest::{EventProblem, IngestAnswer, Settings},
     reads::{
         self, EventPage, GroupBody, GroupPage, IdentifierPage, MemberPage, MembershipPage, ProfileBody,
-        TraitPage,
+        SegmentPage, TraitPage,
     },
     routes::{Auth, Operation, Route},
 };
@@ -45,6 +45,7 @@ const PATH: &str = "/v1/openapi.json";
     GroupPage,
     MemberPage,
     MembershipPage,
+    SegmentPage,
     reads::Page
 )))]
 struct Types;

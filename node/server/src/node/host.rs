@@ -29,6 +29,7 @@ use isthmus_matcher::{Hosted, Matching};
 use isthmus_proto::internal::v1::DocumentKind;
 use isthmus_raft::{RaftNode, transport::grpc::GrpcTransport};
 use isthmus_router::{Router, Topology};
+use isthmus_segmenter::{Hosted as Segmented, Segments};
 use isthmus_shard::{Clock, FeedRetention, Freshness, Keeper, Open, ShardConfig, ShardHandle};
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -65,6 +66,9 @@ pub(super) struct Host {
     /// The document of the model that profiles are compared by, with its version.
     pub(super) matching_document: watch::Sender<Option<(u64, Bytes)>>,
     pub(super) matching: Matching,
+    /// The document of segments and computed traits, with its version.
+    pub(super) segments_document: watch::Sender<Option<(u64, Bytes)>>,
+    pub(super) segments: Segments,
 }
 
 /// The open replicas, by shard. Clones are the same; the host alone writes.
@@ -139,6 +143,16 @@ impl Host {
             }
             newer
         });
+        let document = view.document(DocumentKind::Segments, "");
+        self.segments_document.send_if_modified(|known| {
+            let now = document.map(|document| (document.version, document.content.clone()));
+            let newer =
+                now.as_ref().map(|(version, _)| *version) > known.as_ref().map(|(version, _)| *version);
+            if newer {
+                *known = now;
+            }
+            newer
+        });
         let config = shard_config(view);
         self.config.send_if_modified(|known| {
             let newer = config.version > known.version;
@@ -172,7 +186,9 @@ impl Host {
         while let Some((shard, result)) = opened.next().await {
             match result {
                 Ok(handle) => {
-                    self.router.local().insert(Hosted::start(handle.clone(), self.matching.clone()));
+                    let matched = Hosted::start(handle.clone(), self.matching.clone());
+                    let hosted = Segmented::start(matched, handle.clone(), self.segments.clone());
+                    self.router.local().insert(hosted);
                     self.shards.0.write().insert(shard, handle);
                 }
                 Err(error) => {

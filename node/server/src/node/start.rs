@@ -14,6 +14,7 @@ use isthmus_raft::{
     transport::grpc::{GrpcOptions, GrpcTransport},
 };
 use isthmus_router::{ExchangeOptions, LocalShards, Router, RouterOptions};
+use isthmus_segmenter::{Definitions, Segments};
 use isthmus_shard::{Freshness, Keeper, KeeperOptions};
 use isthmus_storage::format::{DataDir, Identity};
 use tokio::sync::{Semaphore, watch};
@@ -41,6 +42,8 @@ use crate::{
 
 /// Comparisons of profiles that run at a time: beside what clients wait for, not instead of it.
 const COMPARING: usize = 2;
+/// Engines of segments that are made at a time beside those in use.
+const MAKING: usize = 2;
 
 /// See [`Node::start`].
 pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Result<Node> {
@@ -136,6 +139,23 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
             return Err(error);
         }
     };
+    let (segments_document, documents) = watch::channel(None);
+    let (compiled, definitions) = watch::channel(None);
+    tracker.spawn(isthmus_segmenter::definitions::follow(
+        documents,
+        isthmus_coordinator::DEFAULT_CURRENCY.to_owned(),
+        compiled,
+        stop_rest.clone(),
+    ));
+    let segments = Segments {
+        router: router.clone(),
+        definitions: Definitions::new(definitions),
+        currency: isthmus_coordinator::DEFAULT_CURRENCY.to_owned(),
+        making: Arc::new(Semaphore::new(MAKING)),
+        clock: options.clock.clone(),
+        tracker: tracker.clone(),
+        stop: stop_host.clone(),
+    };
 
     let hub = Arc::new(Hub {
         node: options.node_id,
@@ -179,6 +199,8 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         shards: shards.clone(),
         matching_document,
         matching,
+        segments_document,
+        segments,
     };
     let host = tracker.spawn(host.run(stop_host.clone()));
     let dir = storage.dir;

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use isthmus_domain::identity::RowKey;
 use isthmus_domain::{FacetId, LinkFact, RecordView, Stamp};
-use isthmus_identity::{Error, Resolver, Store, keys, stored::Home, stored::StoredRow};
+use isthmus_identity::{
+    Error, Resolver, Store, keys,
+    stored::{Home, Record, StoredRow},
+};
 use isthmus_proto::internal::v1::{
     CourierMessage, FoundCommand, IdentityMessage, RetractCommand, SweepCommand, courier_message::Body,
 };
@@ -49,6 +52,7 @@ impl Store for Rows<'_> {
         }
         self.0.note(&key, value.as_ref());
         note_members(self.0, &key, before.as_ref(), value.as_ref())?;
+        note_home(self.0, &key, before.as_ref(), value.as_ref())?;
         put_large(&mut self.0.active, &mut self.0.meta.hash, key, before.as_ref(), value.as_ref());
         Ok(())
     }
@@ -88,6 +92,31 @@ fn note_members(
     let changes = state.identity_rows(&keys::history(&facet, None), Some(&served), 1).map_err(store)?;
     if changes.first().is_some_and(|(key, _)| *key <= keys::history(&facet, Some(epoch))) {
         state.active.push_change(state.meta.stamp, facet, What::Members { before, epoch });
+    }
+    Ok(())
+}
+
+/// Takes note, for segments, of an identifier that has another home than before.
+fn note_home(
+    state: &mut State,
+    key: &[u8],
+    before: Option<&Bytes>,
+    value: Option<&Bytes>,
+) -> Result<(), Error> {
+    if key.first() != Some(&keys::table::RECORD) {
+        return Ok(());
+    }
+    let Some(facet) = keys::facet(key) else { return Ok(()) };
+    let home = |row: Option<&Bytes>| {
+        let record = row.map(|row| Record::decode(row.clone())).transpose();
+        record.map(|record| record.map_or(facet, |record| record.home(facet)))
+    };
+    let damaged = |_| Error::Damaged("a record");
+    let (before, now) = (home(before).map_err(damaged)?, home(value).map_err(damaged)?);
+    if before != now {
+        let stamp = state.meta.stamp;
+        state.active.push_change(stamp, facet, What::LeftHome(before));
+        state.active.push_change(stamp, facet, What::Home(now));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ pub(crate) mod identity;
 mod ingest;
 pub(crate) mod matching;
 mod resolve_quarantine;
+pub(crate) mod segments;
 mod set_config;
 mod trim;
 
@@ -22,6 +23,7 @@ use isthmus_raft::Broken;
 pub use ingest::{Event, Item, STALE_SHARD_MAP};
 pub use resolve_quarantine::Verdict;
 
+use crate::segments::Through;
 use crate::state::{Needs, State};
 use crate::waits::Awaited;
 
@@ -58,6 +60,8 @@ pub enum Decoded {
     ExpireFeed(u64, isthmus_proto::internal::v1::ExpireFeedCommand),
     /// Raise the stamp to this one at least.
     Advance(u64),
+    /// Note who has entered segments and left them.
+    Segments(u64, isthmus_proto::internal::v1::SegmentsCommand),
     /// No command that this version knows.
     Unknown,
 }
@@ -91,6 +95,10 @@ pub enum Outcome {
     FeedExpired(Stamp),
     /// Of `Advance`: the stamp.
     Advanced(Stamp),
+    /// Of `Segments`: taken, at this stamp.
+    Segmented(Stamp),
+    /// Of `Segments`: nothing was done, since segments have been worked out up to elsewhere.
+    NotThere(Through),
     /// The command made no sense; the state is as it was.
     Refused(&'static str),
 }
@@ -136,6 +144,7 @@ pub fn decode(command: ShardCommand) -> Result<Decoded, Broken> {
         Some(Command::Matching(matching)) => Decoded::Matching(stamp, matching),
         Some(Command::ExpireFeed(expire)) => Decoded::ExpireFeed(stamp, expire),
         Some(Command::Advance(_)) => Decoded::Advance(stamp),
+        Some(Command::Segments(segments)) => Decoded::Segments(stamp, segments),
         None => Decoded::Unknown,
     })
 }
@@ -161,6 +170,7 @@ pub fn needs(command: &Decoded, needs: &mut Needs) -> Result<(), Broken> {
         | Decoded::Retract(..)
         | Decoded::ExpireFeed(..)
         | Decoded::Advance(_)
+        | Decoded::Segments(..)
         | Decoded::Unknown => {}
     }
     Ok(())
@@ -191,6 +201,7 @@ fn apply_one(state: &mut State, command: Decoded) -> Result<Outcome, Broken> {
         Decoded::Matching(stamp, matching) => matching::apply(state, stamp, matching),
         Decoded::ExpireFeed(stamp, expire) => Ok(expire_feed::apply(state, stamp, &expire)),
         Decoded::Advance(stamp) => Ok(advance::apply(state, stamp)),
+        Decoded::Segments(stamp, segments) => Ok(segments::apply(state, stamp, &segments)),
         Decoded::Unknown => Ok(Outcome::Refused("a command that this version does not know")),
     }
 }

@@ -19,17 +19,25 @@ pub struct Filter {
     types: BTreeSet<u8>,
     traits: BTreeSet<String>,
     members: bool,
+    segments: BTreeSet<u32>,
+    homes: bool,
     facets: BTreeSet<FacetId>,
 }
 
 impl Filter {
+    /// What the shard's own part in segments follows: events, and who has another home.
+    pub(crate) fn of_segments() -> Self {
+        Self { types: (1..=6).collect(), homes: true, ..Self::default() }
+    }
+
     /// From its form between nodes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for one that is too long or names what there isn't.
-    pub(crate) fn of(filter: FeedFilter) -> Result<Self, Error> {
-        let FeedFilter { names, types, traits, members, facets } = filter;
-        if [names.len(), types.len(), traits.len(), facets.len()].into_iter().any(|terms| terms > TERMS_MAX) {
+    pub fn of(filter: FeedFilter) -> Result<Self, Error> {
+        let FeedFilter { names, types, traits, members, facets, segments, homes } = filter;
+        let many = [names.len(), types.len(), traits.len(), facets.len(), segments.len()];
+        if many.into_iter().any(|terms| terms > TERMS_MAX) {
             return Err(Error::Invalid("a filter of the feed with too many terms"));
         }
         let facets = facets.iter().map(|bytes| FacetId::from_slice(bytes)).collect::<Option<_>>();
@@ -44,18 +52,26 @@ impl Filter {
                 .ok_or(Error::Invalid("a type of event"))?,
             traits: traits.into_iter().collect(),
             members,
+            segments: segments.into_iter().collect(),
+            homes,
             facets: facets.ok_or(Error::Invalid("a facet's id is not 16 bytes"))?,
         })
     }
 
     fn takes_all(&self) -> bool {
-        !self.members && self.names.is_empty() && self.types.is_empty() && self.traits.is_empty()
+        !self.members
+            && self.segments.is_empty()
+            && self.names.is_empty()
+            && self.types.is_empty()
+            && self.traits.is_empty()
     }
 
     /// Whether a row may be wanted, before a look at what it refers to. `false` is certain.
     pub(crate) fn may_take(&self, row: &Row) -> bool {
         match row.what {
+            What::Home(_) | What::LeftHome(_) => self.homes,
             _ if self.takes_all() => true,
+            What::Segment { name, .. } => self.segments.contains(&name),
             What::Members { .. } => self.members,
             What::Event { kind, name, .. } => {
                 self.types.contains(&kind)

@@ -89,18 +89,37 @@ pub enum What {
         /// The epoch that is served now.
         epoch: u64,
     },
+    /// The profile of this home has entered a segment or left it.
+    Segment {
+        /// The segment's name in what is stored.
+        segment: u64,
+        /// Hash of its name.
+        name: u32,
+        /// Whether it was in it, and is: see `SegmentTransition`.
+        from_to: [u8; 2],
+        /// The change that brought it about, and its slot; at the stamp 0 there is none.
+        cause: (Place, u16),
+    },
+    /// The facet has left this home. For the shard itself: nobody else is told.
+    LeftHome(FacetId),
+    /// The facet has this home from here on. For the shard itself.
+    Home(FacetId),
 }
 
 /// The row's kind where it is no event: above all numbers of types.
 const MEMBERS: u8 = 100;
+const SEGMENT: u8 = 101;
+const LEFT_HOME: u8 = 102;
+const HOME: u8 = 103;
 
 impl Row {
     /// Bytes of the stored value; the key has 16.
     pub const VALUE_BYTES: usize = 48;
 
     /// Stored form, numbers big-endian. Key: stamp (8), number (4), slot (2), zeros (2). Value: facet (16), the event's
-    /// key (16) or the epochs before and now (8 each), time (8), kind (1), zeros (3), hash of the name (4). Rows of kinds
-    /// to come have the same length.
+    /// key (16) or the epochs before and now (8 each) or a home (16), time (8), kind (1), zeros (3), hash of the name (4).
+    /// Of segments, behind the facet: segment (8), stamp (8), number (4) and slot (2) of the cause, zeros (2), kind (1),
+    /// before (1), now (1), zeros (1), hash of the name (4). Rows of kinds to come have the same length.
     pub fn to_bytes(self) -> [u8; 16 + Self::VALUE_BYTES] {
         let mut bytes = [0; 16 + Self::VALUE_BYTES];
         bytes[..12].copy_from_slice(&self.place.key()[..12]);
@@ -118,6 +137,23 @@ impl Row {
                 bytes[40..48].copy_from_slice(&epoch.to_be_bytes());
                 bytes[56] = MEMBERS;
             }
+            What::Segment { segment, name, from_to, cause: (place, slot) } => {
+                bytes[60..64].copy_from_slice(&name.to_be_bytes());
+                bytes[32..40].copy_from_slice(&segment.to_be_bytes());
+                bytes[40..48].copy_from_slice(&place.stamp.0.to_be_bytes());
+                bytes[48..52].copy_from_slice(&place.number.to_be_bytes());
+                bytes[52..54].copy_from_slice(&slot.to_be_bytes());
+                bytes[56] = SEGMENT;
+                bytes[57..59].copy_from_slice(&from_to);
+            }
+            What::LeftHome(home) => {
+                bytes[32..48].copy_from_slice(home.as_bytes());
+                bytes[56] = LEFT_HOME;
+            }
+            What::Home(home) => {
+                bytes[32..48].copy_from_slice(home.as_bytes());
+                bytes[56] = HOME;
+            }
         }
         bytes
     }
@@ -129,6 +165,19 @@ impl Row {
         let number = |range: std::ops::Range<usize>| value[range].try_into().ok().map(u64::from_be_bytes);
         let what = match value[40] {
             MEMBERS => What::Members { before: number(16..24)?, epoch: number(24..32)? },
+            SEGMENT => {
+                let number_at = u32::from_be_bytes(value[32..36].try_into().ok()?);
+                let place = Place { stamp: Stamp(number(24..32)?), number: number_at };
+                let slot = u16::from_be_bytes([value[36], value[37]]);
+                What::Segment {
+                    segment: number(16..24)?,
+                    name: u32::from_be_bytes(value[44..48].try_into().ok()?),
+                    from_to: [value[41], value[42]],
+                    cause: (place, slot),
+                }
+            }
+            LEFT_HOME => What::LeftHome(FacetId::from_slice(&value[16..32])?),
+            HOME => What::Home(FacetId::from_slice(&value[16..32])?),
             kind if kind < MEMBERS => What::Event {
                 timestamp: number(32..40)?.cast_signed(),
                 key: value[16..32].try_into().ok()?,
@@ -148,7 +197,7 @@ impl Row {
 }
 
 /// A part of a hash of an event's name: two names of one hash only cost a look at the event.
-pub(crate) fn name_hash(name: &str) -> u32 {
+pub fn name_hash(name: &str) -> u32 {
     xxh3_64(name.as_bytes()) as u32
 }
 

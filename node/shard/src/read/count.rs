@@ -63,5 +63,13 @@ pub(crate) fn count_hash(shared: &Shared) -> Result<StateHash, Broken> {
         let row = row.map_err(broken)?;
         hash.add(Kind::Event, &row.key, &row.value);
     }
-    Ok(hash)
+    let mut after = None;
+    loop {
+        let (members, next) = super::segment_members(shared, after, usize::MAX)?;
+        members.iter().for_each(|(key, row)| row.count(key, &mut hash));
+        match next {
+            Some(next) => after = Some(next),
+            None => return Ok(hash),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use isthmus_domain::{RecordView, Slot, SlotRange, SlotRanges, Stamp};
-use isthmus_proto::internal::v1::{FeedChange, FeedMembers, Member, feed_change::Body};
+use isthmus_proto::internal::v1::{FeedChange, FeedMembers, FeedSegment, Member, feed_change::Body};
 use isthmus_raft::Broken;
 use prost::Message as _;
 
@@ -282,12 +282,13 @@ fn change(
     let body = match (row.what, event) {
         (What::Event { .. }, Some(event)) => Body::Event(event),
         (What::Event { timestamp, key, .. }, None) => {
-            let Some(event) = event_at(lower, &row.facet, (timestamp, key))? else {
+            let Some(mut event) = event_at(lower, &row.facet, (timestamp, key))? else {
                 return Err(Broken::new("an event that the feed names is missing"));
             };
             if !query.filter.takes_event(&event) {
                 return Ok(None);
             }
+            event.dedup_key = Bytes::copy_from_slice(&key);
             Body::Event(event.to_bytes())
         }
         (What::Members { before, epoch }, _) => {
@@ -296,6 +297,18 @@ fn change(
                 None => return Ok(None),
             }
         }
+        (What::Segment { segment, from_to: [from, to], cause: (place, slot), .. }, _) => {
+            Body::Segment(FeedSegment {
+                segment,
+                from: from.into(),
+                to: to.into(),
+                cause_stamp: place.stamp.0,
+                cause_number: place.number,
+                cause_slot: slot.into(),
+            })
+        }
+        (What::Home(home), _) => Body::Home(Bytes::copy_from_slice(home.as_bytes())),
+        (What::LeftHome(home), _) => Body::LeftHome(Bytes::copy_from_slice(home.as_bytes())),
     };
     Ok(Some(FeedChange {
         facet: Bytes::copy_from_slice(row.facet.as_bytes()),

@@ -15,6 +15,7 @@ mod identity;
 mod matching;
 mod quality;
 mod quarantine;
+mod segments;
 
 pub use cache::BaseCache;
 pub(crate) use count::count_hash;
@@ -29,6 +30,8 @@ pub use quality::{QualityPart, quality};
 pub use quarantine::{
     Expired, QuarantineCounted, QuarantinePage, QuarantineQuery, count, entry, expired, page,
 };
+
+pub use segments::{EventsPart, StoredEvent, events_part, homes, segment_members};
 
 use isthmus_domain::Stamp;
 

@@ -216,6 +216,12 @@ impl Replica {
                 let what = match change.body.unwrap() {
                     feed_change::Body::Event(event) => EventRecord::decode(event).unwrap().message_id,
                     feed_change::Body::Members(it) => format!("+{} -{}", names(&it.came), names(&it.left)),
+                    feed_change::Body::Segment(it) => {
+                        format!("{} {}>{} by {}", it.segment, it.from, it.to, it.cause_stamp)
+                    }
+                    feed_change::Body::Home(_) | feed_change::Body::LeftHome(_) => {
+                        panic!("homes are nobody's business")
+                    }
                 };
                 found.push((place, change.facet, what));
             }

@@ -11,6 +11,7 @@
 mod groups;
 mod json;
 mod page;
+mod segments;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use self::{
     groups::{GroupBody, GroupPage, MemberPage, MembershipPage},
     json::{EventPage, IdentifierPage, ProfileBody, TraitPage},
     page::Page,
+    segments::SegmentPage,
 };
 use super::{
     errors::Failure,
@@ -109,6 +111,7 @@ pub fn routes(hub: &Arc<Hub>) -> Vec<Route> {
         route!("/v1/profiles/{key}/events", events, "EventPage", LIST, "A customer's events, newest first."),
     ];
     routes.extend(groups::routes(hub));
+    routes.extend(segments::routes(hub));
     routes
 }
 

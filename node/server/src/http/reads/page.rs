@@ -17,6 +17,8 @@ pub enum Kind {
     Traits = 1,
     /// Identifiers, as `namespace:value`.
     Identifiers = 2,
+    /// Segments, by name.
+    Segments = 3,
 }
 
 /// Where a page ends, and how to get the next one.

@@ -178,11 +178,12 @@ impl Profiles {
 
     /// The part of a filter that shards judge, and whose changes are wanted.
     fn filter(&self, filter: WatchFilter) -> Result<(FeedFilter, BTreeSet<FacetId>), Refusal> {
-        let WatchFilter { events, types, traits, members, identifiers, profile_ids } = filter;
+        let WatchFilter { events, types, traits, members, identifiers, profile_ids, segments } = filter;
         for (field, terms) in [
             ("filter.events", events.len()),
             ("filter.types", types.len()),
             ("filter.traits", traits.len()),
+            ("filter.segments", segments.len()),
             ("filter.identifiers", identifiers.len() + profile_ids.len()),
         ] {
             if terms > TERMS_MAX {
@@ -201,7 +202,9 @@ impl Profiles {
         let facets = keys.map(|key| self.hub.facet_named(Some(&ProfileKey { key: Some(key) }), FIELDS));
         let wanted: BTreeSet<FacetId> = facets.collect::<Result<_, _>>()?;
         let facets = wanted.iter().map(|id| bytes::Bytes::copy_from_slice(id.as_bytes())).collect();
-        Ok((FeedFilter { names: events, types, traits, members, facets }, wanted))
+        let segments = segments.iter().map(|name| isthmus_shard::feed::name_hash(name)).collect();
+        let filter = FeedFilter { names: events, types, traits, members, facets, segments, homes: false };
+        Ok((filter, wanted))
     }
 }
 
@@ -265,12 +268,13 @@ impl Watch {
             }
         };
         let mut shown = Vec::with_capacity(found.len());
+        let view = self.profiles.hub.view();
         for change in found {
             let Some((facet, name)) = facet(change).and_then(|id| Some((id, names.get(&id)?))) else {
                 continue;
             };
             if name.is_wanted {
-                shown.extend(wire::change(change, facet.slot(), name)?);
+                shown.extend(wire::change(change, facet.slot(), name, &view)?);
             }
         }
         Ok(shown)
@@ -287,5 +291,9 @@ fn may_pass(error: &Status) -> bool {
 
 /// The id of a change: slot, stamp and number, which no other change has.
 fn id(slot: Slot, change: &FeedChange) -> String {
-    format!("{:04x}{:016x}{:08x}", slot.number(), change.stamp, change.number)
+    id_of(slot.number().into(), change.stamp, change.number)
+}
+
+fn id_of(slot: u32, stamp: u64, number: u32) -> String {
+    format!("{slot:04x}{stamp:016x}{number:08x}")
 }

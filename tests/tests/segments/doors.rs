@@ -1,0 +1,184 @@
+//! What the command line and the service say.
+
+use isthmus_tests::{ask, cluster::Cluster};
+use serde_json::json;
+
+use crate::{count, ended, members, options, run};
+
+fn order(user: &str, number: u32, time: &str, revenue: u32) -> String {
+    json!({
+        "type": "track", "event": "Order Completed", "userId": user, "messageId": format!("{user}-{number}"),
+        "timestamp": time, "properties": {"revenue": revenue, "category": format!("c{}", number % 2)},
+    })
+    .to_string()
+}
+
+fn identify(user: &str, cookie: Option<&str>, traits: serde_json::Value, message: &str) -> String {
+    let mut event = json!({"type": "identify", "userId": user, "messageId": message, "traits": traits});
+    if let Some(cookie) = cookie {
+        event["anonymousId"] = json!(cookie);
+    }
+    event.to_string()
+}
+
+async fn send(cluster: &Cluster, events: Vec<String>) {
+    let items = events.into_iter().map(ask::json).collect();
+    ask::accepted(&cluster.channel(0), items).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_is_live_counted_listed_watched_edited_and_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(options(folder.path(), 1)).await;
+    let refused = ended(&cluster, &["segment", "count", "loyal"]);
+    assert!(refused.code == 1 && refused.err.contains("NO_SEGMENTS"), "{}", refused.err);
+    let now = "2026-01-01T00:00:00Z";
+    let mut events = Vec::new();
+    for user in 0..20_u32 {
+        let id = format!("u{user}");
+        events.push(identify(
+            &id,
+            None,
+            json!({"plan": if user % 2 == 0 { "pro" } else { "free" }}),
+            &format!("i{user}"),
+        ));
+        events.extend((0..user % 5).map(|number| order(&id, number, now, 10 * (number + 1))));
+    }
+    send(&cluster, events).await;
+
+    let expression = "plan = 'pro' AND events('Order Completed') >= 2";
+    let preview = &run(&cluster, &["segment", "preview", expression])[0];
+    // Even users with two or more orders: of 0, 2, .. 18 those whose number modulo 5 is at least 2.
+    let wanted = (0..20_u32).filter(|user| user % 2 == 0 && user % 5 >= 2);
+    let mut names: Vec<String> = wanted.map(|user| format!("user_id:u{user}")).collect();
+    names.sort();
+    assert_eq!(preview["count"].as_u64().unwrap() as usize, names.len(), "{preview}");
+    assert_eq!(preview["profiles"], 20);
+
+    run(&cluster, &["segment", "put", "loyal", expression, "--wait"]);
+    run(&cluster, &["segment", "put", "buyers", "did('Order Completed')", "--wait"]);
+    assert_eq!(members(&cluster, "loyal"), names);
+    assert_eq!(count(&cluster, "loyal"), names.len() as u64);
+    assert_eq!(count(&cluster, "count(buyers not loyal)"), 16 - names.len() as u64);
+    assert_eq!(count(&cluster, "not buyers"), 4);
+    assert_eq!(count(&cluster, "loyal or not buyers"), 4 + names.len() as u64);
+
+    // An event takes somebody in and another one out, and the feed says which did it.
+    let cursor = run(&cluster, &["watch", "--from", "now", "--limit", "0"]);
+    let cursor = cursor[0]["cursor"].as_str().unwrap();
+    send(&cluster, vec![order("u0", 7, now, 1), order("u0", 8, now, 1)]).await;
+    assert!(members(&cluster, "loyal").contains(&"user_id:u0".to_owned()));
+    send(&cluster, vec![identify("u0", None, json!({"plan": "free"}), "down")]).await;
+    assert!(!members(&cluster, "loyal").contains(&"user_id:u0".to_owned()));
+    let changes = run(&cluster, &["segment", "watch", "loyal", "--from", cursor, "--limit", "2"]);
+    let said: Vec<_> = changes
+        .iter()
+        .map(|it| {
+            (it["segment"].as_str().unwrap(), it["before"].as_str().unwrap(), it["now"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(said, [("loyal", "out", "in"), ("loyal", "in", "out")]);
+    let all = run(
+        &cluster,
+        &["watch", "--from", cursor, "--event", "Order Completed", "--type", "identify", "--limit", "3"],
+    );
+    let event = |id: &serde_json::Value| all.iter().find(|it| it["id"] == *id).unwrap()["message_id"].clone();
+    assert_eq!((event(&changes[0]["cause"]), event(&changes[1]["cause"])), (json!("u0-8"), json!("down")));
+
+    // Computed traits, and what a customer is in.
+    let file = folder.path().join("spent.toml");
+    std::fs::write(
+        &file,
+        "name = \"spent\"\naggregate = \"sum\"\nof = \"revenue\"\nevents = [\"Order Completed\"]\n",
+    )
+    .unwrap();
+    run(&cluster, &["segment", "trait", file.to_str().unwrap(), "--wait"]);
+    let of = &run(&cluster, &["profile", "segments", "user_id:u4"])[0];
+    assert_eq!(
+        (&of["segments"], &of["computed_traits"]),
+        (&json!(["buyers", "loyal"]), &json!({"spent": "100.00"}))
+    );
+
+    // An edit answers once it is worked out; the old one is gone with it.
+    run(&cluster, &["segment", "put", "loyal", "spent >= 60", "--wait"]);
+    assert_eq!(count(&cluster, "loyal"), 8, "users with three or four orders");
+    for name in ["loyal", "buyers"] {
+        let verified = &run(&cluster, &["segment", "verify", name])[0];
+        assert_eq!(
+            (&verified["same"], &verified["live"]),
+            (&json!(true), &verified["recounted"]),
+            "{verified}"
+        );
+    }
+    let listed = run(&cluster, &["segment", "list"]);
+    assert_eq!(listed.len(), 3);
+    let used = ended(&cluster, &["segment", "delete", "spent"]);
+    assert!(used.code == 1 && used.err.contains("spent"), "{}", used.err);
+    run(&cluster, &["segment", "delete", "loyal"]);
+    assert!(ended(&cluster, &["segment", "get", "loyal"]).code == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_profiles_that_become_one_are_in_what_both_did_and_part_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(options(folder.path(), 1)).await;
+    run(&cluster, &["segment", "put", "twice", "events('Order Completed') >= 2", "--wait"]);
+    let now = "2026-01-01T00:00:00Z";
+    let cookie = json!({
+        "type": "track", "event": "Order Completed", "anonymousId": "c", "messageId": "c-1", "timestamp": now,
+    });
+    send(&cluster, vec![order("u", 1, now, 1), cookie.to_string()]).await;
+    assert_eq!(members(&cluster, "twice"), Vec::<String>::new());
+    assert_eq!(count(&cluster, "not twice"), 2);
+    send(&cluster, vec![identify("u", Some("c"), json!({}), "login")]).await;
+    assert_eq!(members(&cluster, "twice"), ["user_id:u"]);
+    assert_eq!(count(&cluster, "not twice"), 0);
+    run(&cluster, &["profile", "split", "user_id:u", "anonymous_id:c"]);
+    assert_eq!(members(&cluster, "twice"), Vec::<String>::new());
+    assert_eq!(count(&cluster, "not twice"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_alone_takes_customers_out_of_a_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(options(folder.path(), 1)).await;
+    run(&cluster, &["segment", "put", "lately", "did('Order Completed', '3 seconds')", "--wait"]);
+    let cursor = run(&cluster, &["watch", "--from", "now", "--limit", "0"]);
+    let cursor = cursor[0]["cursor"].as_str().unwrap();
+    let bare = json!({"type": "track", "event": "Order Completed", "userId": "u", "messageId": "m"});
+    send(&cluster, vec![bare.to_string()]).await;
+    // Nothing else is sent: the leader says that time has passed.
+    let changes = run(&cluster, &["segment", "watch", "lately", "--from", cursor, "--limit", "2"]);
+    assert_eq!((&changes[0]["now"], &changes[1]["now"]), (&json!("in"), &json!("out")));
+    assert!(changes[0]["cause"].is_string() && changes[1]["cause"].is_null(), "{changes:?}");
+    assert_eq!(count(&cluster, "lately"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(options(folder.path(), 1)).await;
+    run(&cluster, &["segment", "put", "a", "plan = 'pro'"]);
+    run(&cluster, &["segment", "put", "b", "segment('a') OR vip"]);
+    for (name, expression, words) in [
+        ("c", "plan = ", "line 1"),
+        ("c", "events('Order Completed', '-3 days') > 1", "line 1, column 27"),
+        ("c", "segment('nobody')", "nobody"),
+        ("a", "segment('b')", "circle"),
+        ("and", "vip", "name"),
+    ] {
+        let refused = ended(&cluster, &["segment", "put", name, expression]);
+        let told = refused.err.contains("INVALID_SEGMENT") && refused.err.contains(words);
+        assert!(refused.code == 1 && told, "{expression}: {}", refused.err);
+    }
+    for (arguments, words) in [
+        (["segment", "count", "a and and b"], "column 7"),
+        (["segment", "members", "a or x"], "there is no segment x"),
+        (["segment", "preview", "1 = "], "line 1"),
+        (["segment", "verify", "x"], "there is no segment x"),
+        (["segment", "delete", "x"], "NOT_FOUND"),
+    ] {
+        let refused = ended(&cluster, &arguments);
+        assert!(refused.code == 1 && refused.err.contains(words), "{arguments:?}: {}", refused.err);
+    }
+}
