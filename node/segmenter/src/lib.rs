@@ -42,10 +42,9 @@
 //! after a pause. A document that this version can't compile is told in the log, and the definitions before it stay in
 //! force. A queue of questions that is full refuses the next one.
 //!
-//! **What it leaves out.** A profile whose identifiers lie in several shards: the states of those are not brought to the
-//! shard of the home yet, so each shard answers for the part of a profile that it holds, at the home's name, and only a
-//! cluster of one shard is exact for such profiles. Answers of several shards are of a stamp each. States are kept in
-//! memory without a bound of their own.
+//! **What it leaves out.** One cut over all shards: each answers at a stamp of its own, above all that was acknowledged
+//! before. A preview knows of a profile what lies in the shard of its home. With several shards, an edit keeps questions
+//! waiting until all is worked out anew. States are kept in memory without a bound of their own.
 
 pub mod answer;
 pub mod definitions;

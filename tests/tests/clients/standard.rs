@@ -11,7 +11,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::Hub;
 
-pub const SERVICES: [&str; 11] = [
+pub const SERVICES: [&str; 12] = [
     "isthmus.v1.ClusterService",
     "isthmus.v1.GroupService",
     "isthmus.v1.IngestService",

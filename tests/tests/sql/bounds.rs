@@ -41,7 +41,11 @@ pub async fn what_makes_no_sense_is_told_with_its_place(hub: &Hub) {
     ] {
         for node in 0..3 {
             let refusal = refused(hub, node, sql).await;
-            assert_eq!((refusal.code, &refusal.reason), (Code::InvalidArgument, &Reason::BadQuery), "{sql}: {refusal}");
+            assert_eq!(
+                (refusal.code, &refusal.reason),
+                (Code::InvalidArgument, &Reason::BadQuery),
+                "{sql}: {refusal}"
+            );
             if let Some((line, column)) = place {
                 let told = (refusal.metadata.get("line"), refusal.metadata.get("column"));
                 assert_eq!(told, (Some(&line.to_owned()), Some(&column.to_owned())), "{sql}: {refusal}");
@@ -75,7 +79,8 @@ pub async fn what_runs_away_is_stopped(hub: &Hub) {
 fn metric(hub: &Hub, node: usize, name: &str) -> u64 {
     let (code, text) = ask::http(hub.cluster.nodes[node].http, "/metrics");
     assert_eq!(code, 200);
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is missing"));
+    let line =
+        text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is missing"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 

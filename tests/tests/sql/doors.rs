@@ -16,7 +16,9 @@ pub async fn what_was_acknowledged_is_in_the_next_answer_of_any_node(hub: &Hub) 
     let statement = "SELECT count(*) AS n FROM events WHERE name = 'Fresh'";
     for round in 0..9_usize {
         let (write, read) = (round % 3, (round / 3 + round) % 3);
-        let event = format!(r#"{{"type":"track","event":"Fresh","userId":"fresh-{round}","messageId":"fresh-{round}"}}"#);
+        let event = format!(
+            r#"{{"type":"track","event":"Fresh","userId":"fresh-{round}","messageId":"fresh-{round}"}}"#
+        );
         let version = ask::accepted(&hub.nodes[write], vec![ask::json(event)]).await;
         let expected = vec![format!(r#"{{"n":{}}}"#, round + 1)];
         assert_eq!(rows(&hub.clients[read], statement).await, expected, "written at {write}, read at {read}");
@@ -28,7 +30,8 @@ pub async fn what_was_acknowledged_is_in_the_next_answer_of_any_node(hub: &Hub) 
     }
 }
 
-const SORTED: &str = "SELECT message_id, name, timestamp, source FROM events WHERE name = 'Same' ORDER BY message_id";
+const SORTED: &str =
+    "SELECT message_id, name, timestamp, source FROM events WHERE name = 'Same' ORDER BY message_id";
 
 /// The first two columns of batches, as JSON writes them.
 fn firsts(batches: &[RecordBatch]) -> Vec<(String, String)> {
@@ -43,7 +46,8 @@ fn firsts(batches: &[RecordBatch]) -> Vec<(String, String)> {
 /// gRPC in JSON and in Arrow, Flight SQL, and the command line, through each node.
 pub async fn every_door_gives_the_same_rows(hub: &Hub) {
     hub.fill("Same", 60).await;
-    let expected: Vec<(String, String)> = (0..60).map(|n| (format!("Same-{n:04}"), "Same".to_owned())).collect();
+    let expected: Vec<(String, String)> =
+        (0..60).map(|n| (format!("Same-{n:04}"), "Same".to_owned())).collect();
     let mut json = None;
     for (index, client) in hub.clients.iter().enumerate() {
         let lines = rows(client, SORTED).await;
@@ -71,7 +75,8 @@ pub async fn every_door_gives_the_same_rows(hub: &Hub) {
     for query in [
         Query::new("SELECT count(*) AS n FROM events WHERE name = $1").parameter("Same"),
         Query::new("SELECT count(*) AS n FROM events WHERE name = $name").named("name", "Same"),
-        Query::new("SELECT count(*) AS n FROM events WHERE name = 'Same' AND $1 IS NULL").parameter(None::<&str>),
+        Query::new("SELECT count(*) AS n FROM events WHERE name = 'Same' AND $1 IS NULL")
+            .parameter(None::<&str>),
     ] {
         assert_eq!(rows(&hub.clients[0], query).await, [r#"{"n":60}"#]);
     }
@@ -85,8 +90,10 @@ pub async fn every_door_gives_the_same_rows(hub: &Hub) {
 pub async fn tables_are_listed_with_their_columns(hub: &Hub) {
     for client in &hub.clients {
         let tables = client.tables().await.unwrap();
-        let names: Vec<String> = tables.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
-        for name in ["public.events", "public.profiles", "public.quarantine", "system.nodes", "system.shards"] {
+        let names: Vec<String> =
+            tables.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
+        for name in ["public.events", "public.profiles", "public.quarantine", "system.nodes", "system.shards"]
+        {
             assert!(names.iter().any(|known| known == name), "{name} is missing in {names:?}");
         }
         let events = tables.iter().find(|table| table.name == "events").unwrap();
@@ -103,14 +110,16 @@ pub async fn a_plan_is_told(hub: &Hub) {
         let plans = hub.clients[2].explain_query(request).await.unwrap();
         assert!(!plans.is_empty() && plans.iter().all(|plan| !plan.kind.is_empty()), "{plans:?}");
     }
-    let printed = hub.cli.run(&hub.cluster.endpoints(), &["sql", "EXPLAIN ANALYZE SELECT count(*) FROM events"]);
+    let printed =
+        hub.cli.run(&hub.cluster.endpoints(), &["sql", "EXPLAIN ANALYZE SELECT count(*) FROM events"]);
     assert!(printed.code == 0 && printed.out.lines().count() > 2, "{}{}", printed.out, printed.err);
     assert!(!printed.out.contains("\\n"), "a plan is printed over its lines:\n{}", printed.out);
 }
 
 pub async fn the_command_line_prints_every_format(hub: &Hub) {
     let endpoints = hub.cluster.endpoints();
-    let statement = "SELECT message_id, 9223372036854775807 AS big FROM events WHERE name = 'Same' ORDER BY 1 LIMIT 2";
+    let statement =
+        "SELECT message_id, 9223372036854775807 AS big FROM events WHERE name = 'Same' ORDER BY 1 LIMIT 2";
     let printed = hub.cli.json(&endpoints, &["sql", statement]);
     assert_eq!(printed.objects()[1], json!({"message_id": "Same-0001", "big": i64::MAX}));
     let printed = hub.cli.run(&endpoints, &["sql", statement, "--output", "csv"]);
@@ -125,8 +134,13 @@ pub async fn the_command_line_prints_every_format(hub: &Hub) {
     let bytes = std::fs::read(&file).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     // Arrow has the types that JSON has not.
-    let batches: Vec<RecordBatch> =
-        hub.clients[0].query_arrow("SELECT count(*) AS n FROM events WHERE name = 'Same'").await.unwrap().try_collect().await.unwrap();
+    let batches: Vec<RecordBatch> = hub.clients[0]
+        .query_arrow("SELECT count(*) AS n FROM events WHERE name = 'Same'")
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
     let counts = batches[0].column(0).as_any().downcast_ref::<Int64Array>().unwrap();
     assert_eq!((counts.len(), counts.value(0)), (1, 60));
 }

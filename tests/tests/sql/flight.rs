@@ -21,14 +21,18 @@ pub fn client(node: &Channel) -> FlightSqlServiceClient<Channel> {
 }
 
 /// The rows behind a FlightInfo, read through another node perhaps.
-pub async fn got(node: &Channel, info: FlightInfo) -> Result<Vec<RecordBatch>, arrow_flight::error::FlightError> {
+pub async fn got(
+    node: &Channel,
+    info: FlightInfo,
+) -> Result<Vec<RecordBatch>, arrow_flight::error::FlightError> {
     let mut batches = Vec::new();
     for endpoint in info.endpoint {
         assert!(endpoint.location.is_empty(), "any node serves it");
         let ticket: Ticket = endpoint.ticket.unwrap();
-        let stream = client(node).do_get(ticket).await.map_err(|error| {
-            arrow_flight::error::FlightError::ExternalError(Box::new(error))
-        })?;
+        let stream = client(node)
+            .do_get(ticket)
+            .await
+            .map_err(|error| arrow_flight::error::FlightError::ExternalError(Box::new(error)))?;
         batches.extend(stream.try_collect::<Vec<_>>().await?);
     }
     Ok(batches)
@@ -82,7 +86,8 @@ pub async fn a_client_finds_its_way_around(hub: &Hub) {
 
 pub async fn values_are_bound_to_prepared_statements(hub: &Hub) {
     let node = &hub.nodes[1];
-    let statement = "SELECT message_id FROM events WHERE name = $1 AND message_id >= $2 ORDER BY 1".to_owned();
+    let statement =
+        "SELECT message_id FROM events WHERE name = $1 AND message_id >= $2 ORDER BY 1".to_owned();
     let mut prepared = client(node).prepare(statement, None).await.unwrap();
     assert_eq!(prepared.parameter_schema().unwrap().fields().len(), 2);
     let bound = |from: &str| {
@@ -125,7 +130,12 @@ pub async fn what_is_not_served_is_refused(hub: &Hub) {
     let mut flight = client(node);
     let ticket = Ticket::new(b"made up".to_vec());
     let status = flight.inner_mut().do_get(ticket).await.unwrap_err();
-    assert_eq!((status.code(), ask::reason(&status).as_str()), (Code::InvalidArgument, "MALFORMED"), "{status}");
-    let closed = client(node).execute_update("DELETE FROM events".to_owned(), None).await.unwrap_err().to_string();
+    assert_eq!(
+        (status.code(), ask::reason(&status).as_str()),
+        (Code::InvalidArgument, "MALFORMED"),
+        "{status}"
+    );
+    let closed =
+        client(node).execute_update("DELETE FROM events".to_owned(), None).await.unwrap_err().to_string();
     assert!(closed.contains("BAD_QUERY") || closed.to_lowercase().contains("delete"), "{closed}");
 }

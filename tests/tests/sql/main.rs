@@ -21,8 +21,11 @@ use isthmus_tests::{
 use tonic::transport::Channel;
 
 /// What the nodes of these tests allow queries.
-const BOUNDS: [(&str, &str); 3] =
-    [("ISTHMUS_QUERY__MEMORY", "32MiB"), ("ISTHMUS_QUERY__SPILL", "64MiB"), ("ISTHMUS_QUERY__TIMEOUT", "20s")];
+const BOUNDS: [(&str, &str); 3] = [
+    ("ISTHMUS_QUERY__MEMORY", "32MiB"),
+    ("ISTHMUS_QUERY__SPILL", "64MiB"),
+    ("ISTHMUS_QUERY__TIMEOUT", "20s"),
+];
 
 /// The cluster, and ways to it.
 struct Hub {

@@ -11,7 +11,10 @@ pub async fn others_clients_connect_and_load_frames(hub: &Hub) {
     let python = folder().join("python/bin/python");
     let has = |module: &str| {
         let import = format!("import {module}");
-        std::process::Command::new(&python).args(["-c", &import]).output().is_ok_and(|ended| ended.status.success())
+        std::process::Command::new(&python)
+            .args(["-c", &import])
+            .output()
+            .is_ok_and(|ended| ended.status.success())
     };
     for module in ["adbc_driver_flightsql", "pyarrow.flight", "pandas"] {
         if !python.exists() || !has(module) {
@@ -20,7 +23,8 @@ pub async fn others_clients_connect_and_load_frames(hub: &Hub) {
         }
     }
     hub.fill("Frame", 30).await;
-    let script = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sdks/flight.py").display().to_string();
+    let script =
+        std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sdks/flight.py").display().to_string();
     let address = hub.cluster.endpoints().split(',').next().unwrap().trim_start_matches("http://").to_owned();
     let ended = tokio::task::spawn_blocking(move || {
         program::run(&python.display().to_string(), &[&script, &address, "Frame"], &[])

@@ -34,8 +34,7 @@ use isthmus_proto::v1::{
     profile_service_server::ProfileServiceServer, quality_service_server::QualityServiceServer,
     quarantine_service_server::QuarantineServiceServer, query_service_server::QueryServiceServer,
     rules_service_server::RulesServiceServer, schema_service_server::SchemaServiceServer,
-    segment_service_server::SegmentServiceServer,
-    source_service_server::SourceServiceServer,
+    segment_service_server::SegmentServiceServer, source_service_server::SourceServiceServer,
 };
 use tonic::{
     codec::CompressionEncoding,
