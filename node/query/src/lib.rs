@@ -18,6 +18,7 @@
 
 mod answer;
 mod catalog;
+mod cooperate;
 mod copy;
 mod distribute;
 mod engine;

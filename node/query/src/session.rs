@@ -16,6 +16,7 @@ use datafusion_distributed::{DistributedExt, Worker, WorkerQueryContext};
 
 use crate::{
     catalog::{CATALOG, PUBLIC, catalog},
+    cooperate::Cooperate,
     distribute::Codec,
     error::QueryError,
     functions,
@@ -72,7 +73,8 @@ pub(crate) fn base(options: &EngineOptions, env: &Arc<RuntimeEnv>) -> Result<Ses
     let builder = SessionStateBuilder::new()
         .with_default_features()
         .with_config(config(options))
-        .with_runtime_env(Arc::clone(env));
+        .with_runtime_env(Arc::clone(env))
+        .with_physical_optimizer_rule(Arc::new(Cooperate));
     let mut state = builder.build();
     functions::register(&mut state)?;
     Ok(state)

@@ -145,8 +145,12 @@ struct Local(Arc<scan::Snapshot>);
 impl ShardSnapshot for Local {
     fn parts(&self, request: &Request) -> Vec<Batches> {
         let Some(table) = table(request.table) else {
-            // Memberships in segments are kept by no shard.
-            return Vec::new();
+            // Shards keep them, but not as of a cut.
+            let not_yet = QueryError::Unavailable(
+                "members of segments can't be asked for in SQL yet: `isthmus segment members` tells them"
+                    .to_owned(),
+            );
+            return vec![Box::new(std::iter::once(Err(not_yet)))];
         };
         let Request { columns, filters, batch_rows, .. } = request.clone();
         let asked = scan::Request { table, columns, filters: wanted(filters), batch_rows };
