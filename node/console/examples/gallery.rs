@@ -6,7 +6,7 @@ mod sample;
 
 use std::{fs, path::Path};
 
-use isthmus_console::{assets, customer, customers, failure, ingest, overview, quarantine};
+use isthmus_console::{assets, customer, customers, failure, ingest, overview, quarantine, sql};
 
 fn main() -> std::io::Result<()> {
     let Some(folder) = std::env::args().nth(1) else {
@@ -28,6 +28,9 @@ fn main() -> std::io::Result<()> {
         ("quarantine.html", quarantine::listing(&shell("/quarantine"), &sample::quarantine())),
         ("empty.html", quarantine::listing(&shell("/quarantine"), &quarantine::Listing::default())),
         ("entry.html", quarantine::entry(&shell("/quarantine/0"), &sample::entry())),
+        ("sql.html", sql::page(&shell("/sql"), &sample::sql_unasked())),
+        ("sql-rows.html", sql::page(&shell("/sql"), &sample::sql_answered())),
+        ("sql-refused.html", sql::page(&shell("/sql"), &sample::sql_refused())),
         ("failure.html", failure::page(&shell("/"), &refused)),
     ] {
         // What is live would ask the node, which isn't there.

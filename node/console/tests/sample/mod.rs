@@ -19,12 +19,12 @@ use isthmus_proto::v1::{
 };
 use prost_types::Timestamp;
 
+pub use self::sql::{sql_answered, sql_refused, sql_unasked};
+
 /// Midnight at which 2026 begins, microseconds since 1970.
 pub const NOW: i64 = 1_767_225_600_000_000;
 
 /// The frame of pages.
-pub use self::sql::{sql_answered, sql_refused, sql_unasked};
-
 pub fn shell(here: &'static str) -> Shell<'static> {
     Shell { theme: Theme::System, query: "", node: 1, version: "0.1.0", form_token: "token", here, now: NOW }
 }
