@@ -10,7 +10,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array as _, RecordBatch, StringArray},
+    array::{Array as _, ArrayRef, RecordBatch, StringArray},
     datatypes::{DataType, Schema},
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -28,6 +28,11 @@ use crate::{
 
 /// Rows that one table is made of.
 const TABLE_ROWS: usize = 1_000;
+
+/// Whether there is no value; a column of type NULL says so in no other way.
+fn is_null(column: &ArrayRef, row: usize) -> bool {
+    column.logical_nulls().is_some_and(|nulls| nulls.is_null(row))
+}
 
 /// Cells as text. Times are RFC 3339, bytes hexadecimal digits.
 fn options() -> FormatOptions<'static> {
@@ -63,7 +68,7 @@ pub async fn csv(mut batches: QueryBatches, output: &mut Output) -> Result<u64, 
         for row in 0..batch.num_rows() {
             let cells = formatters.iter().zip(batch.columns());
             let cells =
-                cells.map(|(cell, column)| (!column.is_null(row)).then(|| cell.value(row).to_string()));
+                cells.map(|(cell, column)| (!is_null(column, row)).then(|| cell.value(row).to_string()));
             output.line(&csv_line(cells))?;
         }
         count += batch.num_rows() as u64;
@@ -96,11 +101,10 @@ pub async fn table(mut batches: QueryBatches, output: &mut Output) -> Result<u64
         let formatters = formatters(&batch)?;
         for row in 0..batch.num_rows() {
             let cells = formatters.iter().zip(batch.columns());
-            let cell =
-                |(cell, column): (&ArrayFormatter<'_>, &arrow::array::ArrayRef)| match column.is_null(row) {
-                    true => "NULL".to_owned(),
-                    false => harmless(&cell.value(row).to_string()),
-                };
+            let cell = |(cell, column): (&ArrayFormatter<'_>, &ArrayRef)| match is_null(column, row) {
+                true => "NULL".to_owned(),
+                false => harmless(&cell.value(row).to_string()),
+            };
             waiting.push(cells.map(cell).collect::<Vec<_>>());
             if waiting.len() == TABLE_ROWS {
                 rows(&schema, std::mem::take(&mut waiting), output)?;

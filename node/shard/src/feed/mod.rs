@@ -241,7 +241,7 @@ mod tests {
             what: What::Members { before: 1, epoch: 2 },
         };
         let mut bytes = row.to_bytes();
-        bytes[56] = MEMBERS + 1;
+        bytes[56] = HOME + 1;
         assert_eq!(Row::read(&bytes[..16], &bytes[16..]), None);
         assert_eq!(Row::read(&bytes[..16], &bytes[16..63]), None);
     }

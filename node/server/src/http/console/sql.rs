@@ -146,13 +146,18 @@ fn add(told: &mut Rows, batch: &RecordBatch) -> Result<(), QueryFault> {
     for row in 0..batch.num_rows() {
         let texts = cells.iter().zip(batch.columns());
         let texts =
-            texts.map(|(cell, column)| (!column.is_null(row)).then(|| cut(&cell.value(row).to_string())));
+            texts.map(|(cell, column)| (!is_null(column, row)).then(|| cut(&cell.value(row).to_string())));
         told.rows.push(texts.collect());
     }
     for (column, array) in told.columns.iter_mut().zip(batch.columns()) {
         column.values.extend(numbers(array, column.sort));
     }
     Ok(())
+}
+
+/// Whether there is no value; a column of type NULL says so in no other way.
+fn is_null(column: &ArrayRef, row: usize) -> bool {
+    column.logical_nulls().is_some_and(|nulls| nulls.is_null(row))
 }
 
 fn cut(text: &str) -> String {
