@@ -166,6 +166,9 @@ pub(crate) fn from_datafusion(error: &DataFusionError, sql: &str) -> QueryError 
         DataFusionError::Execution(what) if is_of_network(what) => QueryError::Unavailable(what.clone()),
         DataFusionError::Execution(what) => QueryError::invalid(tidy(what)),
         _ if text.contains("Resources exhausted") => exhausted(&text),
+        // A nested loop join that has no memory left reads its input again, to spill it. What comes over the network can
+        // be read once.
+        _ if text.contains("was already consumed") => exhausted("the rows of a join don't fit"),
         _ if is_of_network(&text) => QueryError::Unavailable(text),
         _ => QueryError::Internal(text),
     }
@@ -287,6 +290,9 @@ mod tests {
             other => panic!("{other}"),
         };
         assert_eq!(of("Failed to allocate additional 12 MB for SortExec"), Limit::Memory);
+        let again = "WorkerConnections stream for partition 1 was already consumed";
+        let again = from_datafusion(&DataFusionError::Internal(again.to_owned()), "");
+        assert!(matches!(again, QueryError::Limit { what: Limit::Memory, .. }), "{again}");
         assert_eq!(of("The used disk space during the spilling process has exceeded"), Limit::Spill);
     }
 }
