@@ -55,8 +55,8 @@ pub async fn what_makes_no_sense_is_told_with_its_place(hub: &Hub) {
     let printed = hub.cli.run(&hub.cluster.endpoints(), &["sql", "SELECT 1,\n       emial\nFROM profiles"]);
     assert_eq!((printed.code, printed.out.as_str()), (1, ""));
     let lines: Vec<&str> = printed.err.lines().collect();
-    assert!(lines.iter().any(|line| *line == "  line 2:        emial"), "{}", printed.err);
-    assert!(lines.iter().any(|line| *line == "                 ^"), "{}", printed.err);
+    assert!(lines.contains(&"  line 2:        emial"), "{}", printed.err);
+    assert!(lines.contains(&"                 ^"), "{}", printed.err);
 }
 
 pub async fn too_many_rows_are_refused_and_what_came_is_no_answer(hub: &Hub) {

@@ -86,7 +86,7 @@ fn of_rules(content: &Value, traits: &mut Types) {
             "trim" => None,
             _ => Some(ColumnType::Text),
         });
-        note(traits, name, ty.last());
+        note(traits, name, ty.next_back());
     }
 }
 

@@ -166,15 +166,14 @@ fn from_runs(
     Ok(None)
 }
 
-/// Identifiers that have another home than themselves, behind a place among all: identifier and home. And the place where
-/// the rest lies; `None` when there is none. Waits for a disk.
+/// A page of identifiers with their homes, and the place where the rest lies; `None` when there is none.
+pub type HomesPage = (Vec<(FacetId, FacetId)>, Option<Vec<u8>>);
+
+/// Identifiers that have another home than themselves, behind a place among all. Waits for a disk.
 ///
 /// # Errors
 /// Storage that fails or is damaged.
-pub fn homes(
-    shared: &Shared,
-    after: Option<Vec<u8>>,
-) -> Result<(Vec<(FacetId, FacetId)>, Option<Vec<u8>>), Broken> {
+pub fn homes(shared: &Shared, after: Option<Vec<u8>>) -> Result<HomesPage, Broken> {
     let rows = {
         let state = shared.state.read();
         let below = Below::of(shared, &state);
