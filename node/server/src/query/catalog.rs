@@ -80,7 +80,7 @@ fn of_rules(content: &Value, traits: &mut Types) {
     for (name, rules) in rules.iter().filter(|(name, _)| !name.contains('.')) {
         let names = rules.as_array().into_iter().flatten();
         let names = names.filter_map(|rule| rule.as_str().or_else(|| rule.get("rule")?.as_str()));
-        let ty = names.filter_map(|rule| match rule {
+        let mut ty = names.filter_map(|rule| match rule {
             "number" => Some(ColumnType::Number),
             "date" => Some(ColumnType::Time),
             "trim" => None,

@@ -7,13 +7,13 @@
 //!
 //! **How.** First a replica is *pinned*, at whatever stamp it has; then, when a T at or above that is agreed on (over all
 //! shards: the router's cut), the pin is *fixed* to T and becomes a [`Snapshot`]. From the pin on, apply remembers what
-//! control rows were before they changed, and memtables that are frozen stay within reach ([`watch`]). So at T there
+//! control rows were before they changed, and memtables that are frozen stay within reach (`watch`). So at T there
 //! are: runs as of the pin, which no file that is merged away takes with it, since readers hold files; events that were
 //! in memory since, of which a snapshot takes a share, up to T; and control rows as they are, with what changed after T
-//! undone ([`control`]). Which home a facet has at T is read from its record, so that a merge rewrites nothing.
+//! undone (`control`). Which home a facet has at T is read from its record, so that a merge rewrites nothing.
 //!
 //! **What bounds it.** Pins are leased, and so many at a time; what is remembered has a limit, beyond which snapshots are
-//! given up, not apply ([`pins`]).
+//! given up, not apply (`pins`).
 //!
 //! **What it leaves out.** A snapshot is of this replica alone and ends with it. What a home of another shard knows at T
 //! may lag behind what its members say: their messages may be under way. A facet's own record decides.
