@@ -77,7 +77,7 @@ pub(super) fn parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>) -> Vec<Par
 
 /// The stripes of a run that may hold what is asked for.
 fn stripes(run: &Run, rule: &Rule) -> Vec<Range<usize>> {
-    let Some(facets) = rule.facets() else { return Vec::from([0..run.stripes()]) };
+    let Some(facets) = rule.facets() else { return std::iter::once(0..run.stripes()).collect() };
     let mut found: Vec<Range<usize>> = Vec::new();
     for facet in facets {
         let id = facet.as_bytes();
