@@ -4,7 +4,10 @@
 //! first. The task plans against the catalog, opens one cut, and drives the plan; batches wait in a short queue for the
 //! caller. When the caller drops the answer, the task ends, and with it its streams, the tasks on other nodes and the cut.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use datafusion::{
     common::ParamValues,
@@ -30,6 +33,7 @@ use crate::{
     limits::{Allowance, Gate},
     options::EngineOptions,
     run::{self, Head},
+    scan::{Names, Turns},
     seam::Shards,
     session, statement,
     worker::{Elsewhere, sweep},
@@ -55,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) base: SessionState,
     pub(crate) worker: Worker,
     pub(crate) channels: Arc<DefaultChannelResolver>,
+    /// The names of profiles as they were last, and of which states of all shards.
+    pub(crate) names: Mutex<Option<(Vec<(u64, u64)>, Names)>>,
     gate: Gate,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -80,11 +86,13 @@ impl Engine {
     pub fn start(shards: Arc<dyn Shards>, options: EngineOptions) -> Result<Self, QueryError> {
         options.check()?;
         let env = session::environment(&options)?;
-        let base = session::base(&options, &env).map_err(|error| QueryError::Internal(error.to_string()))?;
+        let turns = Arc::new(Turns::new(options.threads));
+        let base =
+            session::base(&options, &env, &turns).map_err(|error| QueryError::Internal(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads)
             .thread_name("query")
-            // Reading blocks: a thread for each partition that is read.
+            // Reading blocks, in turns; writing does, too.
             .max_blocking_threads((options.threads * 8).max(32))
             .on_thread_start(be_nice)
             .enable_all()
@@ -93,9 +101,10 @@ impl Engine {
                 QueryError::Internal(format!("the query engine's threads don't start: {error}"))
             })?;
         let inner = Inner {
-            worker: session::worker(&options, &env, &shards),
+            worker: session::worker(&options, &env, &turns, &shards),
             gate: Gate::new(options.queries, options.waiting, options.wait),
             channels: Arc::new(DefaultChannelResolver::default()),
+            names: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             runtime: Some(runtime),

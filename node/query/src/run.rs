@@ -1,12 +1,16 @@
 //! The run of a statement: parameters, cut, names, plan, rows.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use datafusion::{
-    arrow::{array::AsArray, datatypes::SchemaRef},
+    arrow::{
+        array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
+        compute::cast,
+        datatypes::{FieldRef, SchemaRef},
+    },
     common::{ParamValues, Result, exec_datafusion_err},
     datasource::provider_as_source,
     execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder},
@@ -28,7 +32,7 @@ use crate::{
     profiles::founder_of,
     scan::Names,
     seam::{Freshness, OpenCut, Table},
-    tables::{ShardTable, asks_for_names, founders},
+    tables::{ShardTable, asks_for_names, founders, told},
 };
 
 /// What is known of an answer before its rows.
@@ -65,14 +69,14 @@ pub(crate) async fn start(
     let cut = if reads { Some(inner.host.open_cut(freshness, lease, deadline).await?) } else { None };
     let mut reading = cut.as_ref().map(|cut| Reading::new(cut.shards(), inner.host.node()));
     if names && let Some(reading) = &mut reading {
-        reading.names = names_of(inner, reading).await.map_err(fault)?;
+        reading.names = known_names(inner, cut.as_deref(), reading).await.map_err(fault)?;
     }
     let (state, physical) = plan_of(inner, &optimized, reading.as_ref()).await.map_err(fault)?;
     let schema = Arc::clone(&statement.schema);
     let rows = if explained {
         explain::told(&optimized, physical.as_ref(), &schema).map_err(fault)?
     } else {
-        execute_stream(physical, state.task_ctx()).map_err(fault)?
+        plain(execute_stream(physical, state.task_ctx()).map_err(fault)?)
     };
     let rows = match (statement.kind, &statement.copy) {
         (_, Some(target)) => {
@@ -91,6 +95,26 @@ pub(crate) async fn start(
     // The planner knows better what can be NULL than what was said before.
     let schema = rows.schema();
     Ok(Started { head: Head { schema, cut: cut.as_ref().map(|cut| cut.at()) }, rows, cut })
+}
+
+/// The rows with plain texts: views are for the engine.
+fn plain(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = told(&rows.schema());
+    if schema == rows.schema() {
+        return rows;
+    }
+    let to = Arc::clone(&schema);
+    let rows = rows.map(move |batch| {
+        let batch = batch?;
+        let column = |(array, field): (&ArrayRef, &FieldRef)| match array.data_type() == field.data_type() {
+            true => Ok(Arc::clone(array)),
+            false => Ok(cast(array, field.data_type())?),
+        };
+        let columns = batch.columns().iter().zip(to.fields()).map(column).collect::<Result<_>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&to), columns, &options)?)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
 /// A session that plans for a cut; `apart`: with each scan in a stage of its own.
@@ -130,6 +154,23 @@ async fn plan_of(
     let physical = state.query_planner().create_physical_plan(optimized, &state).await?;
     check_sound(&physical)?;
     Ok((state, physical))
+}
+
+/// The names of profiles, if all identifiers are as they were when they were gathered last; else gathered anew.
+async fn known_names(inner: &Arc<Inner>, cut: Option<&dyn OpenCut>, reading: &Reading) -> Result<Names> {
+    let shards = cut.map(OpenCut::shards).unwrap_or_default();
+    let mut of: Vec<(u64, u64)> = shards.iter().map(|shard| (shard.shard, shard.identities)).collect();
+    of.sort_unstable();
+    let is_known = of.iter().all(|(_, identities)| *identities > 0);
+    let kept = || inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_known && let Some((_, names)) = kept().as_ref().filter(|(known, _)| *known == of) {
+        return Ok(names.clone());
+    }
+    let names = names_of(inner, reading).await?;
+    if is_known {
+        *kept() = Some((of, names.clone()));
+    }
+    Ok(names)
 }
 
 /// The names of profiles that don't have their home's.

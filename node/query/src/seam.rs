@@ -1,6 +1,7 @@
 //! What the engine needs of its node: shards at a cut, the catalog, the other nodes.
 //!
-//! Raw tables have fixed columns, in this order; ids are `FixedSizeBinary(16)`, times `Timestamp(µs, UTC)`, texts `Utf8`.
+//! Raw tables have fixed columns, in this order; ids are `FixedSizeBinary(16)`, times `Timestamp(µs, UTC)`, texts `Utf8`,
+//! those of few values `Dictionary(Int32, Utf8)`.
 //! `home` is the facet id of the home of the profile that a facet belongs to at the cut.
 
 use std::{
@@ -9,7 +10,8 @@ use std::{
 };
 
 use arrow::{
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    array::ArrayRef,
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit},
     record_batch::RecordBatch,
 };
 use async_trait::async_trait;
@@ -41,6 +43,10 @@ impl Table {
             Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false)
         };
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
+        let few = |name: &str| {
+            let ty = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            Field::new(name, ty, false)
+        };
         let maybe = |field: Field| field.with_nullable(true);
         let fields = match self {
             Self::Events => vec![
@@ -50,8 +56,8 @@ impl Table {
                 id("event_key"),
                 time("received_at"),
                 Field::new("type", DataType::UInt8, false),
-                text("source"),
-                maybe(text("name")),
+                few("source"),
+                maybe(few("name")),
                 text("message_id"),
                 maybe(text("properties")),
                 maybe(text("context")),
@@ -117,8 +123,30 @@ pub struct Filters {
     /// Facets, sorted. Not told to other nodes.
     #[serde(skip)]
     pub facets: Option<Vec<FacetId>>,
-    /// Only facets that are a profile by themselves, or only those that are not.
+    /// Of facets: only those that are known to be a profile by themselves, or only the others. Exact.
     pub alone: Option<bool>,
+}
+
+/// Makes a column of a batch of the raw columns that it needs.
+pub type MakeColumn = Arc<dyn Fn(&RecordBatch) -> Result<ArrayRef, String> + Send + Sync>;
+
+/// A column that is made of raw ones, row by row. A shard may keep it, and need not make it again.
+#[derive(Clone)]
+pub struct Derived {
+    /// Names what it is: columns with the same key are the same.
+    pub key: u64,
+    /// The raw columns that it needs, rising; not the home, which changes.
+    pub needs: Vec<usize>,
+    /// What it comes to.
+    pub field: FieldRef,
+    /// Makes it, as many rows, of the field's type.
+    pub make: MakeColumn,
+}
+
+impl std::fmt::Debug for Derived {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Derived({} of {:?})", self.field.name(), self.needs)
+    }
 }
 
 /// What to read of a shard.
@@ -126,8 +154,10 @@ pub struct Filters {
 pub struct Request {
     /// Of which table.
     pub table: Table,
-    /// Which columns, by their place in [`Table::schema`], rising. Batches have these and no others.
+    /// Which columns, by their place in [`Table::schema`], rising. Batches have these, then the derived ones.
     pub columns: Vec<usize>,
+    /// Columns that are made of others.
+    pub derived: Vec<Derived>,
     /// What is not asked for.
     pub filters: Filters,
     /// About how many rows a batch should have.
@@ -152,6 +182,12 @@ pub struct CutShard {
     pub node: u32,
     /// The name of the snapshot on that node.
     pub pin: u64,
+    /// How many events it has, about.
+    pub events: u64,
+    /// How many facets it has, about.
+    pub facets: u64,
+    /// Names the state of its identifiers: as long as it stays the same, so do homes and founders. 0: not known.
+    pub identities: u64,
 }
 
 /// A cut over all shards. Dropping it lets go of the snapshots everywhere.

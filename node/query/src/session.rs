@@ -21,6 +21,7 @@ use crate::{
     error::QueryError,
     functions,
     options::EngineOptions,
+    scan::Turns,
     seam::Shards,
 };
 
@@ -51,16 +52,20 @@ pub(crate) fn environment(options: &EngineOptions) -> std::result::Result<Arc<Ru
         .map_err(|error| unusable(&error))
 }
 
-fn config(options: &EngineOptions) -> SessionConfig {
-    // Every partition of every sort keeps so much for merging what it spilled: the usual 10 MiB are much of a small pool.
-    let for_merging = (options.memory_bytes / 32 / options.threads.max(2)).clamp(64 << 10, 10 << 20);
+/// What every partition of every sort keeps for merging what it spilled: the usual 10 MiB are much of a small pool.
+fn for_merging(options: &EngineOptions) -> usize {
+    (options.memory_bytes / 32 / options.threads.max(2)).clamp(64 << 10, 10 << 20)
+}
+
+fn config(options: &EngineOptions, turns: &Arc<Turns>) -> SessionConfig {
     SessionConfig::new()
-        .with_sort_spill_reservation_bytes(for_merging)
+        .with_sort_spill_reservation_bytes(for_merging(options))
         .with_target_partitions(options.threads.max(2))
         .with_batch_size(options.batch_rows)
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)
+        .with_extension(Arc::clone(turns))
         // Places in errors.
         .set_bool("datafusion.sql_parser.collect_spans", true)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
@@ -69,10 +74,14 @@ fn config(options: &EngineOptions) -> SessionConfig {
 }
 
 /// A session without a catalog, which the others are made from.
-pub(crate) fn base(options: &EngineOptions, env: &Arc<RuntimeEnv>) -> Result<SessionState> {
+pub(crate) fn base(
+    options: &EngineOptions,
+    env: &Arc<RuntimeEnv>,
+    turns: &Arc<Turns>,
+) -> Result<SessionState> {
     let builder = SessionStateBuilder::new()
         .with_default_features()
-        .with_config(config(options))
+        .with_config(config(options, turns))
         .with_runtime_env(Arc::clone(env))
         .with_physical_optimizer_rule(Arc::new(Cooperate));
     let mut state = builder.build();
@@ -86,15 +95,26 @@ pub(crate) fn planning(base: &SessionState, host: &Arc<dyn Shards>) -> Result<Se
 }
 
 /// The worker that runs tasks of other nodes' statements.
-pub(crate) fn worker(options: &EngineOptions, env: &Arc<RuntimeEnv>, host: &Arc<dyn Shards>) -> Worker {
-    let (host, batch_rows) = (Arc::clone(host), options.batch_rows);
+pub(crate) fn worker(
+    options: &EngineOptions,
+    env: &Arc<RuntimeEnv>,
+    turns: &Arc<Turns>,
+    host: &Arc<dyn Shards>,
+) -> Worker {
+    let (host, turns) = (Arc::clone(host), Arc::clone(turns));
+    let (batch_rows, for_merging) = (options.batch_rows, for_merging(options));
     let build = move |context: WorkerQueryContext| {
-        let host = Arc::clone(&host);
+        let (host, turns) = (Arc::clone(&host), Arc::clone(&turns));
         async move {
             let mut builder = context.builder;
             let config = std::mem::take(builder.config()).unwrap_or_default();
             let builder = builder
-                .with_config(config.with_batch_size(batch_rows))
+                .with_config(
+                    config
+                        .with_batch_size(batch_rows)
+                        .with_sort_spill_reservation_bytes(for_merging)
+                        .with_extension(turns),
+                )
                 .with_distributed_user_codec(Codec::new(host));
             let mut state = builder.build();
             functions::register(&mut state)?;

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{
-    arrow::datatypes::{DataType, Field, Schema},
+    arrow::datatypes::{DataType, Field},
     common::{DataFusionError, Result},
     execution::{SessionState, context::SQLOptions},
     logical_expr::{LogicalPlan, LogicalPlanBuilder, col, lit},
@@ -44,11 +44,8 @@ pub(crate) async fn prepare(state: &SessionState, sql: &str) -> std::result::Res
         .with_allow_statements(false)
         .verify_plan(&plan)
         .map_err(|_| QueryError::invalid("queries read: what writes isn't run here"))?;
-    let schema = if copy.is_some() {
-        copy::answer_schema()
-    } else {
-        Arc::new(Schema::clone(plan.schema().as_arrow()))
-    };
+    let schema =
+        if copy.is_some() { copy::answer_schema() } else { crate::tables::told(plan.schema().as_arrow()) };
     let (names, parameters) = parameters_of(&plan).map_err(fault)?;
     Ok(Prepared { sql: sql.to_owned(), names, parameters, schema, kind, plan, copy })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, BooleanBuilder, Decimal128Builder, Int64Builder, StringArray, StringBuilder,
+        Array, ArrayRef, BooleanBuilder, Decimal128Builder, Int64Builder, StringArray, StringViewBuilder,
         TimestampMicrosecondBuilder,
     },
     datatypes::i256,
@@ -13,6 +13,7 @@ use bigdecimal::{BigDecimal, RoundingMode, num_bigint::BigInt};
 use datafusion::common::Result;
 use isthmus_domain::Amount;
 use isthmus_segment::{Scalar, Type, sql::read};
+use memchr::memmem;
 
 use crate::{
     seam::ColumnType,
@@ -21,7 +22,7 @@ use crate::{
 
 /// A value of a registered trait or property, in memory of its own.
 pub(crate) enum Typed {
-    Text(StringBuilder),
+    Text(StringViewBuilder),
     Number(Decimal128Builder),
     Integer(Int64Builder),
     Boolean(BooleanBuilder),
@@ -31,7 +32,7 @@ pub(crate) enum Typed {
 impl Typed {
     pub(crate) fn new(ty: ColumnType, rows: usize) -> Self {
         match ty {
-            ColumnType::Text => Self::Text(StringBuilder::with_capacity(rows, rows * 16)),
+            ColumnType::Text => Self::Text(StringViewBuilder::with_capacity(rows)),
             ColumnType::Number => {
                 Self::Number(Decimal128Builder::with_capacity(rows).with_data_type(decimal()))
             }
@@ -86,7 +87,17 @@ fn number(value: Option<Scalar<'_>>) -> Option<Amount> {
 /// What stands under the keys of each text.
 pub(crate) fn typed(texts: &StringArray, ty: ColumnType, keys: &[String]) -> Result<ArrayRef> {
     let mut out = Typed::new(ty, texts.len());
+    // Most events don't have most properties: a look for the key spares reading the text. A key that is written with
+    // escapes would be missed.
+    let is_plain = |key: &&String| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let finder = match keys {
+        [key] => {
+            Some(key).filter(is_plain).map(|key| memmem::Finder::new(&format!("\"{key}\"")).into_owned())
+        }
+        _ => None,
+    };
     for json in texts {
+        let json = json.filter(|json| finder.as_ref().is_none_or(|it| it.find(json.as_bytes()).is_some()));
         out.append(json, keys);
     }
     Ok(out.finish())

@@ -14,7 +14,7 @@ use futures::future::join_all;
 use isthmus_domain::slot::SLOT_COUNT;
 use isthmus_domain::{SlotRanges, Stamp};
 use isthmus_proto::internal::v1::{
-    AdvanceCall, CallErrorCode, FixCall, PinCall, PinReply, UnpinCall, shard_call, shard_reply,
+    AdvanceCall, CallErrorCode, FixCall, FixReply, PinCall, PinReply, UnpinCall, shard_call, shard_reply,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
@@ -41,6 +41,12 @@ pub struct CutShard {
     pub pin: u64,
     /// The slots that the shard owned at the cut.
     pub owned: SlotRanges,
+    /// How many events it has, about.
+    pub events: u64,
+    /// How many facets it has, about.
+    pub facets: u64,
+    /// Names the state of its identifiers: as long as it is the same, so are homes and first events. 0: not known.
+    pub identities: u64,
 }
 
 /// All shards at one stamp. Its snapshots are let go when it is dropped.
@@ -187,8 +193,9 @@ impl Router {
         let give_up = deadline.min(Instant::now() + FIX_TIMEOUT);
         match self.ask_in_time(shard, peer, body, give_up).await {
             Ok(shard_reply::Body::Fix(reply)) => {
-                let owned = owned(shard, &reply.owned_bounds)?;
-                Ok(CutShard { shard, node: node_of(peer), pin: number, owned })
+                let FixReply { owned_bounds, events, facets, identities } = reply;
+                let owned = owned(shard, &owned_bounds)?;
+                Ok(CutShard { shard, node: node_of(peer), pin: number, owned, events, facets, identities })
             }
             Ok(_) => Err(Error::BadReply { shard, what: "not a snapshot" }),
             Err(error) => Err(error),

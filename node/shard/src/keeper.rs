@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::freezer::Freezer;
+use crate::{freezer::Freezer, scan::HotColumns};
 
 /// The node's budgets.
 #[derive(Clone, Debug)]
@@ -31,11 +31,13 @@ pub struct KeeperOptions {
     pub memory_bytes: u64,
     /// Log that a restart would have to replay, in bytes, over all shards of the node.
     pub replay_bytes: u64,
+    /// Decoded columns that are kept for queries, in bytes.
+    pub hot_bytes: u64,
 }
 
 impl Default for KeeperOptions {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, replay_bytes: 256 << 20 }
+        Self { memory_bytes: 256 << 20, replay_bytes: 256 << 20, hot_bytes: 256 << 20 }
     }
 }
 
@@ -59,6 +61,8 @@ struct Shared {
     /// Rung when memory was given back.
     relief: Notify,
     merging: Semaphore,
+    /// What queries have decoded.
+    hot: HotColumns,
     /// Whether the disk is nearly full.
     disk_full: AtomicBool,
 }
@@ -77,6 +81,7 @@ impl Keeper {
     ) -> Self {
         let keeper = Self(Arc::new(Shared {
             storage,
+            hot: HotColumns::new(options.hot_bytes),
             options,
             shards: Mutex::default(),
             check: Notify::new(),
@@ -91,6 +96,15 @@ impl Keeper {
     /// The storage that it keeps.
     pub fn storage(&self) -> &Arc<Storage> {
         &self.0.storage
+    }
+
+    pub(crate) fn hot(&self) -> &HotColumns {
+        &self.0.hot
+    }
+
+    /// Bytes of decoded columns that are kept for queries.
+    pub fn hot_bytes(&self) -> u64 {
+        self.0.hot.bytes()
     }
 
     /// Says whether the disk is nearly full; returns what was said before.

@@ -20,7 +20,7 @@ use isthmus_storage::{
     StoreId,
     keeper::{Exported, GroupMeta},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex as PlainMutex, RwLock};
 use prost::Message as _;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 use tokio_util::task::TaskTracker;
@@ -34,7 +34,7 @@ use crate::{
     freezer::Freezer,
     freshness::{Gauge, Notes},
     read::BaseCache,
-    scan::Pins,
+    scan::{Base, Pins},
     state::{self, Fetched, Lower, Needs, State},
     tables::FEED,
     waits::Waits,
@@ -82,6 +82,8 @@ pub struct Shared {
     pub(crate) tracker: TaskTracker,
     /// Who holds snapshots.
     pub(crate) pins: Pins,
+    /// All facets as of an earlier stamp, for queries.
+    pub(crate) base: PlainMutex<Option<Arc<Base>>>,
 }
 
 /// The state machine of one replica.
@@ -135,6 +137,7 @@ impl Machine {
             snapshots,
             tracker,
             pins: Pins::default(),
+            base: PlainMutex::default(),
         });
         keeper.register(meta.group, load, Freezer::of(shared.clone()));
         Ok(Self { shared, decoded: VecDeque::new(), batch: None, position, notes: Notes::default() })

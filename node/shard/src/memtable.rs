@@ -18,7 +18,11 @@ use bytes::Bytes;
 use hashbrown::{HashTable, hash_table::Entry};
 use isthmus_domain::{Error, FacetId, FacetSummary, RecordView, Stamp, Summary};
 
-use crate::{rows::Rows, scan::Watch, segments};
+use crate::{
+    rows::Rows,
+    scan::{Journal, Watch},
+    segments,
+};
 
 mod chunks;
 mod feed;
@@ -138,6 +142,8 @@ pub struct Memtable {
     pub rows: Rows,
     /// What remembers how control rows were, while somebody wants a snapshot.
     pub(crate) watch: Option<Box<Watch>>,
+    /// What has changed since queries last looked at all facets.
+    pub(crate) journal: Option<Box<Journal>>,
     /// Who is in which segment, as it has changed.
     members: BTreeMap<segments::Key, segments::Row>,
     kept_bytes: usize,
@@ -166,6 +172,9 @@ impl Memtable {
         entry: DedupEntry,
         record: &[u8],
     ) -> Result<(), Error> {
+        if self.journal.as_mut().is_some_and(|journal| !journal.event(facet)) {
+            self.journal = None;
+        }
         let number = u32::try_from(self.events.len()).unwrap_or(NONE);
         let hash = |known: &Facet| spread(known.id.as_bytes());
         let found = self.facets.entry(spread(facet.as_bytes()), |known| known.id == facet, hash);

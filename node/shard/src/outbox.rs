@@ -209,6 +209,9 @@ pub(crate) fn put(
     if let Some(watch) = &mut into.watch {
         watch.changes(&key, before);
     }
+    if into.journal.as_mut().is_some_and(|journal| !journal.changes(&key)) {
+        into.journal = None;
+    }
     let existed = before.is_some();
     if let Some(before) = before {
         hash.remove(Kind::Row, &key, before);

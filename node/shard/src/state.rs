@@ -256,7 +256,7 @@ impl State {
     /// Takes the active memtable away, to be written out.
     pub(crate) fn freeze(&mut self) -> Memtable {
         let mut frozen = std::mem::take(&mut self.active);
-        self.active.watch = frozen.watch.take();
+        (self.active.watch, self.active.journal) = (frozen.watch.take(), frozen.journal.take());
         for facet in frozen.rows.facets_in(keys::table::RECORD) {
             self.linked.insert(&isthmus_identity::keys::record(&facet));
         }
@@ -311,7 +311,15 @@ impl State {
         record: &[u8],
     ) -> Result<(), Broken> {
         self.meta.hash.add(Kind::Event, &key, &entry.to_bytes());
-        self.active.push_event(facet, key, timestamp, entry, record).map_err(broken)
+        self.active.push_event(facet, key, timestamp, entry, record).map_err(broken)?;
+        if self.active.journal.is_some() {
+            let row = isthmus_identity::keys::record(&facet);
+            let is_linked = self.active.rows.get(&row).is_some() || self.linked.contains(&row);
+            if let Some(journal) = self.active.journal.as_mut().filter(|_| is_linked) {
+                journal.of_linked();
+            }
+        }
+        Ok(())
     }
 
     /// The stamp of a command: above all before it and all that it brings.
@@ -320,6 +328,9 @@ impl State {
         self.meta.stamp = Stamp::next(proposed, self.meta.stamp.max(brought));
         if let Some(watch) = &mut self.active.watch {
             watch.command(self.meta.stamp);
+        }
+        if let Some(journal) = &mut self.active.journal {
+            journal.command(self.meta.stamp);
         }
         self.meta.stamp
     }

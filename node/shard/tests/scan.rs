@@ -21,11 +21,11 @@ use isthmus_proto::internal::v1::{
 use isthmus_shard::{
     Error,
     apply::Outcome,
-    scan::{FIX_WITHIN, Filters, PINS_MAX, Request, Snapshot, Table, schema::event as column},
+    scan::{FIX_WITHIN, Filters, PINS_MAX, Request, Snapshot, Table, schema::event as column, schema::facet},
 };
 use proptest::prelude::*;
 use prost::Message as _;
-use rows::{Row, all, held, scanned};
+use rows::{Row, all, held, joined, scanned};
 
 const SHARDS: usize = 2;
 const LEASE: Duration = Duration::from_secs(600);
@@ -259,8 +259,37 @@ impl Cluster {
                     if table == Table::Events {
                         assert!(rows.iter().all(|row| keys.insert(row[column::EVENT_KEY].clone())));
                     }
+                    derived_columns_say_what_raw_ones_do(snapshot, table, &rows);
                 }
             }
+        }
+    }
+}
+
+/// Some columns as they are and some made of others, twice: the second time they may have been kept. Of facets also
+/// those that are alone, and the others.
+fn derived_columns_say_what_raw_ones_do(snapshot: &Arc<Snapshot>, table: Table, rows: &[Row]) {
+    let (plain, needs) = match table {
+        Table::Events => (vec![column::HOME, column::EVENT_KEY], vec![column::TIMESTAMP, column::PROPERTIES]),
+        Table::Facets => (vec![facet::HOME, facet::MEMBERS], vec![facet::VALUE, facet::EVENTS, facet::SUMMARY]),
+        _ => (vec![1], vec![3, 4]),
+    };
+    let text = |row: &Row, column: &usize| row[*column].clone().unwrap_or_default();
+    let wanted = |row: &Row| -> Row {
+        let made = needs.iter().map(|column| text(row, column)).collect::<Vec<_>>().join("|");
+        plain.iter().map(|column| row[*column].clone()).chain([Some(made)]).collect()
+    };
+    let derived = vec![joined(table, &needs)];
+    let request = Request { columns: plain.clone(), derived, batch_rows: 5, ..Request::all(table) };
+    let alone: &[Option<bool>] = if table == Table::Facets { &[None, Some(true), Some(false)] } else { &[None] };
+    for alone in alone {
+        let fits = |row: &&Row| alone.is_none_or(|alone| row[facet::MEMBERS].is_some() == alone);
+        let mut expected: Vec<Row> = rows.iter().filter(fits).map(wanted).collect();
+        expected.sort();
+        let filters = Filters { alone: *alone, ..Filters::default() };
+        let request = Request { filters, ..request.clone() };
+        for _ in 0..2 {
+            assert_eq!(scanned(snapshot, &request), expected, "{table:?}, alone: {alone:?}");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     seam::{Shards, Table},
     tables::{
         ProfilesTable, SYSTEM_TABLES, ShardTable, SystemTable, events, facet_raw, identifiers, link_facts,
-        profiles, quarantine, segment_members,
+        profiles, quarantine, segment_members, told,
     },
 };
 
@@ -72,7 +72,7 @@ pub(crate) fn tables(host: &Arc<dyn Shards>) -> Vec<TableInfo> {
             schema: schema.clone(),
             name: name.to_owned(),
             kind,
-            columns: table.schema(),
+            columns: told(&table.schema()),
         }
     };
     let public = public(host).into_iter().map(info(PUBLIC, "TABLE"));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     profiles::FoldExec,
-    scan::{Names, NodeShards, Of, ScanExec, ScanSpec},
+    scan::{Names, NodeShards, Of, Rows, ScanExec, ScanSpec},
     seam::Shards,
     tables::ProfileColumn,
 };
@@ -21,8 +21,17 @@ use crate::{
 /// A node of ours. Nodes of one cluster run one version of this, or refuse what they don't understand.
 #[derive(Serialize, Deserialize)]
 enum Node {
-    Scan { spec: Box<ScanSpec>, nodes: Vec<NodeShards>, names: Vec<u8>, partitions: u64, batch_rows: u64 },
-    Fold { columns: Vec<(String, ProfileColumn)> },
+    Scan {
+        spec: Box<ScanSpec>,
+        nodes: Vec<NodeShards>,
+        names: Vec<u8>,
+        partitions: u64,
+        batch_rows: u64,
+        rows: Rows,
+    },
+    Fold {
+        columns: Vec<(String, ProfileColumn)>,
+    },
 }
 
 /// Encodes and decodes.
@@ -54,7 +63,7 @@ impl PhysicalExtensionCodec for Codec {
             exec_datafusion_err!("a part of a plan from another node can't be read: {error}")
         })?;
         match (node, inputs) {
-            (Node::Scan { spec, nodes, names, partitions, batch_rows }, []) => {
+            (Node::Scan { spec, nodes, names, partitions, batch_rows, rows }, []) => {
                 let Some(names) = Names::from_bytes(Bytes::from(names)) else {
                     return internal_err!("the names of profiles are broken");
                 };
@@ -64,6 +73,7 @@ impl PhysicalExtensionCodec for Codec {
                     names,
                     partitions: number(partitions),
                     batch_rows: number(batch_rows),
+                    rows,
                 };
                 Ok(Arc::new(ScanExec::new(Arc::from(spec), of, Arc::clone(&self.host))?))
             }
@@ -86,6 +96,7 @@ impl PhysicalExtensionCodec for Codec {
                 names: if scan.needs_names() { of.names.as_bytes().to_vec() } else { Vec::new() },
                 partitions: of.partitions as u64,
                 batch_rows: of.batch_rows as u64,
+                rows: of.rows,
             }
         } else if let Some(fold) = node.downcast_ref::<FoldExec>() {
             Node::Fold { columns: fold.columns().to_vec() }

@@ -31,7 +31,7 @@ use url::Url;
 
 use crate::{
     error::QueryError,
-    scan::{Names, NodeShards, Of, ScanExec},
+    scan::{Names, NodeShards, Of, Rows, ScanExec},
     seam::{CutShard, Shards},
 };
 
@@ -40,6 +40,7 @@ use crate::{
 pub(crate) struct Reading {
     pub nodes: Arc<Vec<NodeShards>>,
     pub names: Names,
+    pub rows: Rows,
 }
 
 impl Reading {
@@ -61,7 +62,11 @@ impl Reading {
             nodes.push(NodeShards { node: own, shards: Vec::new() });
             nodes.sort_unstable_by_key(|node| node.node);
         }
-        Self { nodes: Arc::new(nodes), names: Names::default() }
+        let rows = Rows {
+            events: shards.iter().map(|shard| shard.events).sum(),
+            facets: shards.iter().map(|shard| shard.facets).sum(),
+        };
+        Self { nodes: Arc::new(nodes), names: Names::default(), rows }
     }
 
     /// What a scan of this run reads.
@@ -71,6 +76,7 @@ impl Reading {
             names: self.names.clone(),
             partitions: partitions.max(2),
             batch_rows,
+            rows: self.rows,
         }
     }
 
@@ -116,6 +122,8 @@ pub(crate) fn over_nodes(
         .with_distributed_channel_resolver(channels)
         .with_distributed_cardinality_effect_task_scale_factor(1.0)?
         .with_distributed_children_isolator_unions(false)?
+        // Nodes of a cluster are near each other: packing costs more than it spares.
+        .with_distributed_compression(None)?
         .with_distributed_desired_task_count_handler(move |event: DesiredTaskCountEvent<'_>| {
             event.plan.is::<ScanExec>().then(|| Ok(DesiredTaskCountEventResponse::desired(tasks)))
         })

@@ -35,7 +35,7 @@ impl Alone {
         if wanted.is_empty() {
             return Ok(Self::default());
         }
-        let ids = if wanted.contains(&ProfileColumn::Id) { Some(rows.ids(raw::HOME)?) } else { None };
+        let ids = if wanted.contains(&ProfileColumn::Id) { Some(rows.ids(raw::FACET)?) } else { None };
         let identifiers = if wanted.contains(&ProfileColumn::Identifiers) {
             Some((rows.texts(raw::NAMESPACE)?, rows.texts(raw::VALUE)?))
         } else {

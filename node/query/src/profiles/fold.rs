@@ -14,7 +14,7 @@ use arrow::{
     datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType},
 };
 use datafusion::{
-    common::{Result, exec_datafusion_err, internal_err, tree_node::TreeNodeRecursion},
+    common::{Result, Statistics, exec_datafusion_err, internal_err, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{
         Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning, PhysicalExpr,
@@ -25,6 +25,7 @@ use datafusion::{
         distribution_requirements::InputDistributionRequirements,
         execution_plan::{Boundedness, CardinalityEffect, EmissionType},
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
+        statistics::{ChildStats, StatisticsArgs},
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -99,6 +100,23 @@ impl ExecutionPlan for FoldExec {
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
         vec![&self.input]
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        inputs: &[Arc<Statistics>],
+        _: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        if let Some(input) = inputs.first() {
+            statistics.num_rows = input.num_rows.to_inexact();
+            statistics.total_byte_size = input.total_byte_size.to_inexact();
+        }
+        Ok(Arc::new(statistics))
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(partition)]
     }
 
     fn apply_expressions(

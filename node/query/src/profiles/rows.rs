@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arrow::array::{ArrayRef, Decimal128Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{
+    ArrayRef, Decimal128Builder, Int64Builder, StringBuilder, StringViewBuilder, TimestampMicrosecondBuilder,
+};
 use isthmus_domain::{Amount, FacetId, facet::Summary, value::write_json_string};
 
 use crate::{
@@ -28,6 +30,7 @@ pub(crate) struct Builder {
 }
 
 enum Out {
+    Id(StringViewBuilder),
     Text(StringBuilder),
     Time(TimestampMicrosecondBuilder),
     Integer(Int64Builder),
@@ -41,6 +44,7 @@ impl Builder {
             ProfileColumn::FirstSeen | ProfileColumn::LastSeen => {
                 Out::Time(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
             }
+            ProfileColumn::Id => Out::Id(StringViewBuilder::with_capacity(rows)),
             ProfileColumn::Events => Out::Integer(Int64Builder::with_capacity(rows)),
             ProfileColumn::Revenue(_) => {
                 Out::Decimal(Decimal128Builder::with_capacity(rows).with_data_type(decimal()))
@@ -65,6 +69,7 @@ impl Builder {
             match (column, out) {
                 (ProfileColumn::FirstSeen, Out::Time(out)) => out.append_option(person.first_seen),
                 (ProfileColumn::LastSeen, Out::Time(out)) => out.append_option(person.last_seen),
+                (_, Out::Id(out)) => out.append_value(person.id.to_string()),
                 (_, Out::Integer(out)) => out.append_value(i64::try_from(person.events).unwrap_or(i64::MAX)),
                 (ProfileColumn::Revenue(currency), Out::Decimal(out)) => {
                     let none = Amount::zero();
@@ -89,6 +94,7 @@ impl Builder {
         self.rows = 0;
         let finish = |(_, out): &mut (ProfileColumn, Out)| -> ArrayRef {
             match out {
+                Out::Id(out) => Arc::new(out.finish()),
                 Out::Text(out) => Arc::new(out.finish()),
                 Out::Time(out) => Arc::new(out.finish().with_timezone("UTC")),
                 Out::Integer(out) => Arc::new(out.finish()),

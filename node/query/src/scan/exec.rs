@@ -1,26 +1,33 @@
 //! The plan node of a scan.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use arrow::record_batch::RecordBatch;
+use arrow::{datatypes::FieldRef, record_batch::RecordBatch};
 use datafusion::{
-    common::{Result, exec_err, tree_node::TreeNodeRecursion},
+    common::{
+        Result, Statistics, exec_datafusion_err, exec_err, stats::Precision, tree_node::TreeNodeRecursion,
+    },
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
         execution_plan::{Boundedness, EmissionType},
         metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
+        statistics::StatisticsArgs,
         stream::RecordBatchReceiverStreamBuilder,
     },
 };
 use datafusion_distributed::DistributedTaskContext;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     error::{QueryError, to_datafusion},
     scan::{Of, ScanSpec, make::Maker},
-    seam::{Request, Shards},
+    seam::{Batches, Request, Shards, Table},
     tables::{Make, schema_of},
 };
 
@@ -56,6 +63,24 @@ impl ScanExec {
 
     pub(crate) fn of(&self) -> &Of {
         &self.of
+    }
+
+    /// How many rows there are, about: what a filter leaves of them is the engine's guess.
+    fn rows(&self) -> usize {
+        let rows = self.of.rows;
+        let rows = match (self.spec.table, self.spec.filters.alone) {
+            (Table::Events, _) => rows.events,
+            (Table::Facets, Some(false)) => rows.facets / 2,
+            (Table::Facets, _) => rows.facets,
+            _ => rows.facets / 4,
+        };
+        usize::try_from(rows).unwrap_or(usize::MAX).min(self.spec.limit.unwrap_or(usize::MAX))
+    }
+
+    /// How many bytes a row has, about.
+    fn row_bytes(&self) -> usize {
+        let column = |field: &FieldRef| field.data_type().primitive_width().unwrap_or(32);
+        self.schema().fields().iter().map(column).sum::<usize>().max(1)
     }
 
     /// Whether a column of it names profiles.
@@ -150,6 +175,7 @@ impl ExecutionPlan for ScanExec {
             }
         };
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema(), 2);
+        let turns = context.session_config().get_extension::<Turns>();
         let work = Work {
             spec: Arc::clone(&self.spec),
             maker: Maker::new(&self.spec, &self.of.names),
@@ -158,12 +184,26 @@ impl ExecutionPlan for ScanExec {
             partition,
             partitions: self.of.partitions,
             batch_rows: self.of.batch_rows,
+            turns: turns.ok_or_else(|| exec_datafusion_err!("a scan runs outside of an engine"))?,
             batches: builder.tx(),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             metrics: self.metrics.clone(),
         };
-        builder.spawn_blocking(move || work.run());
+        builder.spawn(work.run());
         Ok(builder.build())
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        if args.partition().is_none() {
+            statistics.num_rows = Precision::Inexact(self.rows());
+            statistics.total_byte_size = Precision::Inexact(self.rows().saturating_mul(self.row_bytes()));
+        }
+        Ok(Arc::new(statistics))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -171,7 +211,20 @@ impl ExecutionPlan for ScanExec {
     }
 }
 
-/// A partition of a scan on its thread.
+/// Turns to read: as many scans of an engine decode at a time as it has threads.
+pub(crate) struct Turns(Semaphore);
+
+impl Turns {
+    pub(crate) fn new(threads: usize) -> Self {
+        Self(Semaphore::new(threads))
+    }
+}
+
+/// How long a turn is, and batches of it: few enough to be stopped soon, many enough to be worth a change of threads.
+const TURN: Duration = Duration::from_millis(4);
+const TURN_BATCHES: usize = 8;
+
+/// A partition of a scan.
 struct Work {
     spec: Arc<ScanSpec>,
     maker: Maker,
@@ -180,63 +233,110 @@ struct Work {
     partition: usize,
     partitions: usize,
     batch_rows: usize,
+    turns: Arc<Turns>,
     batches: mpsc::Sender<Result<RecordBatch>>,
     baseline: BaselineMetrics,
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// A part of a shard that is being read.
+struct Reading {
+    part: Batches,
+    rows: Count,
+    batches: Count,
+}
+
+/// What a turn brought: batches that were made, and the part, if there is more of it.
+type Turn = (Vec<RecordBatch>, Option<Reading>);
+
 impl Work {
-    fn run(&self) -> Result<()> {
-        let request = Request {
-            table: self.spec.table,
-            columns: self.maker.columns().to_vec(),
-            filters: self.spec.filters.clone(),
-            batch_rows: self.batch_rows,
-        };
-        let mut left = self.spec.limit.unwrap_or(usize::MAX);
-        let mut dealt = 0;
-        for &(shard, pin) in &self.shards {
-            if self.batches.is_closed() {
-                return Ok(());
-            }
-            let Some(snapshot) = self.host.snapshot(shard, pin) else {
-                let why = format!(
-                    "the snapshot of shard {shard} is gone: it was read for too long, or the node began anew"
-                );
-                return Err(to_datafusion(QueryError::Unavailable(why)));
-            };
-            let of_shard = |what: &str| self.count(format!("shard_{shard}_{what}"));
+    /// Reads in turns. While nobody takes what was read no thread waits, and when nobody will, none goes on.
+    async fn run(self) -> Result<()> {
+        let this = Arc::new(self);
+        let (mut left, mut dealt) = (this.spec.limit.unwrap_or(usize::MAX), 0);
+        for &(shard, pin) in &this.shards {
+            let of_shard = Arc::clone(&this);
+            let parts = this.in_turn(move || of_shard.parts(shard, pin)).await?;
+            let of_shard = |what: &str| this.count(format!("shard_{shard}_{what}"));
             let (rows, batches) = (of_shard("rows"), of_shard("batches"));
-            for part in snapshot.parts(&request) {
-                let mine = dealt % self.partitions == self.partition;
+            for part in parts {
+                let mine = dealt % this.partitions == this.partition;
                 dealt += 1;
                 if !mine {
                     continue;
                 }
-                for batch in part {
-                    let batch = batch.map_err(to_datafusion)?;
-                    batches.add(1);
-                    rows.add(batch.num_rows());
-                    let timer = self.baseline.elapsed_compute().timer();
-                    let mut made = self.maker.make(&batch)?;
-                    timer.done();
-                    if made.num_rows() > left {
-                        made = made.slice(0, left);
-                    }
-                    left -= made.num_rows();
-                    if made.num_rows() > 0 {
-                        self.baseline.record_output(made.num_rows());
-                        if self.batches.blocking_send(Ok(made)).is_err() {
+                let mut reading = Some(Reading { part, rows: rows.clone(), batches: batches.clone() });
+                while let Some(part) = reading.take() {
+                    let Ok(room) = this.batches.reserve().await else { return Ok(()) };
+                    let of_part = Arc::clone(&this);
+                    let (made, rest) = this.in_turn(move || of_part.turn(part)).await?;
+                    reading = rest;
+                    let mut room = Some(room);
+                    for mut batch in made {
+                        if batch.num_rows() > left {
+                            batch = batch.slice(0, left);
+                        }
+                        left -= batch.num_rows();
+                        this.baseline.record_output(batch.num_rows());
+                        match room.take() {
+                            Some(room) => _ = room.send(Ok(batch)),
+                            None if this.batches.send(Ok(batch)).await.is_err() => return Ok(()),
+                            None => {}
+                        }
+                        if left == 0 {
                             return Ok(());
                         }
-                    }
-                    if left == 0 {
-                        return Ok(());
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Does something that may wait for a disk, once it is this scan's turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let _turn = self.turns.0.acquire().await.map_err(|_| to_datafusion(QueryError::Cancelled))?;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => exec_err!("reading a shard has a fault"),
+            Err(_) => Err(to_datafusion(QueryError::Cancelled)),
+        }
+    }
+
+    fn parts(&self, shard: u64, pin: u64) -> Result<Vec<Batches>> {
+        let request = Request {
+            table: self.spec.table,
+            columns: self.maker.columns().to_vec(),
+            derived: self.maker.derived().to_vec(),
+            filters: self.spec.filters.clone(),
+            batch_rows: self.batch_rows,
+        };
+        let Some(snapshot) = self.host.snapshot(shard, pin) else {
+            let why = format!(
+                "the snapshot of shard {shard} is gone: it was read for too long, or the node began anew"
+            );
+            return Err(to_datafusion(QueryError::Unavailable(why)));
+        };
+        Ok(snapshot.parts(&request))
+    }
+
+    fn turn(&self, mut reading: Reading) -> Result<Turn> {
+        let (begun, mut made) = (Instant::now(), Vec::new());
+        while made.len() < TURN_BATCHES && (made.is_empty() || begun.elapsed() < TURN) {
+            let Some(batch) = reading.part.next() else { return Ok((made, None)) };
+            let batch = batch.map_err(to_datafusion)?;
+            reading.batches.add(1);
+            reading.rows.add(batch.num_rows());
+            let _timer = self.baseline.elapsed_compute().timer();
+            let batch = self.maker.make(&batch)?;
+            if batch.num_rows() > 0 {
+                made.push(batch);
+            }
+        }
+        Ok((made, Some(reading)))
     }
 
     fn count(&self, name: String) -> Count {

@@ -1,28 +1,29 @@
 //! From raw columns to those that a query asks for.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, FixedSizeBinaryArray, RecordBatch,
-        RecordBatchOptions, StringArray, StringBuilder,
+        RecordBatchOptions, StringArray, StringViewArray, make_view, new_null_array,
     },
+    buffer::Buffer,
     compute::{cast, filter_record_batch, is_not_null},
-    datatypes::{DataType, SchemaRef, UInt8Type, UInt32Type},
+    datatypes::{DataType, SchemaRef, UInt8Type},
 };
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use isthmus_domain::{EventType, FacetId};
 
 use crate::{
     profiles::{Alone, founder_key},
     scan::{Names, ScanSpec},
-    seam::Table,
+    seam::{Derived, Table},
     tables::{Make, Out, schema_of},
     values::typed,
 };
-
-/// The raw column of facets that tells how many a profile has.
-const MEMBERS: usize = 2;
 
 /// Makes batches of a scan.
 pub(crate) struct Maker {
@@ -30,29 +31,24 @@ pub(crate) struct Maker {
     schema: SchemaRef,
     /// The raw columns that are read, rising.
     columns: Vec<usize>,
-    alone: Option<bool>,
+    /// Those that the shard makes, in the order of the columns that are asked for.
+    derived: Vec<Derived>,
     present: Option<usize>,
     names: Names,
 }
 
 impl Maker {
     pub(crate) fn new(spec: &ScanSpec, names: &Names) -> Self {
-        let mut columns: Vec<usize> = spec.outs.iter().flat_map(Out::needs).chain(spec.present).collect();
-        let alone = if spec.table == Table::Facets { spec.filters.alone } else { None };
-        if alone.is_some() {
-            columns.push(MEMBERS);
-        }
-        if columns.is_empty() {
-            // For counting rows: the smallest.
-            columns.push(if spec.table == Table::Events { 5 } else { 0 });
-        }
+        let plain = spec.outs.iter().filter(|out| !out.is_derived());
+        let mut columns: Vec<usize> = plain.flat_map(Out::needs).chain(spec.present).collect();
         columns.sort_unstable();
         columns.dedup();
+        let derived = spec.outs.iter().filter(|out| out.is_derived());
         Self {
             outs: spec.outs.clone(),
             schema: schema_of(spec.table, &spec.outs),
             columns,
-            alone,
+            derived: derived.map(|out| derive(spec.table, out)).collect(),
             present: spec.present,
             names: names.clone(),
         }
@@ -61,6 +57,11 @@ impl Maker {
     /// The raw columns to read.
     pub(crate) fn columns(&self) -> &[usize] {
         &self.columns
+    }
+
+    /// The columns that the shard is to make.
+    pub(crate) fn derived(&self) -> &[Derived] {
+        &self.derived
     }
 
     /// The columns asked for, of the rows that belong to the table.
@@ -74,7 +75,7 @@ impl Maker {
             }
         };
         let rows = Raw { batch: raw, columns: &self.columns };
-        let alone = Alone::new(&rows, self.outs.iter().map(|out| &out.make))?;
+        let mut derived = raw.columns().iter().skip(self.columns.len());
         let mut arrays = Vec::with_capacity(self.outs.len());
         for (out, field) in self.outs.iter().zip(self.schema.fields()) {
             let array = match &out.make {
@@ -82,11 +83,10 @@ impl Maker {
                 Make::Hex(place) => hex(rows.ids(*place)?, |id| id),
                 Make::ProfileId(place) => hex(rows.ids(*place)?, |id| self.names.of(id)),
                 Make::EventType(place) => types(rows.get(*place)?),
-                Make::Property(place, column) => {
-                    typed(rows.texts(*place)?, column.ty, std::slice::from_ref(&column.name))?
+                Make::Property(..) | Make::Profile(_) | Make::Founder => {
+                    let made = derived.next();
+                    Arc::clone(made.ok_or_else(|| exec_datafusion_err!("a shard did not make {}", out.name))?)
                 }
-                Make::Profile(column) => alone.column(column)?,
-                Make::Founder => founders(&rows)?,
             };
             arrays.push(array);
         }
@@ -97,15 +97,36 @@ impl Maker {
     /// Which rows belong to the table; `None` when all do.
     fn kept(&self, raw: &RecordBatch) -> Result<Option<BooleanArray>> {
         let rows = Raw { batch: raw, columns: &self.columns };
-        if let Some(alone) = self.alone {
-            let members = rows.get(MEMBERS)?.as_primitive_opt::<UInt32Type>();
-            let members = members.ok_or_else(|| exec_datafusion_err!("members are no numbers"))?;
-            return Ok(Some(members.iter().map(|members| Some((members == Some(1)) == alone)).collect()));
-        }
         match self.present {
             None => Ok(None),
             Some(place) => Ok(Some(is_not_null(rows.get(place)?)?)),
         }
+    }
+}
+
+/// A column that shards make, and may keep.
+fn derive(table: Table, out: &Out) -> Derived {
+    let mut needs = out.needs();
+    needs.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    (table, &out.make).hash(&mut hasher);
+    let (make, columns) = (out.make.clone(), needs.clone());
+    let field = Arc::new(out.field(table));
+    let made = move |raw: &RecordBatch| {
+        let rows = Raw { batch: raw, columns: &columns };
+        make_derived(&rows, &make).map_err(|error| error.strip_backtrace())
+    };
+    Derived { key: hasher.finish(), needs, field, make: Arc::new(made) }
+}
+
+fn make_derived(rows: &Raw<'_>, make: &Make) -> Result<ArrayRef> {
+    match make {
+        Make::Property(place, column) => {
+            typed(rows.texts(*place)?, column.ty, std::slice::from_ref(&column.name))
+        }
+        Make::Profile(column) => Alone::new(rows, std::iter::once(make))?.column(column),
+        Make::Founder => founders(rows),
+        _ => exec_err!("a column is not made by shards"),
     }
 }
 
@@ -141,34 +162,49 @@ fn as_type(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef> {
     if array.data_type() == ty { Ok(Arc::clone(array)) } else { Ok(cast(array, ty)?) }
 }
 
-/// Ids as hexadecimal digits. Rows of one profile often follow each other.
+/// Ids as hexadecimal digits. Rows of one profile often follow each other, and share their text.
 fn hex<'a>(ids: &'a FixedSizeBinaryArray, name: impl Fn(&'a [u8]) -> &'a [u8]) -> ArrayRef {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = StringBuilder::with_capacity(ids.len(), ids.len() * 32);
-    let (mut last, mut text): (&[u8], String) = (&[], String::new());
+    let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or_default();
+    let mut texts: Vec<u8> = Vec::with_capacity(ids.len() * 8);
+    let mut views: Vec<u128> = Vec::with_capacity(ids.len());
+    let (mut last, mut view): (&[u8], u128) = (&[], 0);
     for id in ids {
+        // Where the row is NULL, its view is of no text.
         let Some(id) = id else {
-            out.append_null();
+            views.push(0);
             continue;
         };
         if id != last {
-            let digit = |n: u8| char::from(DIGITS.get(usize::from(n)).copied().unwrap_or_default());
-            text.clear();
-            text.extend(name(id).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+            let at = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+            texts.extend(name(id).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+            view = make_view(texts.get(at as usize..).unwrap_or_default(), 0, at);
             last = id;
         }
-        out.append_value(&text);
+        views.push(view);
     }
-    Arc::new(out.finish())
+    let buffers = vec![Buffer::from_vec(texts)];
+    match StringViewArray::try_new(views.into(), buffers, ids.nulls().cloned()) {
+        Ok(array) => Arc::new(array),
+        // Batches are far from the 4 GiB that a view can tell.
+        Err(_) => new_null_array(&DataType::Utf8View, ids.len()),
+    }
 }
 
 fn types(numbers: &ArrayRef) -> ArrayRef {
-    let numbers = numbers.as_primitive_opt::<UInt8Type>();
-    let name = |number: Option<u8>| {
-        let kind = EventType::try_from(i32::from(number?)).unwrap_or(EventType::Unspecified);
-        Some(EventType::name(kind))
+    // All are short enough for a view to hold them.
+    let view = |number: u8| {
+        let kind = EventType::try_from(i32::from(number)).unwrap_or(EventType::Unspecified);
+        make_view(EventType::name(kind).as_bytes(), 0, 0)
     };
-    Arc::new(numbers.into_iter().flatten().map(name).collect::<StringArray>())
+    let views: Vec<u128> = (0..=u8::MAX).map(view).collect();
+    let numbers = numbers.as_primitive::<UInt8Type>();
+    let of = |number: &u8| views.get(usize::from(*number)).copied().unwrap_or_default();
+    let made: Vec<u128> = numbers.values().iter().map(of).collect();
+    match StringViewArray::try_new(made.into(), Vec::new(), numbers.nulls().cloned()) {
+        Ok(array) => Arc::new(array),
+        Err(_) => new_null_array(&DataType::Utf8View, numbers.len()),
+    }
 }
 
 fn founders(rows: &Raw<'_>) -> Result<ArrayRef> {

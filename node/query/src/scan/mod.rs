@@ -4,8 +4,9 @@
 //! own node, and refuses to run if it isn't on the node that it should be on, so that no plan, however it was cut into
 //! stages, reads a shard twice or not at all without being found out ([`crate::distribute::is_sound`] looks before).
 //!
-//! Parts of shards are dealt to partitions in turn; a partition reads its parts one after the other on a thread that may
-//! block. It stops when nobody takes its batches any more.
+//! Parts of shards are dealt to partitions in turn; a partition reads its parts one after the other, some batches at a time
+//! on a thread that may block, as many scans at a time as the engine has threads. It stops when nobody takes its batches any
+//! more.
 
 mod exec;
 mod filters;
@@ -14,7 +15,7 @@ mod make;
 use std::sync::Arc;
 
 use bytes::Bytes;
-pub(crate) use exec::ScanExec;
+pub(crate) use exec::{ScanExec, Turns};
 pub(crate) use filters::{filters_of, is_useful};
 pub(crate) use make::Raw;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,14 @@ pub(crate) struct Of {
     pub names: Names,
     pub partitions: usize,
     pub batch_rows: usize,
+    pub rows: Rows,
+}
+
+/// How many rows all shards of a cut have, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rows {
+    pub events: u64,
+    pub facets: u64,
 }
 
 /// The names of profiles whose home is not their founder: pairs of home and name, 32 bytes each, sorted.

@@ -23,7 +23,7 @@ pub(super) const FOUNDER_NEEDS: [usize; 4] = [raw::FACET, raw::NAMESPACE, raw::V
 /// What a column of a profile of one facet needs.
 pub(super) fn needs(column: &ProfileColumn) -> Vec<usize> {
     match column {
-        ProfileColumn::Id => vec![raw::HOME],
+        ProfileColumn::Id => vec![raw::FACET],
         ProfileColumn::Identifiers => vec![raw::NAMESPACE, raw::VALUE],
         ProfileColumn::FirstSeen => vec![raw::FIRST_SEEN],
         ProfileColumn::LastSeen => vec![raw::LAST_SEEN],

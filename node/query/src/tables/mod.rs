@@ -94,8 +94,8 @@ impl ProfileColumn {
 
     pub(crate) fn data_type(&self) -> DataType {
         match self {
-            Self::Id
-            | Self::Identifiers
+            Self::Id => DataType::Utf8View,
+            Self::Identifiers
             | Self::EventCounts
             | Self::TypeCounts
             | Self::RevenueByCurrency
@@ -127,17 +127,27 @@ impl Out {
         match &self.make {
             Make::Raw(place) => {
                 let ty = raw(*place).map_or(DataType::Null, |field| field.data_type().clone());
-                // SQL's integers have signs.
-                let ty = if matches!(ty, DataType::UInt64 | DataType::UInt32) { DataType::Int64 } else { ty };
+                let ty = match ty {
+                    // SQL's integers have signs.
+                    DataType::UInt64 | DataType::UInt32 => DataType::Int64,
+                    // What the engine groups and compares by views, which are short.
+                    DataType::Dictionary(..) => DataType::Utf8View,
+                    ty => ty,
+                };
                 like(*place, ty)
             }
             Make::Hex(place) | Make::ProfileId(place) | Make::EventType(place) => {
-                like(*place, DataType::Utf8)
+                like(*place, DataType::Utf8View)
             }
             Make::Property(_, column) => Field::new(&self.name, type_of(column.ty), true),
             Make::Profile(column) => Field::new(&self.name, column.data_type(), column.is_nullable()),
             Make::Founder => Field::new(&self.name, DataType::Binary, true),
         }
+    }
+
+    /// Whether it is made by the shard, of raw columns that don't change: then a shard may keep it.
+    pub(crate) fn is_derived(&self) -> bool {
+        matches!(&self.make, Make::Property(..) | Make::Profile(_) | Make::Founder)
     }
 
     /// The raw columns that it needs.
@@ -152,6 +162,18 @@ impl Out {
             Make::Founder => facets::FOUNDER_NEEDS.to_vec(),
         }
     }
+}
+
+/// What people get of a schema: texts are plain.
+pub(crate) fn told(schema: &Schema) -> SchemaRef {
+    let field = |field: &Arc<Field>| match field.data_type() {
+        DataType::Utf8View => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new_with_metadata(
+        schema.fields().iter().map(field).collect::<Vec<_>>(),
+        schema.metadata().clone(),
+    ))
 }
 
 /// The columns as a schema.
@@ -172,7 +194,7 @@ pub(crate) fn decimal() -> DataType {
 /// The type of a registered trait's or property's column.
 pub(crate) fn type_of(ty: ColumnType) -> DataType {
     match ty {
-        ColumnType::Text => DataType::Utf8,
+        ColumnType::Text => DataType::Utf8View,
         ColumnType::Number => decimal(),
         ColumnType::Integer => DataType::Int64,
         ColumnType::Boolean => DataType::Boolean,

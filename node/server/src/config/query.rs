@@ -24,6 +24,8 @@ pub struct QueryOptions {
     /// How long they wait.
     #[serde(with = "humantime_serde")]
     pub wait: Duration,
+    /// Decoded columns of events and facets that a node keeps for queries, over all its shards.
+    pub columns: ByteSize,
     /// The longest that a query may take until its last row was handed over.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -43,6 +45,7 @@ impl Default for QueryOptions {
         Self {
             memory: ByteSize::mib(512),
             spill: ByteSize::mib(16 << 10),
+            columns: ByteSize::mib(512),
             threads: 2,
             concurrent: 8,
             waiting: 16,
@@ -61,6 +64,7 @@ impl QueryOptions {
     pub(super) fn validate(&self) -> Result<()> {
         let most = ByteSize(1 << 50);
         within("query.memory", self.memory, ByteSize::mib(16), ByteSize(1 << 40))?;
+        within("query.columns", self.columns, ByteSize(0), most)?;
         within("query.spill", self.spill, ByteSize(0), most)?;
         within("query.threads", self.threads, 1, 1_024)?;
         within("query.concurrent", self.concurrent, 1, 10_000)?;

@@ -103,8 +103,11 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         tracker.clone(),
         stop_rest.clone(),
     )?;
-    let keeper_options =
-        KeeperOptions { memory_bytes: options.storage.memtables.0, replay_bytes: options.storage.replay.0 };
+    let keeper_options = KeeperOptions {
+        memory_bytes: options.storage.memtables.0,
+        replay_bytes: options.storage.replay.0,
+        hot_bytes: options.query.columns.0,
+    };
     let keeper = Keeper::start(storage.keeper.clone(), keeper_options, &tracker, stop_rest.clone());
 
     let (matching_document, documents) = watch::channel(None);

@@ -60,7 +60,14 @@ impl Shards for NodeShards {
         let opening = AbortOnDropHandle::new(self.runtime.spawn(opening));
         let cut = opening.await.map_err(|_| QueryError::Cancelled)?.map_err(not_opened)?;
         let shards = cut.shards.iter();
-        let shards = shards.map(|shard| CutShard { shard: shard.shard, node: shard.node, pin: shard.pin });
+        let shards = shards.map(|shard| CutShard {
+            shard: shard.shard,
+            node: shard.node,
+            pin: shard.pin,
+            events: shard.events,
+            facets: shard.facets,
+            identities: shard.identities,
+        });
         Ok(Arc::new(Opened { shards: shards.collect(), cut }))
     }
 
@@ -152,8 +159,9 @@ impl ShardSnapshot for Local {
             );
             return vec![Box::new(std::iter::once(Err(not_yet)))];
         };
-        let Request { columns, filters, batch_rows, .. } = request.clone();
-        let asked = scan::Request { table, columns, filters: wanted(filters), batch_rows };
+        let Request { columns, derived, filters, batch_rows, .. } = request.clone();
+        let derived = derived.into_iter().map(made).collect();
+        let asked = scan::Request { table, columns, derived, filters: wanted(filters), batch_rows };
         let parts = self.0.parts(&asked).into_iter();
         parts
             .map(|part| {
@@ -176,8 +184,13 @@ fn table(table: Table) -> Option<scan::Table> {
 }
 
 fn wanted(filters: Filters) -> scan::Filters {
-    let Filters { timestamp, received_at, names, sources, types, facets, .. } = filters;
-    scan::Filters { timestamp, received_at, names, sources, types, facets }
+    let Filters { timestamp, received_at, names, sources, types, facets, alone } = filters;
+    scan::Filters { timestamp, received_at, names, sources, types, facets, alone }
+}
+
+fn made(derived: isthmus_query::Derived) -> scan::Derived {
+    let isthmus_query::Derived { key, needs, field, make } = derived;
+    scan::Derived { key, needs, field, make }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub(super) fn apply(state: &mut State, stamp: u64, set: &SetConfigCommand) -> Re
         if let Some(watch) = &mut state.active.watch {
             watch.slots_change(&state.meta.owned);
         }
+        // Slots that come bring facets that nothing said of.
+        state.active.journal = None;
         state.meta.set_map(state.shard, map);
     }
     Ok(Outcome::Configured(state.meta.config_version))

@@ -10,12 +10,12 @@ use isthmus_proto::internal::v1::{
     UnpinCall, shard_command::Command,
 };
 use prost::Message as _;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::{
     Error, ShardHandle,
     machine::blocking,
-    scan::{Pin, Snapshot},
+    scan::{BASE_FOR, Pin, Snapshot, Table},
 };
 
 /// How far ahead of its clock a shard may be brought: its stamps never come back.
@@ -41,6 +41,9 @@ impl ShardHandle {
         let mut pin = self.shared.pin(lease)?;
         pin.leads = self.leadership().is_leader;
         self.tracker.spawn(expire(self.clone(), pin.id));
+        if self.shared.has_new_base() {
+            self.tracker.spawn(tend_base(self.clone()));
+        }
         Ok(pin)
     }
 
@@ -114,7 +117,12 @@ impl ShardHandle {
 
     pub(super) async fn call_fix(&self, call: FixCall, deadline: Instant) -> Result<FixReply, Error> {
         let snapshot = self.fix(call.pin, Stamp(call.stamp), deadline).await?;
-        Ok(FixReply { owned_bounds: snapshot.owned().to_bounds() })
+        Ok(FixReply {
+            owned_bounds: snapshot.owned().to_bounds(),
+            events: snapshot.rows(Table::Events),
+            facets: snapshot.rows(Table::Facets),
+            identities: snapshot.identities(),
+        })
     }
 
     pub(super) fn call_unpin(&self, call: &UnpinCall) -> DoneReply {
@@ -129,6 +137,17 @@ impl ShardHandle {
     ) -> Result<DoneReply, Error> {
         self.advance(Stamp(call.stamp), deadline).await?;
         Ok(DoneReply {})
+    }
+}
+
+/// Gives back what is kept for queries when there were none for a while.
+async fn tend_base(handle: ShardHandle) {
+    loop {
+        tokio::select! {
+            biased;
+            () = handle.stop.cancelled() => return,
+            () = sleep(BASE_FOR / 10) => if handle.shared.end_base() { return },
+        }
     }
 }
 

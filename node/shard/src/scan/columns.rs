@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions,
-    StringBuilder, TimestampMicrosecondBuilder, UInt8Array, UInt32Builder, UInt64Array,
+    StringBuilder, StringDictionaryBuilder, TimestampMicrosecondBuilder, UInt8Array, UInt32Builder,
+    UInt64Array,
 };
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Int32Type, SchemaRef};
 use arrow::error::ArrowError;
 use isthmus_raft::Broken;
 
@@ -21,6 +22,7 @@ enum Column {
     Members(UInt32Builder),
     Flags(BooleanBuilder),
     Texts(StringBuilder),
+    Words(StringDictionaryBuilder<Int32Type>),
     Blobs(BinaryBuilder),
 }
 
@@ -36,6 +38,7 @@ impl Column {
             DataType::UInt32 => Self::Members(UInt32Builder::new()),
             DataType::Boolean => Self::Flags(BooleanBuilder::new()),
             DataType::Binary => Self::Blobs(BinaryBuilder::new()),
+            DataType::Dictionary(..) => Self::Words(StringDictionaryBuilder::new()),
             _ => Self::Texts(StringBuilder::new()),
         }
     }
@@ -49,6 +52,7 @@ impl Column {
             Self::Members(mut values) => Arc::new(values.finish()),
             Self::Flags(mut values) => Arc::new(values.finish()),
             Self::Texts(mut values) => Arc::new(values.finish()),
+            Self::Words(mut values) => Arc::new(values.finish()),
             Self::Blobs(mut values) => Arc::new(values.finish()),
         })
     }
@@ -107,6 +111,7 @@ impl Columns {
     pub fn text(&mut self, place: usize, text: Option<&str>) {
         self.bytes += text.map_or(0, str::len);
         put!(self, place, Texts, values => values.append_option(text));
+        put!(self, place, Words, values => values.append_option(text));
     }
 
     pub fn blob(&mut self, place: usize, blob: &[u8]) {

@@ -1,8 +1,8 @@
 //! Scanning events: those in runs column by column, those in memory one by one. An event is in one place only, so nothing
 //! is merged and nothing is sorted.
 //!
-//! Of a run, the columns that are asked about are decoded first, some thousand rows at a time; the others only where a
-//! row fits.
+//! Of a run, the columns that are asked about are decoded first, a block of some thousand rows at a time; the others only
+//! where a row fits. What was decoded is kept (`hot`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,18 +11,19 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions,
 };
-use arrow::compute::filter;
-use arrow::datatypes::{SchemaRef, UInt8Type};
+use arrow::compute::{cast, filter};
+use arrow::datatypes::{Int32Type, Schema, SchemaRef, UInt8Type};
 use isthmus_domain::{FacetId, RecordView};
 use isthmus_raft::Broken;
 use isthmus_storage::runs::{Projection, Run};
 
 use super::{
-    Part, Request, Snapshot,
-    columns::Columns,
+    Derived, Part, Request, Snapshot, Table,
+    columns::Columns as Rows,
     filter::{Passes, Rule},
     homes::Homes,
-    schema::event,
+    hot::{BLOCK_ROWS, Block, HotColumns, Kind},
+    schema::{event, few_values, schema},
     slots::Owned,
 };
 use crate::{
@@ -64,14 +65,18 @@ pub(super) fn parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>) -> Vec<Par
             }));
         }
     }
-    for memory in 0..snapshot.memory.len() {
-        let len = snapshot.memory.get(memory).map_or(0, |events| events.len());
-        for start in (0..len).step_by(PART_ROWS) {
-            let scan = Scan::of(snapshot, request, &rule);
-            let rows = start..(start + PART_ROWS).min(len);
-            parts.push(Part::of(OfMemory { scan, memory, rows, homes: None }));
+    parts.extend(Part::shaped(request, |request| {
+        let mut parts = Vec::new();
+        for memory in 0..snapshot.memory.len() {
+            let len = snapshot.memory.get(memory).map_or(0, |events| events.len());
+            for start in (0..len).step_by(PART_ROWS) {
+                let scan = Scan::of(snapshot, request, &rule);
+                let rows = start..(start + PART_ROWS).min(len);
+                parts.push(Part::of(OfMemory { scan, memory, rows, homes: None }));
+            }
         }
-    }
+        parts
+    }));
     parts
 }
 
@@ -156,16 +161,20 @@ struct OfRun {
     homes: Option<Arc<Homes>>,
 }
 
+/// Columns by their number in the table.
+type Found = BTreeMap<usize, ArrayRef>;
+
 impl OfRun {
     fn fill(&mut self) -> Result<Option<RecordBatch>, Broken> {
         let homes = self.scan.homes(&mut self.homes)?;
         while let Some(range) = self.stripes.pop() {
-            let step = self.scan.request.batch_rows.div_ceil(self.run.stripe_rows().max(1));
-            let end = range.end.min(range.start + step);
-            let (batch, next) = self.read(range.start..end, &homes)?;
-            if next < range.end {
-                self.stripes.push(next..range.end);
+            let block = self.block_at(range.start);
+            let end = range.end.min(block.end);
+            if end < range.end {
+                self.stripes.push(end..range.end);
             }
+            let hot = (range.start, end) == (block.start, block.end);
+            let batch = self.read(range.start..end, hot, &homes)?;
             if batch.num_rows() > 0 {
                 return Ok(Some(batch));
             }
@@ -173,84 +182,74 @@ impl OfRun {
         Ok(None)
     }
 
-    /// Reads stripes up to the end of a row group; and the stripe behind.
-    fn read(&self, stripes: Range<usize>, homes: &Homes) -> Result<(RecordBatch, usize), Broken> {
+    /// The stripes of the block that a stripe is in. A block lies in one row group.
+    fn block_at(&self, stripe: usize) -> Range<usize> {
+        let group = self.run.group_of(stripe);
+        let stripes = (BLOCK_ROWS / self.run.stripe_rows().max(1)).max(1);
+        let start = group.start + (stripe - group.start) / stripes * stripes;
+        start..(start + stripes).min(group.end)
+    }
+
+    /// Reads stripes of one block; `hot`: all of it, whose columns are kept.
+    fn read(&self, stripes: Range<usize>, hot: bool, homes: &Homes) -> Result<RecordBatch, Broken> {
         let Scan { snapshot, request, rule, schema } = &self.scan;
-        let mut first = rule.columns();
+        let columns = Columns { of: self, stripes: stripes.clone(), hot };
+        let rows = self.run.rows_of_stripes(stripes);
         let owned = Owned::of(snapshot.owned());
         let whole = self.run.bounds().is_none_or(|(first, last)| {
             owned.has_all(&FacetId::from_bytes(first), &FacetId::from_bytes(last))
         });
+        let mut first = rule.columns();
         if !whole || rule.facets().is_some() {
             first.push(event::FACET);
         }
-        let mut wanted: Vec<usize> = request.columns.iter().map(|column| stored(*column)).collect();
-        let mut found: BTreeMap<usize, ArrayRef> = BTreeMap::new();
+        let mut found = Found::new();
         let mut fits = None;
-        let mut end = stripes.end;
         if !first.is_empty() {
-            let columns: Vec<usize> = first.iter().map(|column| stored(*column)).collect();
-            let rows;
-            (rows, end) = self.take(stripes.clone(), &columns, &mut found)?;
+            columns.take(&first, &[], &mut found)?;
             let mask = self.mask(&found, rows, (!whole).then_some(owned))?;
             match mask.true_count() {
-                0 => return Ok((RecordBatch::new_empty(schema.clone()), end)),
+                0 => return Ok(RecordBatch::new_empty(schema.clone())),
                 all if all == rows => {}
                 _ => fits = Some(mask),
             }
         }
-        wanted.retain(|column| !found.contains_key(column));
-        let mut rows = found.values().next().map_or(0, |column| column.len());
-        if !wanted.is_empty() || found.is_empty() {
-            // Where no column is asked for, one is read for the number of rows.
-            if wanted.is_empty() {
-                wanted.push(tables::event::KIND);
-            }
-            (rows, end) = self.take(stripes, &wanted, &mut found)?;
-        }
-        if let Some(fits) = &fits {
-            rows = fits.true_count();
-            for column in found.values_mut() {
-                *column = filter(column, fits).map_err(broken)?;
+        let raw = |column: &usize| if *column == event::HOME { event::FACET } else { *column };
+        let wanted: Vec<usize> = request.columns.iter().map(raw).collect();
+        let mut derived: Vec<Option<ArrayRef>> = request.derived.iter().map(|it| columns.kept(it)).collect();
+        let missing = request.derived.iter().zip(&derived).filter(|(_, kept)| kept.is_none());
+        let needs: Vec<usize> = missing.flat_map(|(it, _)| it.needs.iter().copied()).collect();
+        columns.take(&wanted, &needs, &mut found)?;
+        for (place, it) in derived.iter_mut().zip(&request.derived) {
+            if place.is_none() {
+                *place = Some(columns.derive(it, &found)?);
             }
         }
         let column = |number: &usize| {
-            let column = found.get(&stored(*number)).ok_or_else(|| broken("a column was not read"))?;
+            let column = found.get(&raw(number)).ok_or_else(|| broken("a column was not read"))?;
             match *number {
                 event::HOME => home_column(column, homes),
                 _ => Ok(column.clone()),
             }
         };
-        let columns = request.columns.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        let raw_columns = request.columns.iter().map(column);
+        let mut arrays =
+            raw_columns.chain(derived.into_iter().flatten().map(Ok)).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = rows;
+        if let Some(fits) = &fits {
+            rows = fits.true_count();
+            for array in &mut arrays {
+                *array = filter(array, fits).map_err(broken)?;
+            }
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(broken)?;
-        Ok((batch, end))
-    }
-
-    /// Decodes columns of the stored table; how many rows, and the stripe behind.
-    fn take(
-        &self,
-        stripes: Range<usize>,
-        columns: &[usize],
-        found: &mut BTreeMap<usize, ArrayRef>,
-    ) -> Result<(usize, usize), Broken> {
-        let mut sorted = columns.to_vec();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let (batch, end) = self.run.read(stripes, Projection::of(&sorted)).map_err(broken)?;
-        found.extend(sorted.into_iter().zip(batch.columns().iter().cloned()));
-        Ok((batch.num_rows(), end))
+        RecordBatch::try_new_with_options(schema.clone(), arrays, &options).map_err(broken)
     }
 
     /// Which rows fit.
-    fn mask(
-        &self,
-        found: &BTreeMap<usize, ArrayRef>,
-        rows: usize,
-        owned: Option<Owned<'_>>,
-    ) -> Result<BooleanArray, Broken> {
+    fn mask(&self, found: &Found, rows: usize, owned: Option<Owned<'_>>) -> Result<BooleanArray, Broken> {
         let column = |number: usize| {
-            found.get(&stored(number)).ok_or_else(|| broken("a column that is asked about was not read"))
+            found.get(&number).ok_or_else(|| broken("a column that is asked about was not read"))
         };
         let rule = &self.scan.rule;
         let mut fits = Passes::all(rows);
@@ -266,8 +265,13 @@ impl OfRun {
                     fits.keep(types.iter().copied(), |kind| rule.kind(kind));
                 }
                 _ => {
-                    let texts = column.as_string::<i32>();
-                    fits.keep(texts.iter(), |text| rule.text(number, text.unwrap_or_default()));
+                    let texts = column.as_dictionary::<Int32Type>();
+                    let values = texts.values().as_string::<i32>();
+                    let pass: Vec<bool> =
+                        values.iter().map(|text| rule.text(number, text.unwrap_or_default())).collect();
+                    let null = rule.text(number, "");
+                    let keys = texts.keys().iter();
+                    fits.keep(keys, |key| key.map_or(null, |key| pass.get(key as usize) == Some(&true)));
                 }
             }
         }
@@ -284,6 +288,83 @@ impl OfRun {
     }
 }
 
+/// The columns of some stripes.
+struct Columns<'a> {
+    of: &'a OfRun,
+    stripes: Range<usize>,
+    /// Whether they are a block, whose columns are kept.
+    hot: bool,
+}
+
+impl Columns<'_> {
+    fn kept_as(&self) -> Option<(&HotColumns, Block)> {
+        let block = u32::try_from(self.stripes.start).ok().filter(|_| self.hot)?;
+        Some((self.of.scan.snapshot.hot(), Block::Run(self.of.run.number(), block)))
+    }
+
+    /// Adds columns to those that were found: `wanted` ones are kept, and the others only used.
+    fn take(&self, wanted: &[usize], used: &[usize], found: &mut Found) -> Result<(), Broken> {
+        let mut missing = Vec::new();
+        for column in wanted.iter().chain(used) {
+            if found.contains_key(column) {
+                continue;
+            }
+            let kept = self.kept_as().and_then(|(hot, block)| hot.get(block, Kind::Raw(*column)));
+            match kept {
+                Some(array) => _ = found.insert(*column, array),
+                None if !missing.contains(column) => missing.push(*column),
+                None => {}
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort_unstable_by_key(|column| stored(*column));
+        let numbers: Vec<usize> = missing.iter().map(|column| stored(*column)).collect();
+        let (batch, end) =
+            self.of.run.read(self.stripes.clone(), Projection::of(&numbers)).map_err(broken)?;
+        if end != self.stripes.end {
+            return Err(broken("stripes that were read together are of several row groups"));
+        }
+        for (column, array) in missing.into_iter().zip(batch.columns()) {
+            let array = match column {
+                event::SOURCE | event::NAME => cast(array, &few_values()).map_err(broken)?,
+                _ => array.clone(),
+            };
+            if let Some((hot, block)) = self.kept_as().filter(|_| wanted.contains(&column)) {
+                hot.put(block, Kind::Raw(column), &array);
+            }
+            found.insert(column, array);
+        }
+        Ok(())
+    }
+
+    /// A derived column, if it is kept.
+    fn kept(&self, derived: &Derived) -> Option<ArrayRef> {
+        let (hot, block) = self.kept_as()?;
+        hot.get(block, Kind::Derived(derived.key))
+    }
+
+    /// Makes a derived column of those that were found.
+    fn derive(&self, derived: &Derived, found: &Found) -> Result<ArrayRef, Broken> {
+        let arrays = derived.needs.iter().map(|need| {
+            let array = found.get(need).ok_or_else(|| broken("a column was not read"))?;
+            let field = schema(Table::Events).fields().get(*need).cloned();
+            Ok((field.ok_or_else(|| broken("there is no such column"))?, array.clone()))
+        });
+        let (fields, arrays): (Vec<_>, Vec<_>) =
+            arrays.collect::<Result<Vec<_>, Broken>>()?.into_iter().unzip();
+        let options =
+            RecordBatchOptions::new().with_row_count(Some(self.of.run.rows_of_stripes(self.stripes.clone())));
+        let raw = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options);
+        let made = derived.of(&raw.map_err(broken)?)?;
+        if let Some((hot, block)) = self.kept_as() {
+            hot.put(block, Kind::Derived(derived.key), &made);
+        }
+        Ok(made)
+    }
+}
+
 impl Iterator for OfRun {
     type Item = Result<RecordBatch, Broken>;
 
@@ -293,7 +374,7 @@ impl Iterator for OfRun {
 }
 
 /// The homes of a column of facets.
-fn home_column(facets: &ArrayRef, homes: &Homes) -> Result<ArrayRef, Broken> {
+pub(super) fn home_column(facets: &ArrayRef, homes: &Homes) -> Result<ArrayRef, Broken> {
     if homes.is_plain() {
         return Ok(facets.clone());
     }
@@ -311,7 +392,7 @@ fn home_column(facets: &ArrayRef, homes: &Homes) -> Result<ArrayRef, Broken> {
     Ok(Arc::new(FixedSizeBinaryArray::try_new(16, values.into(), None).map_err(broken)?))
 }
 
-/// A part of what is in memory.
+/// A part of what is in memory; of raw columns alone.
 struct OfMemory {
     scan: Scan,
     memory: usize,
@@ -325,7 +406,7 @@ impl OfMemory {
         let Scan { snapshot, request, rule, schema } = &self.scan;
         let Some(events) = snapshot.memory.get(self.memory) else { return Ok(None) };
         let mut owned = Owned::of(snapshot.owned());
-        let mut columns = Columns::new(schema);
+        let mut columns = Rows::new(schema);
         while columns.rows() < request.batch_rows
             && let Some(row) = self.rows.next().and_then(|number| events.get(number))
         {

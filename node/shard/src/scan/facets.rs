@@ -17,10 +17,12 @@ use isthmus_storage::runs::{PointKey, Projection, Scan};
 
 use super::{
     Part, Request, Snapshot,
+    base::{OfBlock, View},
     columns::Columns,
     control::Records,
     events::said,
     homes::Homes,
+    hot::BLOCK_ROWS,
     schema::facet,
     slots::{Owned, spans},
     snapshot::Delta,
@@ -34,21 +36,48 @@ use crate::{
 const PART_ROWS: u64 = 64 << 10;
 /// Rows of runs that are read at a time.
 const READ_ROWS: usize = 4_096;
+/// Changed facets of a part.
+const CHANGED_PART: usize = 512;
 /// Facets that are asked for by name one by one; more are found by looking at all between them.
 const POINTS_MAX: usize = 256;
 
 /// From a key on and before another.
-type Between = (Option<PointKey>, Option<PointKey>);
+pub(super) type Between = (Option<PointKey>, Option<PointKey>);
 
 /// The parts of a scan of facets.
 pub(super) fn parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>) -> Vec<Part> {
+    if request.filters.facets.is_some() {
+        return Part::shaped(request, |request| plain_parts(snapshot, request));
+    }
+    let view = match snapshot.view() {
+        Ok(Some(view)) => view,
+        Ok(None) => return Part::shaped(request, |request| plain_parts(snapshot, request)),
+        Err(error) => return vec![Part::of(std::iter::once(Err(error)))],
+    };
+    let blocks = view.base.blocks();
+    let of_blocks = |mut blocks: Range<usize>| {
+        let (snapshot, request, view) = (snapshot.clone(), request.clone(), view.clone());
+        let read = move |block| OfBlock { snapshot: &snapshot, request: &request, view: &view, block }.read();
+        let has_rows =
+            |batch: &Result<RecordBatch, Broken>| batch.as_ref().map_or(true, |it| it.num_rows() > 0);
+        Part::of(std::iter::from_fn(move || blocks.next().map(&read)).filter(has_rows))
+    };
+    let per_part = (PART_ROWS as usize).div_ceil(BLOCK_ROWS);
+    let starts = (0..blocks).step_by(per_part);
+    let mut parts: Vec<Part> = starts.map(|from| of_blocks(from..(from + per_part).min(blocks))).collect();
+    parts.extend(Part::shaped(request, |request| changed_parts(snapshot, request, &view)));
+    parts
+}
+
+/// Without a base.
+fn plain_parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>) -> Vec<Part> {
     let part = |ranges: Vec<Between>| {
         let (snapshot, request) = (snapshot.clone(), request.clone());
-        Part::of(OfFacets { columns: Columns::new(&request.schema()), snapshot, request, ranges, open: None })
+        let columns = Columns::new(&request.schema());
+        Part::of(OfFacets { columns, snapshot, request, ranges, homes: None, open: None })
     };
     match &request.filters.facets {
         Some(facets) if facets.len() <= POINTS_MAX => {
-            let point = |facet: &FacetId| (Some(*facet.as_bytes()), super::successor(facet.as_bytes()));
             vec![part(facets.iter().rev().map(point).collect())]
         }
         _ => {
@@ -61,13 +90,29 @@ pub(super) fn parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>) -> Vec<Par
     }
 }
 
+/// What has changed since the base was made, as it is at the snapshot's stamp.
+fn changed_parts(snapshot: &Arc<Snapshot>, request: &Arc<Request>, view: &View) -> Vec<Part> {
+    let part = |facets: &[FacetId]| {
+        let ranges = facets.iter().rev().map(point).collect();
+        Part::of(OfFacets::new(snapshot, request, ranges, view.homes.clone()))
+    };
+    view.changed.chunks(CHANGED_PART).map(part).collect()
+}
+
+/// The range of one facet.
+fn point(facet: &FacetId) -> Between {
+    (Some(*facet.as_bytes()), super::successor(facet.as_bytes()))
+}
+
 /// Ranges of facets.
-struct OfFacets {
+pub(super) struct OfFacets {
     snapshot: Arc<Snapshot>,
     request: Arc<Request>,
     columns: Columns,
     /// The next one last.
     ranges: Vec<Between>,
+    /// Where profiles are, if that is known.
+    homes: Option<Arc<Homes>>,
     open: Option<Sources>,
 }
 
@@ -98,13 +143,25 @@ enum Known {
 }
 
 impl OfFacets {
+    /// Of ranges, the next one last, given where profiles are.
+    pub fn new(
+        snapshot: &Arc<Snapshot>,
+        request: &Arc<Request>,
+        ranges: Vec<Between>,
+        homes: Arc<Homes>,
+    ) -> Self {
+        let (snapshot, request) = (snapshot.clone(), request.clone());
+        let columns = Columns::new(&request.schema());
+        Self { columns, snapshot, request, ranges, homes: Some(homes), open: None }
+    }
+
     fn fill(&mut self) -> Result<Option<RecordBatch>, Broken> {
         let snapshot = self.snapshot.clone();
         let mut owned = Owned::of(snapshot.owned());
         while self.columns.rows() < self.request.batch_rows {
             let Some(open) = &mut self.open else {
                 let Some(range) = self.ranges.pop() else { break };
-                self.open = Some(Sources::of(&self.snapshot, &self.request, range)?);
+                self.open = Some(Sources::of(&self.snapshot, &self.request, range, self.homes.as_ref())?);
                 continue;
             };
             let Some(facet) = open.next_facet()? else {
@@ -114,7 +171,9 @@ impl OfFacets {
             let found = open.take(facet, &self.snapshot)?;
             let facets = &self.request.filters.facets;
             let asked_for = facets.as_ref().is_none_or(|facets| facets.binary_search(&facet).is_ok());
-            if asked_for && owned.has(facet.as_bytes()) {
+            let alone = self.request.filters.alone;
+            let fits = alone.is_none_or(|alone| open.homes.is_alone(&facet) == alone);
+            if asked_for && fits && owned.has(facet.as_bytes()) {
                 let homes = open.homes.clone();
                 self.put(found, &homes)?;
             }
@@ -160,11 +219,19 @@ impl Iterator for OfFacets {
 }
 
 impl Sources {
-    fn of(snapshot: &Arc<Snapshot>, request: &Request, (from, to): Between) -> Result<Self, Broken> {
+    fn of(
+        snapshot: &Arc<Snapshot>,
+        request: &Request,
+        (from, to): Between,
+        homes: Option<&Arc<Homes>>,
+    ) -> Result<Self, Broken> {
         let wants = |columns: &[usize]| request.columns.iter().any(|column| columns.contains(column));
-        let homes = match wants(&[facet::HOME, facet::MEMBERS]) {
-            true => snapshot.homes()?,
-            false => Arc::default(),
+        let homes = match homes {
+            Some(homes) => homes.clone(),
+            None if wants(&[facet::HOME, facet::MEMBERS]) || request.filters.alone.is_some() => {
+                snapshot.homes()?
+            }
+            None => Arc::default(),
         };
         let summaries = wants(&[facet::SUMMARY, facet::NAMESPACE, facet::VALUE]);
         let numbers = Projection::of(&[column::FACET, FIRST_SEEN, LAST_SEEN, EVENTS]);

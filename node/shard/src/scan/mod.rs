@@ -18,12 +18,15 @@
 //! **What it leaves out.** A snapshot is of this replica alone and ends with it. What a home of another shard knows at T
 //! may lag behind what its members say: their messages may be under way. A facet's own record decides.
 
+mod base;
 mod columns;
 mod control;
 mod events;
 mod facets;
 mod filter;
 mod homes;
+mod hot;
+mod journal;
 mod link_facts;
 mod pins;
 mod quarantine;
@@ -33,9 +36,12 @@ mod slots;
 mod snapshot;
 mod watch;
 
-pub(crate) use pins::Pins;
+pub(crate) use base::Base;
+pub(crate) use hot::HotColumns;
+pub(crate) use journal::Journal;
+pub(crate) use pins::{BASE_FOR, Pins};
 pub use pins::{FIX_WITHIN, LEASE_MAX, PINS_MAX};
-pub use request::{Filters, Pin, Request};
+pub use request::{Derived, Filters, Pin, Request};
 pub use schema::{Table, schema};
 pub use snapshot::{Part, Snapshot};
 pub(crate) use watch::Watch;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Pin, Snapshot, Watch};
+use super::{Journal, Pin, Snapshot, Watch, base::number};
 use crate::{Error, machine::Shared, state::Lower};
 
 /// Pins of one replica.
@@ -23,6 +23,8 @@ pub const PINS_MAX: usize = 64;
 pub const FIX_WITHIN: Duration = Duration::from_secs(10);
 /// The longest lease.
 pub const LEASE_MAX: Duration = Duration::from_secs(3_600);
+/// So long after the last pin what is kept for queries is given back.
+pub(crate) const BASE_FOR: Duration = Duration::from_secs(600);
 /// When to come back that found too many pins.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -41,6 +43,8 @@ impl Drop for Guard {
 struct Entry {
     until: Instant,
     lease_until: Instant,
+    /// The replica's stamp when it was made.
+    stamp: Stamp,
     /// What lay below the active memtable when it was made; taken by the snapshot.
     lower: Option<Lower>,
     guard: Option<Arc<Guard>>,
@@ -54,6 +58,10 @@ struct Entry {
 pub(crate) struct Pins {
     entries: Mutex<BTreeMap<u64, Entry>>,
     last: Mutex<Option<u64>>,
+    /// When the last one was made.
+    used: Mutex<Option<Instant>>,
+    /// Whether somebody looks after what is kept for queries.
+    tended: Mutex<bool>,
 }
 
 impl Pins {
@@ -85,17 +93,20 @@ impl Shared {
             let lower = self.lower.read().clone();
             let stamp = state.meta.stamp;
             state.active.watch.get_or_insert_with(|| Box::new(Watch::begin(stamp))).pin(id);
+            state.active.journal.get_or_insert_with(|| Box::new(Journal::begin(number(), stamp)));
             (lower, stamp, state.meta.owned.clone())
         };
         let entry = Entry {
             until: lease_until.min(now + FIX_WITHIN),
             lease_until,
+            stamp,
             lower: Some(lower),
             guard: Some(Arc::new(Guard { id, shared: self.clone() })),
             snapshot: None,
             gone: CancellationToken::new(),
         };
         entries.insert(id, entry);
+        *self.pins.used.lock() = Some(now);
         Ok(Pin { id, stamp, owned, leads: false })
     }
 
@@ -127,7 +138,7 @@ impl Shared {
         let (Some(lower), Some(guard)) = (entry.lower.take(), entry.guard.take()) else { return Err(GONE) };
         let older = lower.frozen.iter().chain(&memtables).map(|memtable| memtable.share(at));
         let memory = older.chain([active]).filter(|events| !events.is_empty()).collect();
-        let snapshot = Arc::new(Snapshot::new(guard, at, owned, lower.runs, memory));
+        let snapshot = Arc::new(Snapshot::new(guard, (entry.stamp, at), owned, lower.runs, memory));
         (entry.snapshot, entry.until) = (Some(snapshot.clone()), entry.lease_until);
         Ok(snapshot)
     }
@@ -165,6 +176,24 @@ impl Shared {
             entry.gone.cancel();
             self.forget_pin(id);
         }
+    }
+
+    /// Whether nobody looks yet after what is kept for queries: who is told so has to, by [`Self::end_base`].
+    pub(crate) fn has_new_base(&self) -> bool {
+        !std::mem::replace(&mut *self.pins.tended.lock(), true)
+    }
+
+    /// Lets go of what is kept for queries, if there was none for a while; whether it did.
+    pub(crate) fn end_base(&self) -> bool {
+        let rests = self.pins.used.lock().is_none_or(|used| used.elapsed() > BASE_FOR) && self.pins() == 0;
+        if rests {
+            *self.pins.tended.lock() = false;
+            // Given back without the lock that apply takes.
+            let journal = self.state.write().active.journal.take();
+            let base = self.base.lock().take();
+            drop((journal, base));
+        }
+        rests
     }
 
     /// Lets all pins go: the replica stops, or gets another state.

@@ -1,6 +1,6 @@
 //! The tables that a scan gives, as Arrow schemas. Public: queries name these columns, in this order.
 //!
-//! Ids are `FixedSizeBinary(16)`, times are microseconds in UTC, texts are UTF-8. A *home* is the facet of the home of
+//! Ids are `FixedSizeBinary(16)`, times are microseconds in UTC, texts are UTF-8, those of few values as dictionaries. A *home* is the facet of the home of
 //! the profile that a row belongs to, by the facet's identity record at the snapshot's stamp: itself when it has none.
 //! So a merge rewrites no file.
 
@@ -129,6 +129,11 @@ fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
 }
 
+/// The type of texts of which there are few: each once, and a number for every row.
+pub(super) fn few_values() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
 fn time(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), nullable)
 }
@@ -141,8 +146,8 @@ static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
         id("event_key"),
         time("received_at", false),
         Field::new("type", DataType::UInt8, false),
-        text("source", false),
-        text("name", true),
+        Field::new("source", few_values(), false),
+        Field::new("name", few_values(), true),
         text("message_id", false),
         text("properties", true),
         text("context", true),

@@ -9,8 +9,11 @@ use isthmus_raft::Broken;
 use isthmus_storage::runs::RunSet;
 use parking_lot::Mutex;
 
-use super::{Request, Table, events, facets, homes::Homes, link_facts, pins::Guard, quarantine};
-use crate::memtable::SharedEvents;
+use super::{
+    Request, Table, base::View, events, facets, homes::Homes, hot::HotColumns, link_facts, pins::Guard,
+    quarantine,
+};
+use crate::{memtable::SharedEvents, tables};
 
 /// An event in memory: its facet, which of the parts it is in, and its number there.
 pub(super) type Delta = (FacetId, u32, u32);
@@ -18,6 +21,7 @@ pub(super) type Delta = (FacetId, u32, u32);
 /// A shard's state at one stamp; see the module. To be read on threads that may wait for a disk.
 pub struct Snapshot {
     pub(super) guard: Arc<Guard>,
+    pinned: Stamp,
     at: Stamp,
     owned: SlotRanges,
     /// What had been written out when the pin was made.
@@ -25,6 +29,8 @@ pub struct Snapshot {
     /// All other events up to the stamp.
     pub(super) memory: Vec<SharedEvents>,
     homes: Mutex<Option<Arc<Homes>>>,
+    /// The base and what has changed since, once it was asked for.
+    pub(super) view: Mutex<Option<Option<Arc<View>>>>,
     deltas: Mutex<Option<Arc<Vec<Delta>>>>,
 }
 
@@ -37,12 +43,18 @@ pub struct Part {
 impl Snapshot {
     pub(super) fn new(
         guard: Arc<Guard>,
-        at: Stamp,
+        (pinned, at): (Stamp, Stamp),
         owned: SlotRanges,
         runs: Arc<RunSet>,
         memory: Vec<SharedEvents>,
     ) -> Self {
-        Self { guard, at, owned, runs, memory, homes: Mutex::default(), deltas: Mutex::default() }
+        let (homes, view, deltas) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { guard, pinned, at, owned, runs, memory, homes, view, deltas }
+    }
+
+    /// The stamp that the replica had when the pin was made.
+    pub(super) fn pinned(&self) -> Stamp {
+        self.pinned
     }
 
     /// The stamp that it is of: it holds what commands with this stamp or an older one did, and nothing else.
@@ -55,6 +67,29 @@ impl Snapshot {
         self.guard.shared.shard
     }
 
+    /// How many rows a table has, about: more than it has where they are merged.
+    pub fn rows(&self, table: Table) -> u64 {
+        match table {
+            Table::Events => {
+                let memory: usize = self.memory.iter().map(SharedEvents::len).sum();
+                self.runs.rows(tables::EVENTS) + memory as u64
+            }
+            _ => self.runs.rows(tables::FACETS),
+        }
+    }
+
+    /// Names the state of all identifiers: as long as it stays the same, so do their homes, and the times and founders of
+    /// those that are linked. 0: it is not known.
+    pub fn identities(&self) -> u64 {
+        let state = self.guard.shared.state.read();
+        state.active.journal.as_ref().map_or(0, |journal| journal.identities(self.at))
+    }
+
+    /// The columns that this node keeps.
+    pub(super) fn hot(&self) -> &HotColumns {
+        self.guard.shared.keeper.hot()
+    }
+
     /// The slots that the shard owned then. Rows of others don't come.
     pub fn owned(&self) -> &SlotRanges {
         &self.owned
@@ -65,6 +100,7 @@ impl Snapshot {
         let mut request = request.clone();
         let columns = super::schema(request.table).fields().len();
         request.columns.retain(|column| *column < columns);
+        request.derived.iter_mut().for_each(|derived| derived.needs.retain(|column| *column < columns));
         request.batch_rows = request.batch_rows.max(1);
         if let Some(facets) = &mut request.filters.facets {
             facets.sort_unstable();
@@ -74,13 +110,16 @@ impl Snapshot {
         match request.table {
             Table::Events => events::parts(self, &request),
             Table::Facets => facets::parts(self, &request),
-            Table::LinkFacts => link_facts::parts(self, &request),
-            Table::Quarantine => quarantine::parts(self, &request),
+            Table::LinkFacts => Part::shaped(&request, |request| link_facts::parts(self, request)),
+            Table::Quarantine => Part::shaped(&request, |request| quarantine::parts(self, request)),
         }
     }
 
     /// Where facets' profiles are; read once. May wait for a disk.
     pub(super) fn homes(self: &Arc<Self>) -> Result<Arc<Homes>, Broken> {
+        if let Some(view) = self.view()? {
+            return Ok(view.homes.clone());
+        }
         let mut known = self.homes.lock();
         if let Some(homes) = &*known {
             return Ok(homes.clone());
@@ -115,6 +154,20 @@ impl fmt::Debug for Snapshot {
 impl Part {
     pub(super) fn of(batches: impl Iterator<Item = Result<RecordBatch, Broken>> + Send + 'static) -> Self {
         Self { batches: Box::new(batches), failed: false }
+    }
+
+    /// Parts that give raw columns alone, made to give all that is asked for.
+    pub(super) fn shaped(
+        request: &Arc<Request>,
+        parts: impl FnOnce(&Arc<Request>) -> Vec<Self>,
+    ) -> Vec<Self> {
+        let Some((plain, shape)) = request.plain() else { return parts(request) };
+        let shape = Arc::new(shape);
+        let shaped = |part: Self| {
+            let shape = shape.clone();
+            Self::of(part.map(move |batch| shape.of(&batch?)))
+        };
+        parts(&Arc::new(plain)).into_iter().map(shaped).collect()
     }
 }
 

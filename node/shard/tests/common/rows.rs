@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, TimestampMicrosecondType, UInt8Type, UInt32Type, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int32Type, TimestampMicrosecondType, UInt8Type, UInt32Type, UInt64Type};
 use isthmus_domain::{FacetId, LinkFact, LinkKind, ResolutionKind};
-use isthmus_identity::{Served, stored::StoredRow};
+use isthmus_identity::stored::StoredRow;
 use isthmus_shard::{
     Shared, keys,
     read::{self, QuarantineQuery},
-    scan::{Request, Snapshot, Table, schema},
+    scan::{Derived, Request, Snapshot, Table, schema},
 };
 
 pub type Row = Vec<Option<String>>;
@@ -32,6 +32,11 @@ fn cell(column: &ArrayRef, row: usize) -> Option<String> {
         DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).to_string(),
         DataType::Boolean => column.as_boolean().value(row).to_string(),
         DataType::Binary => hex(column.as_binary::<i32>().value(row)),
+        DataType::Dictionary(..) => {
+            let words = column.as_dictionary::<Int32Type>();
+            let at = words.key(row).unwrap();
+            words.values().as_string::<i32>().value(at).to_owned()
+        }
         _ => column.as_string::<i32>().value(row).to_owned(),
     })
 }
@@ -60,6 +65,19 @@ pub fn scanned(snapshot: &Arc<Snapshot>, request: &Request) -> Vec<Row> {
 /// All rows of a table, in batches of about so many rows.
 pub fn all(snapshot: &Arc<Snapshot>, table: Table, batch_rows: usize) -> Vec<Row> {
     scanned(snapshot, &Request { batch_rows, ..Request::all(table) })
+}
+
+/// A column that says what others do: their texts, with a bar between.
+pub fn joined(table: Table, needs: &[usize]) -> Derived {
+    let columns = needs.len();
+    let make = move |raw: &RecordBatch| {
+        assert_eq!(raw.num_columns(), columns);
+        let text = |row: Row| row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join("|");
+        Ok(Arc::new(of_batch(raw).into_iter().map(text).map(Some).collect::<StringArray>()) as ArrayRef)
+    };
+    let key = needs.iter().fold(table as u64 + 1, |key, column| key * 31 + *column as u64);
+    let field = Arc::new(Field::new("joined", DataType::Utf8, true));
+    Derived { key, needs: needs.to_vec(), field, make: Arc::new(make) }
 }
 
 fn said(text: &str) -> Option<String> {
@@ -109,19 +127,10 @@ pub fn held(shared: &Arc<Shared>, table: Table) -> Vec<Row> {
             let linked = of_table(keys::table::RECORD).into_iter();
             let linked = linked.map(|(key, _)| isthmus_identity::keys::facet(&key).unwrap());
             let facets: BTreeSet<FacetId> = summaries.keys().copied().chain(linked).collect();
-            let keys_of_home: Vec<_> = of_table(keys::table::HOME).into_iter().map(|(key, _)| key).collect();
             let row = |facet: FacetId| {
                 let (summary, record) = (summaries.get(&facet), read::record(shared, &facet).unwrap());
-                // Whoever is on the newest list counts, or has come early, also while the one before is served.
-                let alone = record.as_ref().is_none_or(|record| {
-                    let own = keys_of_home.iter().filter(|key| key[3..19] == facet.as_bytes()[..]);
-                    let mut others = own.filter(|key| key.len() > 19 && key[19..] != facet.as_bytes()[..]);
-                    record.home(facet) == facet && others.next().is_none()
-                });
-                if let Some(record) = record.as_ref().filter(|_| alone) {
-                    let served = read::members(shared, &facet, &facet, record.epoch).unwrap();
-                    assert!(!matches!(served, Served::Members(members, _) if members.len() > 1));
-                }
+                // Who has a record may be one of several: all shards together know.
+                let alone = record.is_none();
                 let identifier = record.map(|record| (record.namespace, record.value)).or_else(|| {
                     let identifier = summary?.identifier().unwrap();
                     Some((identifier.namespace().to_string(), identifier.value().to_owned()))

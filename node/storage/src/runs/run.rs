@@ -149,6 +149,22 @@ impl Run {
         self.index.unit_rows as usize
     }
 
+    /// The stripes of the row group that a stripe is in: what is read together must be of one.
+    pub fn group_of(&self, stripe: usize) -> Range<usize> {
+        stripes::group_of(&self.index, stripe)
+    }
+
+    /// How many rows stripes have.
+    pub fn rows_of_stripes(&self, stripes: Range<usize>) -> usize {
+        let row = |stripe: usize| (stripe as u64 * u64::from(self.index.unit_rows)).min(self.meta.rows);
+        row(stripes.end).saturating_sub(row(stripes.start)) as usize
+    }
+
+    /// Its number, which no other run of this node has or had.
+    pub fn number(&self) -> u64 {
+        self.meta.run
+    }
+
     /// The stripes of a columnar run that can hold rows of the point keys from `from` on and before `to`.
     pub fn stripes_between(&self, from: Option<&PointKey>, to: Option<&PointKey>) -> Range<usize> {
         self.units(from.map(|key| &key[..]), to.map(|key| &key[..]))

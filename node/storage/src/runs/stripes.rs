@@ -28,8 +28,14 @@ pub(crate) fn count(index: &StoredIndex) -> usize {
 
 /// The end of the row group that `stripe` is in: a read does not go beyond.
 pub(crate) fn group_end(index: &StoredIndex, stripe: usize) -> usize {
+    group_of(index, stripe).end
+}
+
+/// The row group that `stripe` is in.
+pub(crate) fn group_of(index: &StoredIndex, stripe: usize) -> Range<usize> {
     let pages = index.group_pages.max(1) as usize;
-    ((stripe / pages + 1) * pages).min(count(index))
+    let start = stripe / pages * pages;
+    start.min(count(index))..(start + pages).min(count(index))
 }
 
 /// Decodes stripes of one row group. `dictionary` fetches the dictionary page of a column chunk, given with its number.

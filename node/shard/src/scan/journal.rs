@@ -1,0 +1,104 @@
+//! Which facets have changed since a [`Base`](super::base::Base) was made.
+//!
+//! It lies in the active memtable, where all changes go through, and goes on to the next one at a freeze. There is none
+//! until somebody has asked for one, so apply pays one look at an empty pointer. It may name a facet that hasn't changed
+//! since; it never leaves one out that has.
+
+use hashbrown::HashMap;
+use isthmus_domain::{FacetId, Stamp};
+
+use crate::keys::table;
+
+/// Facets that are noted; with more the journal ends, and a base with it.
+const FACETS_MAX: usize = 1 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// Which one it is.
+    number: u64,
+    /// The stamp of the last command that isn't in it.
+    since: Stamp,
+    /// The stamp of the command under way.
+    now: Stamp,
+    /// When a facet's events or its record changed last.
+    facets: HashMap<FacetId, Stamp>,
+    /// When its record did.
+    places: HashMap<FacetId, Stamp>,
+    /// When a record changed last, or an event came of a facet that has one.
+    identities: Stamp,
+}
+
+/// Facets that have changed, in no order.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// In any way.
+    pub facets: Vec<FacetId>,
+    /// In their records, which say where their profile is.
+    pub places: Vec<FacetId>,
+}
+
+impl Journal {
+    /// Of what comes after a stamp.
+    pub fn begin(number: u64, since: Stamp) -> Self {
+        Self { number, since, now: since, facets: HashMap::new(), places: HashMap::new(), identities: since }
+    }
+
+    /// Which one it is.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The stamp of the last command that isn't in it.
+    pub fn since(&self) -> Stamp {
+        self.since
+    }
+
+    /// A command begins.
+    pub fn command(&mut self, stamp: Stamp) {
+        self.now = stamp;
+    }
+
+    /// An event came; `false` when that is more than is noted.
+    pub fn event(&mut self, facet: FacetId) -> bool {
+        self.facets.insert(facet, self.now);
+        self.facets.len() <= FACETS_MAX
+    }
+
+    /// The event that came last is of a facet that has a record.
+    pub fn of_linked(&mut self) {
+        self.identities = self.now;
+    }
+
+    /// Names the state of all records, and of what is known of facets that have one, at a stamp; 0: that is not known.
+    pub fn identities(&self, at: Stamp) -> u64 {
+        match self.identities <= at {
+            true => self.number ^ self.identities.0.rotate_left(1),
+            false => 0,
+        }
+    }
+
+    /// A control row changes; `false` when that is more than is noted.
+    pub fn changes(&mut self, key: &[u8]) -> bool {
+        let facet = match key {
+            [table::RECORD, ..] => isthmus_identity::keys::facet(key),
+            // A part of a large row: its table stands behind the slot.
+            [table::PART, _, _, table::RECORD, rest @ ..] => rest.get(..16).and_then(FacetId::from_slice),
+            _ => None,
+        };
+        if let Some(facet) = facet {
+            self.facets.insert(facet, self.now);
+            self.places.insert(facet, self.now);
+            self.identities = self.now;
+        }
+        self.facets.len() <= FACETS_MAX
+    }
+
+    /// What has changed after a stamp.
+    pub(super) fn after(&self, stamp: Stamp) -> Changed {
+        let after = |changes: &HashMap<FacetId, Stamp>| {
+            changes.iter().filter(|(_, at)| **at > stamp).map(|(facet, _)| *facet).collect()
+        };
+        Changed { facets: after(&self.facets), places: after(&self.places) }
+    }
+}
