@@ -142,7 +142,7 @@ async fn rests(cluster: &Cluster) {
     for _ in 0..60 {
         let before = used();
         tokio::time::sleep(LOOK_EVERY).await;
-        if used() - before < 0.1 * LOOK_EVERY.as_secs_f64() {
+        if used() - before < 0.3 * LOOK_EVERY.as_secs_f64() {
             return;
         }
     }
