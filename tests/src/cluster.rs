@@ -98,10 +98,27 @@ impl Cluster {
         cluster
     }
 
+    /// Starts the nodes of a cluster that is there already, on the data and at the addresses (gRPC, HTTP, peers) that they
+    /// had, by rising id, and waits as [`start`](Self::start) does.
+    ///
+    /// # Panics
+    /// When a node doesn't start.
+    pub async fn start_again(options: ClusterOptions, addresses: &[[SocketAddr; 3]]) -> Self {
+        let mut cluster = Self { options, nodes: Vec::new() };
+        for at in addresses {
+            cluster.add_node_at(*at);
+        }
+        cluster.healthy().await;
+        cluster
+    }
+
     /// Adds a node: the first one bootstraps, the others join. Returns its index.
     pub fn add_node(&mut self) -> usize {
+        self.add_node_at(ports::reserve())
+    }
+
+    fn add_node_at(&mut self, [grpc, http, peer]: [SocketAddr; 3]) -> usize {
         let id = self.nodes.last().map_or(1, |node| node.id + 1);
-        let [grpc, http, peer] = ports::reserve();
         let data = self.options.data.join(format!("node-{id}"));
         self.nodes.push(Node { id, grpc, http, peer, data, child: None });
         self.launch(self.nodes.len() - 1);

@@ -12,4 +12,5 @@ pub mod load;
 pub mod look;
 mod ports;
 pub mod program;
+pub mod questions;
 pub mod tools;

@@ -1,6 +1,8 @@
 //! Load: events of a given size over a given number of profiles, and reads.
 
+pub mod fill;
 pub mod http;
+pub mod shop;
 
 use std::{
     sync::{

@@ -104,6 +104,9 @@ impl World {
         if dice.roll(5) == 0 {
             self.event(&user, EventType::Page, "Home", at + 5_000_000, None, vec![], dice);
         }
+        if person.is_multiple_of(5) {
+            self.event(&user, EventType::Track, "Support Ticket", joined + DAY, None, vec![], dice);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "an event is many things")]
@@ -146,7 +149,7 @@ impl World {
             currency: if revenue.is_some() { currency.to_owned() } else { String::new() },
             traits,
             properties: properties.map_or_else(Bytes::new, Bytes::from),
-            context: Bytes::from(format!("{{\"page\":{{\"path\":\"/p{}\"}}}}", number % 5)),
+            context: Bytes::from(format!("{{\"context\":{{\"page\":{{\"path\":\"/p{}\"}}}}}}", number % 5)),
             ..EventRecord::default()
         };
         self.events.push(Event { record, received_at: timestamp + 1_000 * number as i64 % 1_000_000 });

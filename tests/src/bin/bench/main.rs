@@ -1,7 +1,7 @@
 //! Measurements and drills on real processes, in one program, so that a release build links once.
 //!
 //! `cargo run --release -p isthmus-tests --bin bench -- [options]` measures ([`measure`]); with `drill` in front it
-//! runs the drills in full ([`drill`]). The nodes, and the CLI where a drill needs it, are this same program, started
+//! runs the drills in full ([`drill`]); with `questions` it asks what analysts ask, and DuckDB the same ([`questions`]). The nodes, and the CLI where a drill needs it, are this same program, started
 //! again with `node` or `cli` as its first argument.
 
 #![allow(
@@ -12,6 +12,7 @@
 
 mod drill;
 mod measure;
+mod questions;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ struct Arguments {
 enum Task {
     /// Runs drills: kills, joins, transfers of leadership, under load.
     Drill(drill::Options),
+    /// Asks a hub full of events what analysts ask, and DuckDB the same over what it exports.
+    Questions(questions::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match task {
         Some(Task::Drill(options)) => runtime.block_on(drill::run(options)),
+        Some(Task::Questions(options)) => return runtime.block_on(questions::run(options)),
         None => runtime.block_on(measure::run(measure)),
     }
     ExitCode::SUCCESS

@@ -215,7 +215,8 @@ fn print_processor(before: &[f64], cluster: &Cluster, done: u64) {
     println!("  processor seconds of the nodes: {}; {micros:.1} µs of theirs for each", each.join(", "));
 }
 
-fn print(name: &str, unit: &str, measured: &Measured) {
+/// Prints what a run came to.
+pub fn print(name: &str, unit: &str, measured: &Measured) {
     println!(
         "{name}: {:.0} {unit}/s ({} in {:.1} s; p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms)",
         measured.rate(),
