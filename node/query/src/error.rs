@@ -26,6 +26,8 @@ pub enum Limit {
 }
 
 impl Limit {
+    const ALL: [Self; 6] = [Self::Memory, Self::Spill, Self::Time, Self::Rows, Self::Bytes, Self::Statement];
+
     /// Its name for programs: `memory`, `rows`, ….
     pub fn name(self) -> &'static str {
         match self {
@@ -119,6 +121,14 @@ pub(crate) fn to_datafusion(error: QueryError) -> DataFusionError {
     DataFusionError::Execution(format!("{MARK}{}] {detail}", error.reason()))
 }
 
+/// An error for what can't be, unless there is a fault in here or in what was read.
+macro_rules! broken {
+    ($($what:tt)*) => {
+        $crate::error::to_datafusion($crate::error::QueryError::Internal(format!($($what)*)))
+    };
+}
+pub(crate) use broken;
+
 /// What an error of DataFusion means to a caller; `sql` is the statement.
 pub(crate) fn from_datafusion(error: &DataFusionError, sql: &str) -> QueryError {
     let mut place = None;
@@ -183,6 +193,12 @@ fn marked(text: &str) -> Option<QueryError> {
         "CANCELLED" => QueryError::Cancelled,
         "DEADLINE_EXCEEDED" => QueryError::DeadlineExceeded,
         "BAD_QUERY" => QueryError::invalid(detail),
+        "OVERLOADED" => QueryError::Overloaded { retry_after: Duration::from_secs(1) },
+        "QUERY_LIMIT" => {
+            let (name, detail) = detail.split_once(' ').unwrap_or((&detail, ""));
+            let what = Limit::ALL.into_iter().find(|limit| limit.name() == name)?;
+            QueryError::Limit { what, detail: detail.to_owned() }
+        }
         _ => QueryError::Internal(detail),
     })
 }
@@ -201,9 +217,16 @@ fn of_arrow(error: &ArrowError, text: &str) -> QueryError {
 }
 
 fn is_of_network(text: &str) -> bool {
-    ["Error connecting to", "transport error", "tcp connect error", "Worker connection", "h2 protocol error"]
-        .iter()
-        .any(|sign| text.contains(sign))
+    [
+        "Error connecting to",
+        "transport error",
+        "tcp connect error",
+        "Worker connection",
+        "h2 protocol error",
+        "waiting for the plan",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
 }
 
 fn exhausted(text: &str) -> QueryError {
@@ -267,6 +290,18 @@ mod tests {
             Box::new(DataFusionError::Execution(told.to_string())),
         );
         assert!(matches!(from_datafusion(&over, ""), QueryError::Unavailable(why) if why == "shard 3"));
+    }
+
+    #[test]
+    fn limits_and_refusals_come_back_too() {
+        let over = |error| DataFusionError::Execution(to_datafusion(error).to_string());
+        let limit = QueryError::Limit { what: Limit::Rows, detail: "ask for less".to_owned() };
+        let told = from_datafusion(&over(limit), "");
+        assert!(matches!(told, QueryError::Limit { what: Limit::Rows, detail } if detail == "ask for less"));
+        let refused = QueryError::Overloaded { retry_after: Duration::ZERO };
+        assert!(matches!(from_datafusion(&over(refused), ""), QueryError::Overloaded { .. }));
+        let fault = from_datafusion(&broken!("column {} is missing", 3), "");
+        assert!(matches!(fault, QueryError::Internal(what) if what == "column 3 is missing"));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub use answer::{Answer, Kind, Prepared, RunOptions, TableInfo};
 pub use datafusion::common::{ParamValues, ScalarValue, metadata::ScalarAndMetadata};
 pub use engine::Engine;
 pub use error::{Limit, QueryError};
+pub use limits::bytes_of;
 pub use options::EngineOptions;
 pub use seam::{
     Batches, Catalog, Column, ColumnType, CutShard, Derived, Filters, Freshness, MakeColumn, NodeInfo,

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use arrow::record_batch::RecordBatch;
+use arrow::{
+    array::{Array, ArrayRef},
+    record_batch::RecordBatch,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::Instant,
@@ -107,15 +110,38 @@ impl Allowance {
             let left = rows.checked_sub(batch.num_rows() as u64);
             *rows = left.ok_or_else(|| over(Limit::Rows, self.rows_max, "rows"))?;
         }
-        let left = self.bytes.checked_sub(batch.get_array_memory_size() as u64);
+        let left = self.bytes.checked_sub(bytes_of(batch));
         self.bytes = left.ok_or_else(|| over(Limit::Bytes, self.bytes_max, "bytes"))?;
         Ok(())
     }
 }
 
+/// The bytes of a batch's own rows: one that is a slice of a larger batch has memory in common with the others.
+pub fn bytes_of(batch: &RecordBatch) -> u64 {
+    let of = |column: &ArrayRef| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    batch.columns().iter().map(of).sum::<usize>() as u64
+}
+
 #[cfg(test)]
 mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+
     use super::*;
+
+    #[test]
+    fn slices_of_a_batch_count_for_themselves() {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..8_000));
+        let whole = RecordBatch::try_new(schema, vec![numbers]).unwrap();
+        let mut allowance = Allowance::new(None, 64_000);
+        for slice in 0..10 {
+            allowance.take(&whole.slice(slice * 800, 800)).unwrap();
+        }
+        assert!(allowance.take(&whole.slice(0, 1)).is_err());
+    }
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)

@@ -11,7 +11,7 @@ use datafusion::{
         compute::cast,
         datatypes::{FieldRef, SchemaRef},
     },
-    common::{ParamValues, Result, exec_datafusion_err},
+    common::{ParamValues, Result},
     datasource::provider_as_source,
     execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder},
     functions_aggregate::expr_fn::min,
@@ -27,7 +27,7 @@ use crate::{
     copy,
     distribute::{Apart, Codec, Reading, check_sound, is_sound, over_nodes},
     engine::Inner,
-    error::{QueryError, from_datafusion},
+    error::{QueryError, broken, from_datafusion},
     explain, functions, parameters,
     profiles::founder_of,
     scan::Names,
@@ -185,7 +185,7 @@ async fn names_of(inner: &Arc<Inner>, reading: &Reading) -> Result<Names> {
     let mut rows = execute_stream(physical, state.task_ctx())?;
     let mut pairs = Vec::new();
     while let Some(batch) = rows.try_next().await? {
-        let broken = || exec_datafusion_err!("the names of profiles came back broken");
+        let broken = || broken!("the names of profiles came back broken");
         let homes = batch.column(0).as_fixed_size_binary_opt().ok_or_else(broken)?;
         let founders = batch.column(1).as_binary_opt::<i32>().ok_or_else(broken)?;
         for (home, founder) in homes.iter().zip(founders) {

@@ -245,7 +245,7 @@ impl Cluster {
     /// Every snapshot is what a replay of its shard's log up to its stamp is, and a cut holds everything once.
     async fn check(&self) {
         for (at, cut) in &self.cuts {
-            let mut keys = BTreeSet::new();
+            let (mut keys, mut alone, mut homes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
             for (shard, snapshot) in cut.iter().enumerate() {
                 let commands = self.stamps[shard].partition_point(|stamp| *stamp <= at.0);
                 let mut model = Replica::new(shard as u64 + 1);
@@ -259,9 +259,16 @@ impl Cluster {
                     if table == Table::Events {
                         assert!(rows.iter().all(|row| keys.insert(row[column::EVENT_KEY].clone())));
                     }
+                    if table == Table::Facets {
+                        let is_alone = |row: &&Row| row[facet::MEMBERS].is_some();
+                        alone.extend(rows.iter().filter(is_alone).map(|row| row[facet::FACET].clone()));
+                        let guests = rows.iter().filter(|row| row[facet::HOME] != row[facet::FACET]);
+                        homes.extend(guests.map(|row| row[facet::HOME].clone()));
+                    }
                     derived_columns_say_what_raw_ones_do(snapshot, table, &rows);
                 }
             }
+            assert!(alone.is_disjoint(&homes), "a facet that is alone is others' home, at {at:?}");
         }
     }
 }
@@ -271,7 +278,9 @@ impl Cluster {
 fn derived_columns_say_what_raw_ones_do(snapshot: &Arc<Snapshot>, table: Table, rows: &[Row]) {
     let (plain, needs) = match table {
         Table::Events => (vec![column::HOME, column::EVENT_KEY], vec![column::TIMESTAMP, column::PROPERTIES]),
-        Table::Facets => (vec![facet::HOME, facet::MEMBERS], vec![facet::VALUE, facet::EVENTS, facet::SUMMARY]),
+        Table::Facets => {
+            (vec![facet::HOME, facet::MEMBERS], vec![facet::VALUE, facet::EVENTS, facet::SUMMARY])
+        }
         _ => (vec![1], vec![3, 4]),
     };
     let text = |row: &Row, column: &usize| row[*column].clone().unwrap_or_default();
@@ -281,7 +290,8 @@ fn derived_columns_say_what_raw_ones_do(snapshot: &Arc<Snapshot>, table: Table, 
     };
     let derived = vec![joined(table, &needs)];
     let request = Request { columns: plain.clone(), derived, batch_rows: 5, ..Request::all(table) };
-    let alone: &[Option<bool>] = if table == Table::Facets { &[None, Some(true), Some(false)] } else { &[None] };
+    let alone: &[Option<bool>] =
+        if table == Table::Facets { &[None, Some(true), Some(false)] } else { &[None] };
     for alone in alone {
         let fits = |row: &&Row| alone.is_none_or(|alone| row[facet::MEMBERS].is_some() == alone);
         let mut expected: Vec<Row> = rows.iter().filter(fits).map(wanted).collect();

@@ -99,8 +99,12 @@ impl Target {
         }
         let place = root.join(below);
         let folder = place.parent().ok_or_else(outside)?;
+        // A link inside could lead out again: what is there is looked at before anything is made.
+        let there = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(&root);
+        if !there.canonicalize().map_err(|error| internal("use the folder", error))?.starts_with(&root) {
+            return Err(outside());
+        }
         std::fs::create_dir_all(folder).map_err(|error| internal("make the folder", error))?;
-        // A link inside could lead out again.
         if !folder.canonicalize().map_err(|error| internal("use the folder", error))?.starts_with(&root) {
             return Err(outside());
         }
@@ -123,11 +127,15 @@ mod tests {
     fn nothing_is_written_outside_the_export_folder() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        std::os::unix::fs::symlink("/tmp", root.join("out")).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), root.join("out")).unwrap();
         std::fs::write(root.join("old.csv"), "x").unwrap();
-        for bad in ["../x.csv", "/etc/x.csv", "a/../../x.csv", "out/x.csv", "", "old.csv", "."] {
+        for bad in
+            ["out/new/x.csv", "../x.csv", "/etc/x.csv", "a/../../x.csv", "out/x.csv", "", "old.csv", "."]
+        {
             assert!(matches!(target(bad).place(Some(root)), Err(QueryError::Invalid { .. })), "{bad}");
         }
+        assert!(!elsewhere.path().join("new").exists(), "nothing is made outside");
         assert!(matches!(target("x.csv").place(None), Err(QueryError::Invalid { .. })));
         let place = target("a/b/x.csv").place(Some(root)).unwrap();
         assert!(place.ends_with("a/b/x.csv") && place.parent().unwrap().is_dir());

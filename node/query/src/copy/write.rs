@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,6 +20,7 @@ use datafusion::{
 };
 use futures::StreamExt;
 use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -35,7 +37,7 @@ pub(crate) async fn copy(
 ) -> Result<RecordBatch> {
     let place = target.place(export_dir).map_err(to_datafusion)?;
     let schema = rows.schema();
-    let partial = Partial::of(&place)?;
+    let partial = Partial::of(&place);
     let files: Vec<PathBuf> = if target.in_parts {
         fs::create_dir(&partial.path)?;
         let name = |n: usize| partial.path.join(format!("part-{n:05}.{}", target.format.extension()));
@@ -71,26 +73,22 @@ pub(crate) async fn copy(
     Ok(RecordBatch::try_new(answer_schema(), vec![count(written), count(files.len())])?)
 }
 
-/// What isn't complete yet; gone when it is dropped.
+/// What isn't complete yet, under a name that nobody else has; gone when it is dropped.
 struct Partial {
     path: PathBuf,
 }
 
 impl Partial {
-    fn of(place: &Path) -> Result<Self> {
+    fn of(place: &Path) -> Self {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let path = place.with_file_name(format!(".{name}.partial"));
-        if path.symlink_metadata().is_ok() {
-            return Err(exec_datafusion_err!(
-                "another COPY writes this file, or one was broken off: remove {}",
-                path.display()
-            ));
-        }
-        Ok(Self { path })
+        let number = RandomState::new().hash_one(place);
+        Self { path: place.with_file_name(format!(".{name}.{number:016x}.partial")) }
     }
 
+    /// Gives it its name, unless something else has got that meanwhile.
     fn complete(self, place: &Path) -> Result<()> {
-        fs::rename(&self.path, place)?;
+        renameat_with(CWD, &self.path, CWD, place, RenameFlags::NOREPLACE)
+            .map_err(|error| exec_datafusion_err!("COPY can't give {} its name: {error}", place.display()))?;
         if let Some(folder) = place.parent() {
             File::open(folder)?.sync_all()?;
         }

@@ -6,10 +6,11 @@ use arrow::{
     array::{Array, ArrayRef, AsArray},
     datatypes::{TimestampMicrosecondType, UInt64Type},
 };
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::common::Result;
 use isthmus_domain::{FacetId, Identifier, Summary};
 
 use crate::{
+    error::broken,
     profiles::{Builder, Person},
     scan::Raw,
     tables::{Make, ProfileColumn, facet_raw as raw},
@@ -46,7 +47,7 @@ impl Alone {
                 return Ok(None);
             }
             let times = rows.get(place)?.as_primitive_opt::<TimestampMicrosecondType>();
-            times.map(Some).ok_or_else(|| exec_datafusion_err!("column {place} holds no times"))
+            times.map(Some).ok_or_else(|| broken!("column {place} holds no times"))
         };
         let first = times(&ProfileColumn::FirstSeen, raw::FIRST_SEEN)?;
         let last = times(&ProfileColumn::LastSeen, raw::LAST_SEEN)?;
@@ -89,12 +90,12 @@ impl Alone {
     pub(crate) fn column(&self, column: &ProfileColumn) -> Result<ArrayRef> {
         match self.made.iter().find(|(known, _)| known == column) {
             Some((_, array)) => Ok(array.clone()),
-            None => exec_err!("a column of profiles was not made"),
+            None => Err(broken!("a column of profiles was not made")),
         }
     }
 }
 
 /// Reads a summary where it lies.
 pub(super) fn read(bytes: &[u8]) -> Result<Summary<'_>> {
-    Summary::read(bytes).map_err(|error| exec_datafusion_err!("the summary of a facet is broken: {error}"))
+    Summary::read(bytes).map_err(|error| broken!("the summary of a facet is broken: {error}"))
 }

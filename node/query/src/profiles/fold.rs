@@ -14,7 +14,7 @@ use arrow::{
     datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType},
 };
 use datafusion::{
-    common::{Result, Statistics, exec_datafusion_err, internal_err, tree_node::TreeNodeRecursion},
+    common::{Result, Statistics, internal_err, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{
         Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning, PhysicalExpr,
@@ -33,6 +33,7 @@ use futures::{StreamExt, stream};
 use isthmus_domain::{FacetId, FacetSummary, Identifier};
 
 use crate::{
+    error::broken,
     profiles::{Builder, Person, alone::read, founder_key, founder_of},
     seam::Table,
     tables::{Make, Out, ProfileColumn, schema_of},
@@ -226,12 +227,9 @@ impl Fold {
 
     fn take(&mut self, batch: &RecordBatch, ready: &mut VecDeque<RecordBatch>) -> Result<()> {
         let column = |at: usize| {
-            batch
-                .columns()
-                .get(at)
-                .ok_or_else(|| exec_datafusion_err!("a piece of a profile lacks column {at}"))
+            batch.columns().get(at).ok_or_else(|| broken!("a piece of a profile lacks column {at}"))
         };
-        let wrong = || exec_datafusion_err!("a piece of a profile has other columns than it should");
+        let wrong = || broken!("a piece of a profile has other columns than it should");
         let homes = column(HOME)?.as_fixed_size_binary_opt().ok_or_else(wrong)?;
         let facets = column(1)?.as_fixed_size_binary_opt().ok_or_else(wrong)?;
         let namespaces = column(2)?.as_string_opt::<i32>().ok_or_else(wrong)?;

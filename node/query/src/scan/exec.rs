@@ -8,9 +8,7 @@ use std::{
 
 use arrow::{datatypes::FieldRef, record_batch::RecordBatch};
 use datafusion::{
-    common::{
-        Result, Statistics, exec_datafusion_err, exec_err, stats::Precision, tree_node::TreeNodeRecursion,
-    },
+    common::{Result, Statistics, stats::Precision, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr},
     physical_plan::{
@@ -25,7 +23,7 @@ use datafusion_distributed::DistributedTaskContext;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    error::{QueryError, to_datafusion},
+    error::{QueryError, broken, to_datafusion},
     scan::{Of, ScanSpec, make::Maker},
     seam::{Batches, Request, Shards, Table},
     tables::{Make, schema_of},
@@ -45,7 +43,7 @@ impl ScanExec {
     pub(crate) fn new(spec: Arc<ScanSpec>, of: Of, host: Arc<dyn Shards>) -> Result<Self> {
         if of.partitions < 2 {
             // With one, a plan might be cut above it where nothing brings the nodes' rows together.
-            return exec_err!("a scan needs two partitions at least");
+            return Err(broken!("a scan needs two partitions at least"));
         }
         let schema = schema_of(spec.table, &spec.outs);
         let properties = PlanProperties::new(
@@ -165,13 +163,13 @@ impl ExecutionPlan for ScanExec {
                 mine.shards.clone()
             }
             _ => {
-                return exec_err!(
+                return Err(broken!(
                     "the plan is not sound: task {} of {} on node {} reads shards of {} nodes",
                     task.task_index,
                     task.task_count,
                     self.host.node(),
                     self.of.nodes.len()
-                );
+                ));
             }
         };
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema(), 2);
@@ -184,7 +182,7 @@ impl ExecutionPlan for ScanExec {
             partition,
             partitions: self.of.partitions,
             batch_rows: self.of.batch_rows,
-            turns: turns.ok_or_else(|| exec_datafusion_err!("a scan runs outside of an engine"))?,
+            turns: turns.ok_or_else(|| broken!("a scan runs outside of an engine"))?,
             batches: builder.tx(),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             metrics: self.metrics.clone(),
@@ -301,7 +299,7 @@ impl Work {
         let _turn = self.turns.0.acquire().await.map_err(|_| to_datafusion(QueryError::Cancelled))?;
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
-            Err(error) if error.is_panic() => exec_err!("reading a shard has a fault"),
+            Err(error) if error.is_panic() => Err(broken!("reading a shard has a fault")),
             Err(_) => Err(to_datafusion(QueryError::Cancelled)),
         }
     }

@@ -14,10 +14,11 @@ use arrow::{
     compute::{cast, filter_record_batch, is_not_null},
     datatypes::{DataType, SchemaRef, UInt8Type},
 };
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::common::Result;
 use isthmus_domain::{EventType, FacetId};
 
 use crate::{
+    error::broken,
     profiles::{Alone, founder_key},
     scan::{Names, ScanSpec},
     seam::{Derived, Table},
@@ -85,7 +86,7 @@ impl Maker {
                 Make::EventType(place) => types(rows.get(*place)?),
                 Make::Property(..) | Make::Profile(_) | Make::Founder => {
                     let made = derived.next();
-                    Arc::clone(made.ok_or_else(|| exec_datafusion_err!("a shard did not make {}", out.name))?)
+                    Arc::clone(made.ok_or_else(|| broken!("a shard did not make {}", out.name))?)
                 }
             };
             arrays.push(array);
@@ -126,7 +127,7 @@ fn make_derived(rows: &Raw<'_>, make: &Make) -> Result<ArrayRef> {
         }
         Make::Profile(column) => Alone::new(rows, std::iter::once(make))?.column(column),
         Make::Founder => founders(rows),
-        _ => exec_err!("a column is not made by shards"),
+        _ => Err(broken!("a column is not made by shards")),
     }
 }
 
@@ -144,17 +145,15 @@ impl<'a> Raw<'a> {
     pub(crate) fn get(&self, place: usize) -> Result<&'a ArrayRef> {
         let at = self.columns.binary_search(&place).ok();
         at.and_then(|at| self.batch.columns().get(at))
-            .ok_or_else(|| exec_datafusion_err!("a shard did not give column {place}"))
+            .ok_or_else(|| broken!("a shard did not give column {place}"))
     }
 
     pub(crate) fn ids(&self, place: usize) -> Result<&'a FixedSizeBinaryArray> {
-        self.get(place)?
-            .as_fixed_size_binary_opt()
-            .ok_or_else(|| exec_datafusion_err!("column {place} holds no ids"))
+        self.get(place)?.as_fixed_size_binary_opt().ok_or_else(|| broken!("column {place} holds no ids"))
     }
 
     pub(crate) fn texts(&self, place: usize) -> Result<&'a StringArray> {
-        self.get(place)?.as_string_opt().ok_or_else(|| exec_datafusion_err!("column {place} holds no texts"))
+        self.get(place)?.as_string_opt().ok_or_else(|| broken!("column {place} holds no texts"))
     }
 }
 
@@ -211,7 +210,7 @@ fn founders(rows: &Raw<'_>) -> Result<ArrayRef> {
     let times = crate::tables::facet_raw::FIRST_SEEN;
     let (facets, times) = (rows.ids(crate::tables::facet_raw::FACET)?, rows.get(times)?);
     let times = times.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>();
-    let times = times.ok_or_else(|| exec_datafusion_err!("first_seen holds no times"))?;
+    let times = times.ok_or_else(|| broken!("first_seen holds no times"))?;
     let namespaces = rows.texts(crate::tables::facet_raw::NAMESPACE)?;
     let values = rows.texts(crate::tables::facet_raw::VALUE)?;
     let mut out = BinaryBuilder::with_capacity(rows.rows(), rows.rows() * 64);

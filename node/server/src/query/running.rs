@@ -102,7 +102,7 @@ impl Stream for Running {
             Poll::Ready(Some(Ok(batch))) => {
                 let rows = batch.num_rows() as u64;
                 this.rows += rows;
-                this.bytes += batch.get_array_memory_size() as u64;
+                this.bytes += isthmus_query::bytes_of(batch);
                 if let Some(counted) = &this.counted {
                     counted.rows(rows);
                 }

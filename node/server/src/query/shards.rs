@@ -165,9 +165,12 @@ impl ShardSnapshot for Local {
         let parts = self.0.parts(&asked).into_iter();
         parts
             .map(|part| {
-                let batches =
-                    part.map(|batch| batch.map_err(|error| QueryError::Internal(error.to_string())));
-                Box::new(batches) as Batches
+                let snapshot = self.0.clone();
+                let fault = move |error: isthmus_raft::Broken| match snapshot.is_held() {
+                    true => QueryError::Internal(error.to_string()),
+                    false => QueryError::Unavailable(error.to_string()),
+                };
+                Box::new(part.map(move |batch| batch.map_err(&fault))) as Batches
             })
             .collect()
     }

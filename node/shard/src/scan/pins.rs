@@ -214,14 +214,13 @@ impl Shared {
 
     /// Nothing is remembered for a pin any more.
     fn forget_pin(&self, id: u64) {
-        let watch = {
+        let kept = {
             let mut state = self.state.write();
-            match state.active.watch.as_mut().map(|watch| watch.unpin(id)) {
-                Some(false) => state.active.watch.take(),
-                _ => None,
-            }
+            let unpinned = state.active.watch.as_mut().map(|watch| watch.unpin(id));
+            let last = unpinned.as_ref().is_some_and(|(more, _)| !more);
+            (unpinned, if last { state.active.watch.take() } else { None })
         };
         // What it kept is given back without the lock.
-        drop(watch);
+        drop(kept);
     }
 }

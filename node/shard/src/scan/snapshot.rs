@@ -90,6 +90,12 @@ impl Snapshot {
         self.guard.shared.keeper.hot()
     }
 
+    /// Whether it can still be read to its end: its lease goes on, and what has changed since is known.
+    pub fn is_held(&self) -> bool {
+        let state = self.guard.shared.state.read();
+        state.active.watch.as_ref().is_some_and(|watch| watch.holds(self.guard.id))
+    }
+
     /// The slots that the shard owned then. Rows of others don't come.
     pub fn owned(&self) -> &SlotRanges {
         &self.owned

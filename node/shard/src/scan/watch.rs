@@ -7,7 +7,8 @@
 //! **What is kept.** Of each row that changes, what it was before each command that changed it, with that command's
 //! stamp: its value at a stamp T is what it was before the first change above T, or else what it is now. While a pin has
 //! no snapshot yet, T may be any stamp, so every change counts. Once all have one, a row's first change above the latest
-//! of them is enough. What is kept is bounded by [`BYTES_MAX`]: beyond it all pins end, and apply goes on.
+//! of them is enough. What no pin can ask for any more goes when it has come to much. What is kept is bounded by
+//! [`BYTES_MAX`]: beyond it the oldest pins end, and apply goes on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -21,6 +22,8 @@ use crate::{keys::table, memtable::Memtable};
 
 /// Bytes of rows that are kept of one shard.
 const BYTES_MAX: usize = 64 << 20;
+/// So much may be kept before it is looked through for what nobody needs.
+const TRIM_BYTES: usize = 1 << 20;
 /// What an entry costs besides key and value, about.
 const ENTRY_BYTES: usize = 96;
 /// Tables whose rows are part of a snapshot.
@@ -32,8 +35,17 @@ const TABLES: [u8; 6] =
 struct Held {
     /// The number of the memtable that was active when it was made.
     memtable: u64,
+    /// The stamp that was there then.
+    begun: Stamp,
     /// The stamp of its snapshot, once it has one.
     fixed: Option<Stamp>,
+}
+
+impl Held {
+    /// Changes up to this stamp are of no use to it.
+    fn from(&self) -> Stamp {
+        self.fixed.unwrap_or(self.begun)
+    }
 }
 
 /// What changed, by key: the stamp of the change, and what was there before; oldest first.
@@ -47,6 +59,10 @@ pub(crate) struct Watch {
     now: Stamp,
     rows: BTreeMap<Vec<u8>, Before>,
     bytes: usize,
+    /// What was left when rows that nobody asks for were let go last.
+    trimmed_bytes: usize,
+    /// What was let go: to be given back where nobody waits.
+    trash: Vec<(Stamp, Option<Bytes>)>,
     /// The slots that the shard owned before commands that changed that.
     owned: Vec<(Stamp, SlotRanges)>,
     /// How many memtables were frozen since it began; the next one's number.
@@ -63,7 +79,8 @@ impl Watch {
 
     /// Takes a pin.
     pub fn pin(&mut self, id: u64) {
-        self.pins.insert(id, Held { memtable: self.active, fixed: None });
+        let held = Held { memtable: self.active, begun: self.now, fixed: None };
+        self.pins.insert(id, held);
     }
 
     /// Whether a pin is held.
@@ -83,11 +100,42 @@ impl Watch {
         Some(memtables)
     }
 
-    /// Lets a pin go. Whether any is left.
-    pub fn unpin(&mut self, id: u64) -> bool {
+    /// Lets a pin go. Whether any is left; and what to drop without the lock that apply takes.
+    pub fn unpin(&mut self, id: u64) -> (bool, impl Sized + use<>) {
         self.pins.remove(&id);
         self.let_memtables_go();
-        !self.pins.is_empty()
+        if self.bytes > TRIM_BYTES.max(2 * self.trimmed_bytes) {
+            self.trim();
+        }
+        (!self.pins.is_empty(), std::mem::take(&mut self.trash))
+    }
+
+    /// Lets go of what no pin can ask for any more.
+    fn trim(&mut self) {
+        let from = self.pins.values().map(Held::from).min().unwrap_or(Stamp(u64::MAX));
+        let (bytes, trash) = (&mut self.bytes, &mut self.trash);
+        self.rows.retain(|key, row| {
+            while row.front().is_some_and(|(stamp, _)| *stamp <= from) {
+                let Some(change) = row.pop_front() else { break };
+                *bytes = bytes.saturating_sub(entry_bytes(key, change.1.as_ref()));
+                trash.push(change);
+            }
+            !row.is_empty()
+        });
+        self.trimmed_bytes = self.bytes;
+    }
+
+    /// Ends the oldest pins until what is kept is within its bound.
+    fn end_oldest(&mut self) {
+        self.trim();
+        while self.bytes > BYTES_MAX
+            && let Some(oldest) = self.pins.iter().min_by_key(|(_, held)| held.from()).map(|(id, _)| *id)
+        {
+            tracing::warn!("too much has changed: a snapshot that was being read for long is given up");
+            self.pins.remove(&oldest);
+            self.trim();
+        }
+        self.let_memtables_go();
     }
 
     /// A command begins.
@@ -113,11 +161,10 @@ impl Watch {
             return;
         }
         let before = before.map(Bytes::copy_from_slice);
-        self.bytes += ENTRY_BYTES + key.len() + before.as_ref().map_or(0, Bytes::len);
+        self.bytes += entry_bytes(key, before.as_ref());
         self.rows.entry(key.to_vec()).or_default().push_back((self.now, before));
         if self.bytes > BYTES_MAX {
-            tracing::warn!("too much has changed: snapshots that were being read are given up");
-            *self = Self { now: self.now, active: self.active, ..Self::default() };
+            self.end_oldest();
         }
     }
 
@@ -168,6 +215,10 @@ impl Watch {
         let needed = open.map(|held| held.memtable).min().unwrap_or(u64::MAX);
         self.frozen.retain(|(number, _)| *number >= needed);
     }
+}
+
+fn entry_bytes(key: &[u8], before: Option<&Bytes>) -> usize {
+    ENTRY_BYTES + key.len() + before.map_or(0, Bytes::len)
 }
 
 fn value_at(row: &Before, at: Stamp) -> Option<Option<Bytes>> {
@@ -234,7 +285,43 @@ mod tests {
         assert_eq!(watch.fix(1, Stamp(5)).map(|it| it.len()), Some(2));
         watch.frozen(&memtable);
         assert_eq!(watch.kept().1, 0);
-        assert!(watch.unpin(1) && !watch.unpin(2));
+        assert!(watch.unpin(1).0 && !watch.unpin(2).0);
+    }
+
+    #[test]
+    fn pins_that_overlap_keep_no_more_than_they_need() {
+        let mut watch = Watch::begin(Stamp(1));
+        watch.pin(0);
+        for pin in 1..100_u64 {
+            watch.command(Stamp(10 * pin));
+            watch.pin(pin);
+            watch.fix(pin, Stamp(10 * pin));
+            watch.unpin(pin - 1);
+            for change in 1..5 {
+                watch.command(Stamp(10 * pin + change));
+                watch.changes(&[table::RECORD, change as u8], Some(&vec![0; 1 << 20]));
+            }
+        }
+        assert!(watch.holds(99));
+        assert!(watch.kept().0 <= 12, "{:?}", watch.kept());
+        assert_eq!(watch.row_at(&[table::RECORD, 1], Stamp(990)), Some(Some(Bytes::from(vec![0; 1 << 20]))));
+    }
+
+    #[test]
+    fn too_many_changes_end_the_oldest_pins() {
+        let mut watch = Watch::begin(Stamp(1));
+        watch.pin(1);
+        watch.fix(1, Stamp(1));
+        for stamp in 2..12 {
+            if stamp == 7 {
+                watch.pin(2);
+                watch.fix(2, Stamp(6));
+            }
+            watch.command(Stamp(stamp));
+            watch.changes(&[table::RECORD, stamp as u8], Some(&vec![0; 8 << 20]));
+        }
+        assert!(!watch.holds(1) && watch.holds(2));
+        assert_eq!(watch.kept().0, 5, "what came after the stamp of the second");
     }
 
     #[test]

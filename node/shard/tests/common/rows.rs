@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int32Type, TimestampMicrosecondType, UInt8Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    DataType, Field, Int32Type, TimestampMicrosecondType, UInt8Type, UInt32Type, UInt64Type,
+};
 use isthmus_domain::{FacetId, LinkFact, LinkKind, ResolutionKind};
 use isthmus_identity::stored::StoredRow;
 use isthmus_shard::{
