@@ -57,7 +57,11 @@ impl Probe for NodeProbe {
             memtable_active_bytes,
             memtable_frozen_bytes,
             replay_bytes,
-            caches: vec![("runs", runs.cached_bytes()), ("facets", facets)],
+            caches: vec![
+                ("runs", runs.cached_bytes()),
+                ("facets", facets),
+                ("query_columns", keeper.hot_bytes()),
+            ],
             resident_bytes: resident_bytes(),
             disk: dir.space().ok().map(|space| (space.free_bytes, space.total_bytes)),
             disk_used: parts.map(|(part, path)| (part, used_bytes(&path))).into(),
