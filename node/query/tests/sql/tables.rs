@@ -199,7 +199,8 @@ async fn the_catalog_tells_of_itself() {
 async fn json_is_read_by_operators_and_functions() {
     let world = World::of(40);
     let cluster = Cluster::of_three(&world).await;
-    let sql = "SELECT context->'context'->'page'->>'path' AS path, count(*) FROM events GROUP BY 1 ORDER BY 1";
+    let sql =
+        "SELECT context->'context'->'page'->>'path' AS path, count(*) FROM events GROUP BY 1 ORDER BY 1";
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     for at in 0..world.events.len() {
         *expected.entry(format!("/p{}", at % 5)).or_default() += 1;
