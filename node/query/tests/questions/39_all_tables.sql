@@ -1,10 +1,17 @@
--- Everything joined with everything.
-SELECT i.namespace, m.segment, l.source AS linked_by, count(DISTINCT p.profile_id) AS people,
-  count(DISTINCT e.message_id) AS events, count(DISTINCT q.id) AS kept_back
+-- Everything joined with everything: by segment and name.
+WITH did AS (
+  SELECT profile_id, count(*) AS events FROM events GROUP BY profile_id
+), linked AS (
+  SELECT profile_id, count(*) AS facts FROM link_facts GROUP BY profile_id
+), kept AS (
+  SELECT payload->>'userId' AS user_id, count(*) AS items FROM quarantine GROUP BY 1
+)
+SELECT m.segment, i.namespace, count(*) AS names, count(DISTINCT p.profile_id) AS people, sum(p.revenue) AS revenue,
+  sum(d.events) AS events, sum(l.facts) AS facts, sum(k.items) AS kept_back
 FROM profiles p
 JOIN identifiers i ON i.profile_id = p.profile_id
-JOIN events e ON e.profile_id = p.profile_id
-LEFT JOIN link_facts l ON l.profile_id = p.profile_id
+JOIN did d ON d.profile_id = p.profile_id
+LEFT JOIN linked l ON l.profile_id = p.profile_id
 LEFT JOIN segment_members m ON m.profile_id = p.profile_id
-LEFT JOIN quarantine q ON i.namespace = 'user_id' AND i.value = (q.payload->>'userId')
-GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+LEFT JOIN kept k ON i.namespace = 'user_id' AND i.value = k.user_id
+GROUP BY 1, 2 ORDER BY 1, 2

@@ -51,11 +51,16 @@ impl World {
         for person in 0..people {
             world.person(person, &mut dice);
         }
+        for person in (0..people).step_by(10) {
+            let user = user(person);
+            let at = START + 60 * DAY;
+            world.event(&user, EventType::Track, "Support Ticket", at, None, vec![], &mut dice);
+        }
         world
     }
 
     fn person(&mut self, person: u64, dice: &mut Dice) {
-        let user = Identifier::normalise(Namespace::USER_ID, &format!("u{person}")).unwrap();
+        let user = user(person);
         let mut known = vec![user.clone()];
         if !person.is_multiple_of(3) {
             known.push(Identifier::normalise(Namespace::ANONYMOUS_ID, &format!("anon-{person}")).unwrap());
@@ -103,9 +108,6 @@ impl World {
         }
         if dice.roll(5) == 0 {
             self.event(&user, EventType::Page, "Home", at + 5_000_000, None, vec![], dice);
-        }
-        if person.is_multiple_of(5) {
-            self.event(&user, EventType::Track, "Support Ticket", joined + DAY, None, vec![], dice);
         }
     }
 
@@ -189,6 +191,10 @@ impl World {
             .map(|event| profiles[&self.homes[&facet_of(event)]].profile_id.to_string())
             .collect()
     }
+}
+
+fn user(person: u64) -> Identifier {
+    Identifier::normalise(Namespace::USER_ID, &format!("u{person}")).unwrap()
 }
 
 pub fn facet_of(event: &Event) -> FacetId {

@@ -129,7 +129,9 @@ async fn load(cluster: &Cluster, options: &Options) {
     let shop = Shop { customers: options.profiles, events: options.events };
     let measured = fill::fill(&channels, keys, shop, 500, channels.len()).await;
     print("a shop's history", "events", &measured);
-    for (name, expression) in SEGMENTS {
+    // Those that nobody asks for would only take memory.
+    let segments = if questions::WITHOUT.is_none() { &SEGMENTS[..] } else { &[] };
+    for (name, expression) in segments {
         let ended = cli.run(&endpoints, &["segment", "put", name, expression, "--wait"]);
         assert_eq!(ended.code, 0, "{name}: {}", ended.err);
     }
