@@ -1,8 +1,9 @@
 //! Measurements and drills on real processes, in one program, so that a release build links once.
 //!
 //! `cargo run --release -p isthmus-tests --bin bench -- [options]` measures ([`measure`]); with `drill` in front it
-//! runs the drills in full ([`drill`]); with `questions` it asks what analysts ask, and DuckDB the same ([`questions`]). The nodes, and the CLI where a drill needs it, are this same program, started
-//! again with `node` or `cli` as its first argument.
+//! runs the drills in full ([`drill`]); with `questions` it asks what analysts ask, and DuckDB the same
+//! ([`questions`]); with `segments` it measures live segments ([`segments`]). The nodes, and the CLI where a drill needs it, are
+//! this same program, started again with `node` or `cli` as its first argument.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +14,7 @@
 mod drill;
 mod measure;
 mod questions;
+mod segments;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,8 @@ enum Task {
     Drill(drill::Options),
     /// Asks a hub full of events what analysts ask, and DuckDB the same over what it exports.
     Questions(questions::Options),
+    /// Measures live segments: their cost, how soon they change, counts.
+    Segments(segments::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
     match task {
         Some(Task::Drill(options)) => runtime.block_on(drill::run(options)),
         Some(Task::Questions(options)) => return runtime.block_on(questions::run(options)),
+        Some(Task::Segments(options)) => runtime.block_on(segments::run(options)),
         None => runtime.block_on(measure::run(measure)),
     }
     ExitCode::SUCCESS
