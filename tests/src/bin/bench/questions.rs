@@ -131,7 +131,7 @@ async fn load(cluster: &Cluster, options: &Options) {
     print("a shop's history", "events", &measured);
     // Those that nobody asks for would only take memory.
     let segments = if questions::WITHOUT.is_none() { &SEGMENTS[..] } else { &[] };
-    for (name, expression) in segments {
+    for (name, expression) in segments.iter().copied() {
         let ended = cli.run(&endpoints, &["segment", "put", name, expression, "--wait"]);
         assert_eq!(ended.code, 0, "{name}: {}", ended.err);
     }
