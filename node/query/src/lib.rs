@@ -44,6 +44,6 @@ pub use engine::Engine;
 pub use error::{Limit, QueryError};
 pub use options::EngineOptions;
 pub use seam::{
-    Batches, Catalog, Column, ColumnType, CutShard, Filters, Freshness, NodeInfo, OpenCut, Request,
+    Batches, Catalog, Column, ColumnType, CutShard, Filters, Freshness, Members, NodeInfo, OpenCut, Request,
     ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };
