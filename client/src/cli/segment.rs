@@ -165,7 +165,7 @@ pub async fn run(verb: SegmentVerb, client: Client, output: &mut Output) -> Resu
                 let members: Vec<_> = answer.members.iter().map(json::SegmentMember::from).collect();
                 output.json(&object!({
                     "count": answer.count, "overflows": answer.overflows, "profiles": answer.profiles,
-                    "members": members, "cuts": cuts(&answer.cuts),
+                    "members": members, "version": answer.version,
                 }))?;
             } else {
                 output.line(&format!("{} of {} customers", answer.count, answer.profiles))?;
@@ -178,7 +178,7 @@ pub async fn run(verb: SegmentVerb, client: Client, output: &mut Output) -> Resu
             if output.is_json() {
                 output.json(&object!({
                     "count": answer.count, "overflows": answer.overflows, "profiles": answer.profiles,
-                    "definitions_version": answer.definitions_version, "cuts": cuts(&answer.cuts),
+                    "definitions_version": answer.definitions_version, "version": answer.version,
                 }))?;
             } else {
                 output.line(&answer.count.to_string())?;
@@ -218,10 +218,6 @@ fn overflowing(overflows: u64) {
             "of {overflows} more it can't be said, since they pass a bound; they count as out"
         ));
     }
-}
-
-fn cuts(cuts: &[proto::SegmentCut]) -> Vec<serde_json::Value> {
-    cuts.iter().map(|cut| object!({"shard": cut.shard, "version": cut.version})).collect()
 }
 
 const HEADINGS: [&str; 2] = ["PROFILE", "IDENTIFIER"];
@@ -309,7 +305,7 @@ async fn verify(client: &Client, name: &str, output: &mut Output) -> Result<Done
         let differing: Vec<_> = answer.differing.iter().map(json::SegmentMember::from).collect();
         output.json(&object!({
             "same": is_same, "live": answer.live, "recounted": answer.recounted, "differing": differing,
-            "cuts": cuts(&answer.cuts),
+            "version": answer.version,
         }))?;
     } else if is_same {
         output.line(&format!("the same: {} customers", answer.live))?;

@@ -1,13 +1,17 @@
 //! What goes into a run of a statement, and what comes out.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use datafusion::{arrow::datatypes::DataType, logical_expr::LogicalPlan};
 use futures::stream::BoxStream;
 use isthmus_domain::Stamp;
 
-use crate::{copy::Target, error::QueryError, seam::Freshness};
+use crate::{
+    copy::Target,
+    error::QueryError,
+    seam::{Freshness, OpenCut},
+};
 
 /// What a statement does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,8 +51,10 @@ impl fmt::Debug for Prepared {
 }
 
 /// How a statement is run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RunOptions {
+    /// The cut that it is run over, which has all that it asks for; `None`: one of its own.
+    pub cut: Option<Arc<dyn OpenCut>>,
     /// How fresh the cut must be.
     pub freshness: Freshness,
     /// How long it may take, the reading of the answer included.
@@ -59,9 +65,22 @@ pub struct RunOptions {
     pub bytes_max: u64,
 }
 
+impl fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunOptions")
+            .field("cut", &self.cut.as_ref().map(|cut| cut.at()))
+            .field("freshness", &self.freshness)
+            .field("timeout", &self.timeout)
+            .field("rows_max", &self.rows_max)
+            .field("bytes_max", &self.bytes_max)
+            .finish()
+    }
+}
+
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
+            cut: None,
             freshness: Freshness::Linearizable,
             timeout: Duration::from_secs(60),
             rows_max: None,

@@ -34,7 +34,7 @@ use crate::{
     options::EngineOptions,
     run::{self, Head},
     scan::{Names, Turns},
-    seam::Shards,
+    seam::{Freshness, Members, OpenCut, Shards},
     session, statement,
     worker::{Elsewhere, sweep},
 };
@@ -153,6 +153,20 @@ impl Engine {
         };
         // Planning is work, too: a statement of a megabyte takes its time.
         self.spawn(work)?.await.ok().flatten().unwrap_or(Err(QueryError::Cancelled))
+    }
+
+    /// Opens a cut for statements that are to be of the same moment ([`RunOptions::cut`]).
+    ///
+    /// # Errors
+    /// Shards can't be reached.
+    pub async fn open_cut(
+        &self,
+        freshness: Freshness,
+        members: Option<Members>,
+        time: Duration,
+    ) -> Result<Arc<dyn OpenCut>, QueryError> {
+        let deadline = Instant::now() + time;
+        self.inner.host.open_cut(freshness, members, time + LEASE_MORE, deadline.into_std()).await
     }
 
     /// Runs a statement.
@@ -288,7 +302,7 @@ impl Work {
             &self.inner,
             &self.statement,
             &self.parameters,
-            self.options.freshness,
+            (self.options.freshness, self.options.cut.clone()),
             self.lease,
             self.deadline.into_std(),
         )

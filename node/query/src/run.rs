@@ -32,7 +32,7 @@ use crate::{
     profiles::founder_of,
     scan::Names,
     seam::{Freshness, OpenCut, Table},
-    tables::{ShardTable, asks_for_names, founders, told},
+    tables::{ShardTable, asks_for_members, asks_for_names, founders, told},
 };
 
 /// What is known of an answer before its rows.
@@ -54,7 +54,7 @@ pub(crate) async fn start(
     inner: &Arc<Inner>,
     statement: &Prepared,
     values: &ParamValues,
-    freshness: Freshness,
+    (freshness, given): (Freshness, Option<Arc<dyn OpenCut>>),
     lease: Duration,
     deadline: Instant,
 ) -> Result<Started, QueryError> {
@@ -66,7 +66,14 @@ pub(crate) async fn start(
     };
     let optimized = planner(inner, None, false).and_then(|state| state.optimize(&plan)).map_err(fault)?;
     let (reads, names) = asks_for_names(&optimized).map_err(fault)?;
-    let cut = if reads { Some(inner.host.open_cut(freshness, lease, deadline).await?) } else { None };
+    let cut = match given {
+        Some(given) => Some(given),
+        None if reads => {
+            let members = asks_for_members(&optimized).map_err(fault)?;
+            Some(inner.host.open_cut(freshness, members, lease, deadline).await?)
+        }
+        None => None,
+    };
     let mut reading = cut.as_ref().map(|cut| Reading::new(cut.shards(), inner.host.node()));
     if names && let Some(reading) = &mut reading {
         reading.names = known_names(inner, cut.as_deref(), reading).await.map_err(fault)?;

@@ -31,7 +31,7 @@ pub enum Table {
     LinkFacts,
     /// A row an item that could not be taken.
     Quarantine,
-    /// A row a membership of a profile in a segment.
+    /// A row for each profile and segment that it is in, or of which that can't be said.
     SegmentMembers,
 }
 
@@ -99,9 +99,14 @@ impl Table {
                 maybe(time("resolved_at")),
                 maybe(text("payload")),
             ],
-            Self::SegmentMembers => {
-                vec![id("home"), text("segment"), time("since"), maybe(id("event_key"))]
-            }
+            Self::SegmentMembers => vec![
+                id("home"),
+                text("segment"),
+                time("since"),
+                // There is a value where the profile is in the segment, and in the other where it can't be said.
+                Field::new("inside", DataType::Boolean, true),
+                Field::new("overflow", DataType::Boolean, true),
+            ],
         };
         Arc::new(Schema::new(fields))
     }
@@ -114,7 +119,7 @@ pub struct Filters {
     pub timestamp: (Option<i64>, Option<i64>),
     /// Least and largest `received_at`, microseconds, both included.
     pub received_at: (Option<i64>, Option<i64>),
-    /// Names of events.
+    /// Names of events, or of segments.
     pub names: Option<Vec<String>>,
     /// Sources.
     pub sources: Option<Vec<String>>,
@@ -190,12 +195,26 @@ pub struct CutShard {
     pub identities: u64,
 }
 
+/// What a query wants to know of who is in which segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Of these segments; `None`: of all.
+    pub segments: Option<Vec<String>>,
+    /// With since when.
+    pub since: bool,
+}
+
 /// A cut over all shards. Dropping it lets go of the snapshots everywhere.
 pub trait OpenCut: Send + Sync {
     /// Its stamp.
     fn at(&self) -> Stamp;
     /// The shards, which together own every slot once.
     fn shards(&self) -> &[CutShard];
+
+    /// The version of the definitions that segments are of; `None` when those were not wanted.
+    fn definitions(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// How fresh a cut must be.
@@ -216,10 +235,11 @@ pub trait Shards: Send + Sync + 'static {
     /// This node.
     fn node(&self) -> u32;
 
-    /// Opens a cut over all shards that may be read for `lease`.
+    /// Opens a cut over all shards that may be read for `lease`; who is in which segment only if that is wanted.
     async fn open_cut(
         &self,
         freshness: Freshness,
+        members: Option<Members>,
         lease: Duration,
         deadline: Instant,
     ) -> Result<Arc<dyn OpenCut>, QueryError>;

@@ -5,6 +5,9 @@
 //! in the cut sees the cause as well; and each slot is in the cut once, which is checked against what the shards say that
 //! they owned at that stamp. When slots have moved meanwhile, or a replica has gone, all is done again.
 //!
+//! Where segments are wanted, too, their evaluators are held at the cut's stamp (`segments`), and hand out what they have for the
+//! cut's pins; these are of leaders then, whatever level was asked for.
+//!
 //! A cut that is dropped lets its pins go, in the background; what is lost on the way ends with the lease.
 
 use std::sync::Arc;
@@ -14,7 +17,8 @@ use futures::future::join_all;
 use isthmus_domain::slot::SLOT_COUNT;
 use isthmus_domain::{SlotRanges, Stamp};
 use isthmus_proto::internal::v1::{
-    AdvanceCall, CallErrorCode, FixCall, FixReply, PinCall, PinReply, UnpinCall, shard_call, shard_reply,
+    AdvanceCall, CallErrorCode, FixCall, FixReply, PinCall, PinReply, SegmentFreezeAsk, UnpinCall,
+    segment_call::Ask, shard_call, shard_reply,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
@@ -23,6 +27,7 @@ use crate::error::{Error, call_error};
 use crate::pages::owned;
 use crate::read::ReadLevel;
 use crate::router::Router;
+use crate::segments::{By, SegmentsWanted};
 use crate::topology::node_of;
 
 /// How long a replica that is asked for its snapshot is waited for.
@@ -56,6 +61,8 @@ pub struct Cut {
     pub at: Stamp,
     /// The shards: together they hold each slot once.
     pub shards: Vec<CutShard>,
+    /// The version of the definitions that segments are of, if those were wanted.
+    pub definitions: Option<u64>,
     /// What is to be let go.
     _held: Held,
 }
@@ -103,15 +110,21 @@ enum Tried {
 
 impl Router {
     /// Opens a cut over all shards: at their leaders, or where the level allows it at whatever replica is near. Its
-    /// snapshots stay for as long as the lease says.
+    /// snapshots stay for as long as the lease says, and with them who is in the segments that are wanted.
     ///
     /// # Errors
     /// When some shard has no snapshot by the deadline, or has too many.
-    pub async fn open_cut(&self, level: ReadLevel, lease: Duration, deadline: Instant) -> Result<Cut, Error> {
+    pub async fn open_cut(
+        &self,
+        level: ReadLevel,
+        segments: Option<&SegmentsWanted>,
+        lease: Duration,
+        deadline: Instant,
+    ) -> Result<Cut, Error> {
         let mut attempt = 0;
         loop {
             let revision = self.routes().revision;
-            let why = match self.try_cut(level, lease, deadline).await? {
+            let why = match self.try_cut(level, segments, lease, deadline).await? {
                 Tried::Cut(cut) => return Ok(cut),
                 Tried::Again(why) => why,
             };
@@ -124,7 +137,15 @@ impl Router {
         }
     }
 
-    async fn try_cut(&self, level: ReadLevel, lease: Duration, deadline: Instant) -> Result<Tried, Error> {
+    async fn try_cut(
+        &self,
+        asked: ReadLevel,
+        segments: Option<&SegmentsWanted>,
+        lease: Duration,
+        deadline: Instant,
+    ) -> Result<Tried, Error> {
+        // Segments are worked out beside leaders.
+        let level = if segments.is_some() { ReadLevel::Linearizable } else { asked };
         let stale = || Error::StaleShardMap { version: self.routes().map_version() };
         let shards = self.shards();
         let pinned = join_all(shards.iter().map(|shard| self.pin_one(*shard, level, lease, deadline))).await;
@@ -142,6 +163,17 @@ impl Router {
             None => {}
         }
         let at = held.pins.iter().map(|pin| pin.stamp).max().unwrap_or_default();
+        let hold = match (segments, asked) {
+            (None, _) => None,
+            (Some(_), asked) => {
+                let at = if let ReadLevel::AtLeast(stamp) = asked { at.max(stamp) } else { at };
+                match self.hold_segments(By::InForce, &mut 0, at, deadline).await? {
+                    Some(hold) => Some(hold),
+                    None => return Ok(Tried::Again(stale())),
+                }
+            }
+        };
+        let at = hold.as_ref().map_or(at, |hold| hold.at);
         let fixed = join_all(held.pins.iter().map(|pin| self.fix_one(*pin, at, deadline))).await;
         let (mut whole, mut shards) = (SlotRanges::new(), Vec::new());
         for shard in fixed {
@@ -157,7 +189,23 @@ impl Router {
         if whole.len() != SLOT_COUNT {
             return Ok(Tried::Again(stale()));
         }
-        Ok(Tried::Cut(Cut { at, shards, _held: held }))
+        let definitions = match (hold, segments) {
+            (Some(hold), Some(wanted)) => {
+                let lease_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
+                let freeze = |shard: u64| {
+                    let pin = held.pins.iter().find(|pin| pin.shard == shard).map_or(0, |pin| pin.pin);
+                    let segments = wanted.names.clone().unwrap_or_default();
+                    let (all, since) = (wanted.names.is_none(), wanted.since);
+                    Ask::Freeze(SegmentFreezeAsk { pin, segments, all, since, lease_ms })
+                };
+                match hold.ask(freeze, deadline).await? {
+                    Some(answers) => Some(answers.version),
+                    None => return Ok(Tried::Again(stale())),
+                }
+            }
+            _ => None,
+        };
+        Ok(Tried::Cut(Cut { at, shards, definitions, _held: held }))
     }
 
     async fn pin_one(

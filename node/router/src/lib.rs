@@ -29,6 +29,7 @@
 //! | `profiles` | which identifiers are one customer, why, and taking that back |
 //! | `rules` | how far changed identity rules have come, shard by shard |
 //! | `quarantine`, `walk` | verdicts on entries; what is added up over all shards |
+//! | `segments` | who is in which segment, all shards at one stamp |
 //! | `matching` | pairs of profiles that may be one person, and the models that they are found by |
 //! | `feed` | changes of all shards as one stream |
 //! | `cut` | all shards at one stamp |
@@ -37,7 +38,7 @@
 //!
 //! **What it leaves out.** It keeps nothing: no queue outlives a request, and a router that restarts has lost only what
 //! it had learnt. Reads over several shards
-//! are of no single cut, but for queries, which open one. It authenticates nobody but the node at the other
+//! are of no single cut, but for queries, which open one, and segments. It authenticates nobody but the node at the other
 //! end of a stream, and that by name only until TLS is here.
 
 mod admin;
@@ -77,5 +78,8 @@ pub use pages::{FacetsPage, ProfilesPage, QuarantineFilter, QuarantinePage};
 pub use profiles::{Membership, ProfileParts};
 pub use read::{EventsPage, Facet, ReadLevel};
 pub use router::Router;
-pub use segments::MembersPage as SegmentMembersPage;
+pub use segments::{
+    FrozenMembers, FrozenSegment, MembersPage as SegmentMembersPage, SegmentAnswers, SegmentsOf,
+    SegmentsWanted,
+};
 pub use topology::Topology;

@@ -14,6 +14,8 @@ pub use isthmus_shard::Leadership;
 use isthmus_shard::{ShardHandle, scan::Snapshot};
 use tokio::time::Instant;
 
+use crate::segments::FrozenMembers;
+
 /// A shard's replica on this node.
 pub trait ShardCalls: Send + Sync + 'static {
     /// The shard's id.
@@ -24,6 +26,11 @@ pub trait ShardCalls: Send + Sync + 'static {
 
     /// The snapshot that the replica holds under a pin, if it has one.
     fn snapshot(&self, _pin: u64) -> Option<Arc<Snapshot>> {
+        None
+    }
+
+    /// Who was in which segment at the stamp of a pin's snapshot, if that was handed out for it.
+    fn members(&self, _pin: u64) -> Option<Arc<FrozenMembers>> {
         None
     }
 
@@ -98,6 +105,11 @@ impl LocalShards {
     /// The snapshot that a shard's replica here holds under a pin.
     pub fn snapshot(&self, shard: u64, pin: u64) -> Option<Arc<Snapshot>> {
         self.get(shard)?.snapshot(pin)
+    }
+
+    /// Who was in which segment at the stamp of that snapshot, if it was handed out for it.
+    pub fn members(&self, shard: u64, pin: u64) -> Option<Arc<FrozenMembers>> {
+        self.get(shard)?.members(pin)
     }
 
     /// The ids of all shards with a replica here, rising.

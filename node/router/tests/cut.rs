@@ -14,7 +14,7 @@ use isthmus_router::{Cut, Error, Leadership, ReadLevel, Topology};
 const LEASE: Duration = Duration::from_secs(60);
 
 async fn cut(node: &Node, level: ReadLevel, millis: u64) -> Result<Cut, Error> {
-    node.router.open_cut(level, LEASE, within(millis)).await
+    node.router.open_cut(level, None, LEASE, within(millis)).await
 }
 
 fn whole(cut: &Cut) {

@@ -11,8 +11,6 @@ use crate::Engine;
 
 /// Members of a page, and profiles that are asked for at once.
 const PAGE_MAX: usize = 1_000;
-/// Profiles that a verification names.
-const DIFFERING_MAX: usize = 100;
 
 /// What every answer says.
 pub fn head(engine: &Engine, owned: &SlotRanges) -> SegmentReply {
@@ -56,12 +54,8 @@ pub fn members(engine: &Engine, ask: &SegmentMembersAsk, reply: &mut SegmentRepl
     let set = algebra.evaluate(&|name| engine.set(name), engine.all());
     let limit = (ask.limit as usize).clamp(1, PAGE_MAX);
     let after = FacetId::from_slice(&ask.after);
-    let end = if ask.end_slot == 0 { u32::MAX } else { ask.end_slot };
-    let mut found = engine
-        .profiles_after(after)
-        .take_while(|(home, _)| u32::from(home.slot().number()) < end)
-        .filter(|(_, number)| set.contains(*number))
-        .map(|(home, _)| home);
+    let mut found =
+        engine.profiles_after(after).filter(|(_, number)| set.contains(*number)).map(|(home, _)| home);
     reply.homes = found.by_ref().take(limit).map(bytes).collect();
     reply.more = found.next().is_some();
     Ok(())
@@ -123,15 +117,6 @@ pub fn preview(engine: &Engine, segment: &str, limit: usize, reply: &mut Segment
 pub fn homes(engine: &Engine, segment: &str) -> BTreeSet<FacetId> {
     let set = engine.set(segment).into_iter().flatten();
     set.filter_map(|number| engine.home_of_number(number)).collect()
-}
-
-/// Compares what was live with what an engine has that was made of all events.
-pub fn verified(live: &BTreeSet<FacetId>, full: &Engine, segment: &str, reply: &mut SegmentReply) {
-    let recounted = homes(full, segment);
-    reply.count = live.len() as u64;
-    reply.recounted = recounted.len() as u64;
-    reply.overflows = full.overflowing(segment).map_or(0, roaring::RoaringBitmap::len);
-    reply.differing = live.symmetric_difference(&recounted).take(DIFFERING_MAX).copied().map(bytes).collect();
 }
 
 fn bytes(home: FacetId) -> Bytes {

@@ -16,6 +16,7 @@ use std::{
 
 use isthmus_domain::{FacetId, RecordView, SlotRanges, Stamp};
 use isthmus_proto::internal::v1::SegmentsCommand;
+use isthmus_router::{FrozenMembers, FrozenSegment, SegmentsWanted};
 use isthmus_segment::{DefinitionId, Evaluated, FacetState, Membership, Plan, Standing, Touched};
 use isthmus_shard::{
     feed::{Place, name_hash},
@@ -25,6 +26,8 @@ use roaring::RoaringBitmap;
 
 /// Profiles that one command is about, at most.
 pub const PROFILES_MAX: usize = 1_000;
+/// Rows of which a query is told since when they are, at most.
+const SINCE_MAX: usize = 2_000_000;
 /// Transitions of one command, at most.
 const TRANSITIONS_MAX: usize = 10_000;
 
@@ -97,7 +100,7 @@ pub struct Engine {
     sets: Vec<RoaringBitmap>,
     overflows: Vec<RoaringBitmap>,
     /// The homes by number; numbers that are free.
-    by_number: Vec<FacetId>,
+    by_number: Arc<Vec<FacetId>>,
     free: Vec<u32>,
     /// What the log keeps.
     stored: HashMap<Key, Row>,
@@ -126,7 +129,7 @@ impl Engine {
             all: RoaringBitmap::new(),
             sets: vec![RoaringBitmap::new(); definitions],
             overflows: vec![RoaringBitmap::new(); definitions],
-            by_number: Vec::new(),
+            by_number: Arc::default(),
             free: Vec::new(),
             stored: HashMap::new(),
             pending: VecDeque::new(),
@@ -167,6 +170,36 @@ impl Engine {
     /// The home with a number.
     pub fn home_of_number(&self, number: u32) -> Option<FacetId> {
         self.by_number.get(number as usize).copied()
+    }
+
+    /// Who is in segments now, for a query; an error: there are too many to say since when.
+    pub fn freeze(&self, wanted: &SegmentsWanted) -> Result<FrozenMembers, usize> {
+        let mut frozen = FrozenMembers { at: self.at, homes: self.by_number.clone(), segments: Vec::new() };
+        let mut rows = 0;
+        for (index, id) in self.segments() {
+            let Some(definition) = self.plan.definitions().get(index) else { continue };
+            if wanted.names.as_ref().is_some_and(|names| !names.contains(&definition.name)) {
+                continue;
+            }
+            let of = |sets: &[RoaringBitmap]| sets.get(index).cloned().unwrap_or_default();
+            let (inside, overflows) = (of(&self.sets), of(&self.overflows));
+            let mut since = Vec::new();
+            if wanted.since {
+                rows += usize::try_from(inside.len() + overflows.len()).unwrap_or(usize::MAX);
+                if rows > SINCE_MAX {
+                    return Err(SINCE_MAX);
+                }
+                let all = inside.iter().chain(&overflows);
+                since.extend(all.map(|number| {
+                    // What the log says later than this moment, or not at all yet, has come about by now.
+                    let home = self.home_of_number(number).unwrap_or_default();
+                    self.since(home, id).map_or(self.at, |since| since.min(self.at))
+                }));
+            }
+            let name = definition.name.clone();
+            frozen.segments.push(FrozenSegment { name, inside, overflows, since });
+        }
+        Ok(frozen)
     }
 
     /// The profiles behind a home, by rising home: home and number.
@@ -340,13 +373,13 @@ impl Engine {
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 let number = match self.free.pop() {
                     Some(number) => number,
-                    None => {
-                        self.by_number.push(home);
-                        u32::try_from(self.by_number.len() - 1).unwrap_or(u32::MAX)
-                    }
+                    None => u32::try_from(self.by_number.len()).unwrap_or(u32::MAX),
                 };
-                if let Some(named) = self.by_number.get_mut(number as usize) {
-                    *named = home;
+                // Copied while a query has it.
+                let homes = Arc::make_mut(&mut self.by_number);
+                match homes.get_mut(number as usize) {
+                    Some(named) => *named = home,
+                    None => homes.push(home),
                 }
                 self.all.insert(number);
                 vacant.insert(Profile { number, standing: Standing::default() })

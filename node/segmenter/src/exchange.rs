@@ -10,7 +10,7 @@
 //! them has told all it has. What only an earlier evaluator of a shard told goes when the later one has told all.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -40,42 +40,65 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// What others have told, until it is taken up; and who works here.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    state: Mutex<Waiting>,
+    /// By the number of the definitions: their version, or that of a preview.
+    works: Mutex<BTreeMap<u64, Waiting>>,
     /// Rung when something has come.
     pub come: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The version of the definitions and the incarnation; 0: nobody.
-    works: (u64, u64),
+    incarnation: u64,
     ships: VecDeque<SegmentShip>,
 }
 
 impl Inbox {
-    /// Says who works from here on; what was told to others is let go.
-    pub fn begin(&self, version: u64, incarnation: u64) {
-        *self.state.lock() = Waiting { works: (version, incarnation), ships: VecDeque::new() };
+    /// Says who works by definitions from here on; what was told to others is let go.
+    fn begin(&self, number: u64, incarnation: u64) {
+        self.works.lock().insert(number, Waiting { incarnation, ships: VecDeque::new() });
     }
 
-    /// Takes a message; the incarnation that has it then, 0 when nobody works by this version. `None`: too much waits.
-    pub fn put(&self, version: u64, ship: SegmentShip) -> Option<u64> {
-        let mut state = self.state.lock();
-        let (works_by, incarnation) = state.works;
-        if works_by != version {
-            return Some(0);
+    /// An evaluator works by definitions no more.
+    fn end(&self, number: u64, incarnation: u64) {
+        let mut works = self.works.lock();
+        if works.get(&number).is_some_and(|waiting| waiting.incarnation == incarnation) {
+            works.remove(&number);
         }
-        if state.ships.len() >= WAITING_MAX {
+    }
+
+    /// Nobody works here any more.
+    pub fn clear(&self) {
+        self.works.lock().clear();
+    }
+
+    /// Takes a message; the incarnation that has it then, 0 when nobody works by these definitions. `None`: too much waits.
+    pub fn put(&self, number: u64, ship: SegmentShip) -> Option<u64> {
+        let mut works = self.works.lock();
+        let Some(waiting) = works.get_mut(&number) else { return Some(0) };
+        if waiting.ships.len() >= WAITING_MAX {
             return None;
         }
-        state.ships.push_back(ship);
-        drop(state);
+        waiting.ships.push_back(ship);
+        let incarnation = waiting.incarnation;
+        drop(works);
         self.come.notify_one();
         Some(incarnation)
     }
 
-    fn take(&self) -> Option<SegmentShip> {
-        self.state.lock().ships.pop_front()
+    /// What has come and is of stamps up to one; what of a shard is behind something later waits with it.
+    fn take(&self, number: u64, limit: Stamp) -> VecDeque<SegmentShip> {
+        let mut works = self.works.lock();
+        let Some(waiting) = works.get_mut(&number) else { return VecDeque::new() };
+        let mut later = BTreeSet::new();
+        let all = std::mem::take(&mut waiting.ships);
+        let (now, kept) = all.into_iter().partition(|ship: &SegmentShip| {
+            if ship.facets.iter().any(|facet| facet.stamp > limit.0) {
+                later.insert(ship.from_shard);
+            }
+            !later.contains(&ship.from_shard)
+        });
+        waiting.ships = kept;
+        now
     }
 }
 
@@ -95,6 +118,7 @@ struct Lane {
 #[derive(Debug)]
 pub struct Exchange {
     shard: u64,
+    number: u64,
     incarnation: u64,
     router: Router,
     inbox: Arc<Inbox>,
@@ -104,20 +128,26 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Of an evaluator that begins.
-    pub fn begin(shard: u64, version: u64, incarnation: u64, router: Router, inbox: Arc<Inbox>) -> Self {
-        inbox.begin(version, incarnation);
+    /// Of an evaluator that begins to work by definitions: `number` is their version, or names a preview.
+    pub fn begin(shard: u64, number: u64, incarnation: u64, router: Router, inbox: Arc<Inbox>) -> Self {
+        inbox.begin(number, incarnation);
         let now = Instant::now();
         let others = router.segment_shards().into_iter().filter(|other| *other != shard);
         let lane = Lane { incarnation: 0, greeted: false, open: BTreeMap::new(), again: now };
         let lanes = others.map(|other| (other, Lane { open: BTreeMap::new(), ..lane }));
         let lanes = lanes.collect();
-        Self { shard, incarnation, router, inbox, lanes, complete: BTreeMap::new() }
+        Self { shard, number, incarnation, router, inbox, lanes, complete: BTreeMap::new() }
     }
 
     /// Whether there is any other shard.
     pub fn is_alone(&self) -> bool {
         self.lanes.is_empty()
+    }
+
+    /// Whether there are other shards by now than those that it was begun with.
+    pub fn is_stale(&self) -> bool {
+        let others = self.router.segment_shards().into_iter().filter(|other| *other != self.shard);
+        !others.eq(self.lanes.keys().copied())
     }
 
     /// Whether all others have told all they have.
@@ -130,9 +160,14 @@ impl Exchange {
         self.lanes.values().all(|lane| lane.greeted && lane.open.is_empty())
     }
 
-    /// Waits until something has come.
-    pub async fn come(&self) {
-        self.inbox.come.notified().await;
+    /// The number of the definitions.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether all other shards have larger ids.
+    pub fn is_first(&self) -> bool {
+        self.lanes.keys().all(|other| *other > self.shard)
     }
 
     /// When a message that was not taken is tried again.
@@ -141,9 +176,9 @@ impl Exchange {
         open.map(|lane| lane.again).min()
     }
 
-    /// Takes up what others have told.
-    pub fn take(&mut self, engine: &mut Engine) {
-        while let Some(ship) = self.inbox.take() {
+    /// Takes up what others have told of stamps up to one: what an evaluator knows that is further on waits.
+    pub fn take(&mut self, engine: &mut Engine, limit: Stamp) {
+        for ship in self.inbox.take(self.number, limit) {
             let from = (ship.from_shard, ship.from_incarnation);
             for told in &ship.facets {
                 let (Some(facet), Some(home)) =
@@ -205,7 +240,7 @@ impl Exchange {
             })
             .collect();
         let sent = messages.into_iter().map(|(shard, keys, ship)| {
-            let (router, version, complete) = (self.router.clone(), engine.version(), ship.complete);
+            let (router, version, complete) = (self.router.clone(), self.number, ship.complete);
             async move {
                 let told = router.ship_segments(shard, version, ship, now + TIMEOUT).await;
                 (shard, keys, complete, told)
@@ -261,4 +296,11 @@ fn message(engine: &Engine, lane: &Lane) -> (Vec<SegmentFacet>, Vec<(FacetId, Fa
         keys.push((*home, *facet));
     }
     (facets, keys)
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // What is begun anew by the same definitions has registered itself in its place.
+        self.inbox.end(self.number, self.incarnation);
+    }
 }

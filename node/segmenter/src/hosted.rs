@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use isthmus_proto::internal::v1::{
     CallError, CallErrorCode, SegmentCall, SegmentReply, segment_call::Ask, shard_call, shard_reply,
 };
-use isthmus_router::{Leadership, Router, ShardCalls};
+use isthmus_router::{FrozenMembers, Leadership, Router, ShardCalls};
 use isthmus_shard::{Clock, ShardHandle};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Definitions, evaluator, exchange::Inbox};
+use crate::{Definitions, evaluator, exchange::Inbox, shelf::Shelf};
 
 /// Questions that wait at a shard; the next one is refused.
 const QUESTIONS_MAX: usize = 256;
@@ -52,6 +52,7 @@ pub struct Hosted<S> {
     inner: S,
     handle: ShardHandle,
     inbox: Arc<Inbox>,
+    shelf: Arc<Shelf>,
     questions: mpsc::Sender<Question>,
 }
 
@@ -59,10 +60,10 @@ impl<S: ShardCalls> Hosted<S> {
     /// Gives a replica its part in segments, which ends with the replica or the node. `inner` answers all other calls.
     pub fn start(inner: S, handle: ShardHandle, segments: Segments) -> Self {
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-        let inbox = Arc::new(Inbox::default());
+        let (inbox, shelf) = (Arc::new(Inbox::default()), Arc::new(Shelf::default()));
         let tracker = segments.tracker.clone();
-        tracker.spawn(evaluator::run(handle.clone(), segments, inbox.clone(), asked));
-        Self { inner, handle, inbox, questions }
+        tracker.spawn(evaluator::run(handle.clone(), segments, (inbox.clone(), shelf.clone()), asked));
+        Self { inner, handle, inbox, shelf, questions }
     }
 }
 
@@ -91,11 +92,18 @@ impl<S: ShardCalls> ShardCalls for Hosted<S> {
         self.inner.snapshot(pin)
     }
 
+    fn members(&self, pin: u64) -> Option<Arc<FrozenMembers>> {
+        self.shelf.get(pin)
+    }
+
     fn call(
         &self,
         body: shard_call::Body,
         deadline: Instant,
     ) -> BoxFuture<'static, Result<shard_reply::Body, CallError>> {
+        if let shard_call::Body::Unpin(unpin) = &body {
+            self.shelf.remove(unpin.pin);
+        }
         let shard_call::Body::Segment(call) = body else { return self.inner.call(body, deadline) };
         if !self.handle.leads() {
             return Box::pin(std::future::ready(Err(not_leading(&self.handle))));

@@ -53,6 +53,7 @@ pub mod evaluator;
 pub mod exchange;
 pub mod gather;
 pub mod hosted;
+mod shelf;
 
 pub use definitions::{Definitions, InForce};
 pub use engine::{Cause, Engine};

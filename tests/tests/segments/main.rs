@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, with the place")]
 #![allow(clippy::disallowed_methods, reason = "tests own a clock, and tasks end with them")]
 
+mod cut;
 mod doors;
 mod reference;
 

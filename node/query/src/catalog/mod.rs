@@ -15,7 +15,7 @@ use crate::{
     seam::{Shards, Table},
     tables::{
         ProfilesTable, SYSTEM_TABLES, ShardTable, SystemTable, events, facet_raw, identifiers, link_facts,
-        profiles, quarantine, segment_members, told,
+        member, profiles, quarantine, segment_members, told,
     },
 };
 
@@ -38,7 +38,19 @@ fn public(host: &Arc<dyn Shards>) -> Vec<Named> {
             Arc::new(of("identifiers", Table::Facets, identifiers()).where_present(facet_raw::NAMESPACE)),
         ),
         ("link_facts", Arc::new(of("link_facts", Table::LinkFacts, link_facts()))),
-        ("segment_members", Arc::new(of("segment_members", Table::SegmentMembers, segment_members()))),
+        (
+            "segment_members",
+            Arc::new(
+                of("segment_members", Table::SegmentMembers, segment_members()).where_present(member::INSIDE),
+            ),
+        ),
+        (
+            "segment_overflows",
+            Arc::new(
+                of("segment_overflows", Table::SegmentMembers, segment_members())
+                    .where_present(member::OVERFLOW),
+            ),
+        ),
         ("quarantine", Arc::new(of("quarantine", Table::Quarantine, quarantine()))),
     ]
 }

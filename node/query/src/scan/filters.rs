@@ -125,6 +125,7 @@ fn micros_of(value: &ScalarValue) -> Option<i64> {
 /// The column is one of these texts.
 fn among(table: Table, column: &str, texts: Vec<String>, all: &mut Filters) {
     match (table, column) {
+        (Table::SegmentMembers, "segment") => narrow(&mut all.names, texts),
         (Table::Events, "name") => narrow(&mut all.names, texts),
         (Table::Events, "source") => narrow(&mut all.sources, texts),
         (Table::Events, "type") => {

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use events::{PROFILE_ID, events};
 pub(crate) use facets::{founders, identifiers, piece, profiles, raw as facet_raw};
-pub(crate) use provider::{ProfilesTable, ShardTable, asks_for_names};
-pub(crate) use small::{link_facts, quarantine, segment_members};
+pub(crate) use provider::{ProfilesTable, ShardTable, asks_for_members, asks_for_names};
+pub(crate) use small::{link_facts, member, quarantine, segment_members};
 pub(crate) use system::{SYSTEM_TABLES, SystemTable};
 
 use crate::seam::{Column, ColumnType, Table};

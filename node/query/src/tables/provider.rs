@@ -18,9 +18,12 @@ use crate::{
     distribute::Reading,
     profiles::FoldExec,
     scan::{ScanExec, ScanSpec, filters_of, is_useful},
-    seam::{Filters, Shards, Table},
+    seam::{Filters, Members, Shards, Table},
     tables::{Make, Out, PROFILE_ID, ProfileColumn, piece, schema_of},
 };
+
+/// The column that says since when somebody is in a segment.
+const SINCE: &str = "since";
 
 /// A table that is a scan of a raw one.
 pub(crate) struct ShardTable {
@@ -203,4 +206,31 @@ pub(crate) fn asks_for_names(plan: &LogicalPlan) -> Result<(bool, bool)> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok((reads, names))
+}
+
+/// What a plan asks of who is in which segment; `None`: nothing.
+pub(crate) fn asks_for_members(plan: &LogicalPlan) -> Result<Option<Members>> {
+    let mut wanted: Option<Members> = None;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = provider.downcast_ref::<ShardTable>()
+            && table.table == Table::SegmentMembers
+        {
+            let since = scan.projected_schema.as_arrow().column_with_name(SINCE).is_some();
+            let named = filters_of(table.table, &scan.filters, Filters::default()).names;
+            wanted = Some(match wanted.take() {
+                None => Members { segments: named, since },
+                Some(known) => Members {
+                    segments: known.segments.zip(named).map(|(mut known, mut named)| {
+                        known.append(&mut named);
+                        known
+                    }),
+                    since: known.since || since,
+                },
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(wanted)
 }

@@ -39,12 +39,17 @@ pub(crate) fn quarantine() -> Vec<Out> {
     outs
 }
 
-/// The columns of `segment_members`.
+/// The columns of `segment_members`, and of `segment_overflows`.
 pub(crate) fn segment_members() -> Vec<Out> {
     vec![
         Out::new(PROFILE_ID, Make::ProfileId(0)),
         Out::new("segment", Make::Raw(1)),
         Out::new("since", Make::Raw(2)),
-        Out::new("event_key", Make::Raw(3)),
     ]
+}
+
+/// Raw columns of members: a row has a value in one of the two.
+pub(crate) mod member {
+    pub(crate) const INSIDE: usize = 3;
+    pub(crate) const OVERFLOW: usize = 4;
 }

@@ -41,6 +41,8 @@ pub struct Counts {
     pub cuts: AtomicUsize,
     /// Columns that were asked for, of events.
     pub columns: Mutex<Vec<Vec<usize>>>,
+    /// What was asked of segments when cuts were opened.
+    pub members: Mutex<Vec<isthmus_query::Members>>,
     /// Filters of events.
     pub filters: Mutex<Vec<isthmus_query::Filters>>,
     /// Events never end.
@@ -192,12 +194,12 @@ impl Store {
             .into_iter()
             .filter(|home| shard_of(*home) == shard && home.as_bytes()[0] % 2 == 0)
             .collect();
-        let keys = vec![None::<&[u8]>; mine.len()].into_iter();
         let columns: Vec<ArrayRef> = vec![
             ids(mine.iter().map(|home| &home.as_bytes()[..])),
             Arc::new(mine.iter().map(|_| Some("even")).collect::<StringArray>()),
             times(mine.iter().map(|_| Some(crate::world::START))),
-            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(keys, 16).unwrap()),
+            Arc::new(mine.iter().map(|_| Some(true)).collect::<BooleanArray>()),
+            Arc::new(mine.iter().map(|_| None).collect::<BooleanArray>()),
         ];
         RecordBatch::try_new(Table::SegmentMembers.schema(), columns).unwrap()
     }
@@ -312,7 +314,16 @@ impl Shards for Node {
         self.id
     }
 
-    async fn open_cut(&self, _: Freshness, _: Duration, _: Instant) -> Result<Arc<dyn OpenCut>, QueryError> {
+    async fn open_cut(
+        &self,
+        _: Freshness,
+        members: Option<Members>,
+        _: Duration,
+        _: Instant,
+    ) -> Result<Arc<dyn OpenCut>, QueryError> {
+        if let Some(members) = members {
+            self.store.counts.members.lock().unwrap().push(members);
+        }
         self.store.counts.cuts.fetch_add(1, Ordering::SeqCst);
         let shard = |&(shard, node): &(u64, u32)| CutShard { shard, node, pin: 100 + shard };
         Ok(Arc::new(Cut { shards: self.layout.iter().map(shard).collect(), store: Arc::clone(&self.store) }))

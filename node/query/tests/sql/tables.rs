@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus_domain::EventType;
+use isthmus_query::Members;
 
 use crate::{
     cluster::Cluster,
@@ -172,6 +173,7 @@ async fn the_catalog_tells_of_itself() {
             "public.identifiers",
             "public.link_facts",
             "public.segment_members",
+            "public.segment_overflows",
             "public.quarantine",
             "system.nodes",
             "system.shards",
@@ -224,4 +226,29 @@ async fn json_is_read_by_operators_and_functions() {
     assert_eq!(row[0], "0.33333333333333333333");
     assert_eq!(row[1], "-0.00000000000000000001", "halves go away from zero");
     assert_eq!(row[2..], ["NULL", &START.to_string(), "[a, b]", "true", "5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_is_opened_with_the_segments_that_are_asked_for_and_no_others() {
+    let cluster = Cluster::of_three(&World::of(20)).await;
+    let wanted = |segments: Option<&[&str]>, since| Members {
+        segments: segments.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        since,
+    };
+    for (sql, asked) in [
+        ("SELECT count(*) FROM events", None),
+        ("SELECT count(*) FROM segment_members WHERE segment = 'even'", Some(wanted(Some(&["even"]), false))),
+        ("SELECT segment, count(*) FROM segment_members GROUP BY 1", Some(wanted(None, false))),
+        (
+            "SELECT profile_id, since FROM segment_members WHERE segment IN ('a', 'b') AND since IS NOT NULL",
+            Some(wanted(Some(&["a", "b"]), true)),
+        ),
+        (
+            "SELECT count(*) FROM events e WHERE e.profile_id IN (SELECT profile_id FROM segment_members WHERE segment = 'a')",
+            Some(wanted(Some(&["a"]), false)),
+        ),
+    ] {
+        cluster.rows(sql).await;
+        assert_eq!(cluster.store.counts.members.lock().unwrap().drain(..).next_back(), asked, "{sql}");
+    }
 }

@@ -13,6 +13,11 @@ impl Engine {
         self.owned = Some(slots);
     }
 
+    /// The slots whose profiles it puts together; `None`: all.
+    pub fn owned(&self) -> Option<&SlotRanges> {
+        self.owned.as_ref()
+    }
+
     pub(super) fn owns(&self, home: &FacetId) -> bool {
         self.owned.as_ref().is_none_or(|owned| owned.contains(home.slot()))
     }
@@ -65,15 +70,6 @@ impl Engine {
             None if before == Some(home) => self.drop_told(facet, cause),
             None => {}
         }
-    }
-
-    /// What other shards have told: facet, home and state.
-    pub(crate) fn foreign(&self) -> Vec<(FacetId, FacetId, FacetState)> {
-        let all = self
-            .foreign
-            .keys()
-            .filter_map(|facet| Some((*facet, *self.homes.get(facet)?, self.facets.get(facet)?.clone())));
-        all.collect()
     }
 
     /// A shard has told all it knows: what only an earlier evaluator of it told is none any more.

@@ -72,6 +72,11 @@ impl Engine {
         !self.pending.is_empty()
     }
 
+    /// How many changes the log doesn't know yet.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The next command; `None` while it would not go on from the one before.
     pub fn propose(&self) -> Option<Proposed> {
         if self.at <= self.through.stamp {

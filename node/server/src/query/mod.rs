@@ -12,13 +12,17 @@
 pub mod catalog;
 mod fault;
 pub mod json;
+mod members;
 mod running;
 pub mod shards;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use arrow::array::RecordBatch;
+use futures::TryStreamExt as _;
 use isthmus_query::{
-    Engine, EngineOptions, Freshness, ParamValues, Prepared, QueryError, RunOptions, Shards, TableInfo,
+    Engine, EngineOptions, Freshness, Members, OpenCut, ParamValues, Prepared, QueryError, RunOptions,
+    Shards, TableInfo,
 };
 use isthmus_router::ReadLevel;
 use tokio_util::sync::CancellationToken;
@@ -136,6 +140,45 @@ impl Queries {
         }
     }
 
+    /// Opens a cut for statements of this node itself that are to be of the same moment, with who is in which segment.
+    ///
+    /// # Errors
+    /// Shards can't be reached.
+    pub async fn open_cut(&self, members: Members, time: Duration) -> Result<Arc<dyn OpenCut>, QueryError> {
+        let time = time.min(self.options.timeout);
+        self.engine.open_cut(Freshness::Linearizable, Some(members), time).await
+    }
+
+    /// Runs a statement of this node itself over a cut; its rows.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub async fn run_over(
+        &self,
+        cut: &Arc<dyn OpenCut>,
+        sql: &str,
+        time: Duration,
+    ) -> Result<Vec<RecordBatch>, QueryError> {
+        let statement = self.prepare(sql).await?;
+        let options = RunOptions {
+            cut: Some(cut.clone()),
+            timeout: time.min(self.options.timeout),
+            ..RunOptions::default()
+        };
+        let counted = self.counts.begin();
+        let run = async {
+            let answer = self.engine.run(&statement, ParamValues::List(Vec::new()), options).await?;
+            answer.batches.try_collect().await
+        };
+        let ended = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(QueryError::Unavailable("this node is stopping".to_owned())),
+            ended = run => ended,
+        };
+        counted.ended(ended.as_ref().err().map_or(Outcome::Answered, outcome));
+        ended
+    }
+
     /// The tables that there are, by schema and name.
     pub async fn tables(&self) -> Vec<TableInfo> {
         let mut tables = self.engine.tables().await;
@@ -154,6 +197,7 @@ impl Queries {
         let rows_max = bound("rows_max", ask.rows_max, self.options.rows_max)?;
         let bytes_max = bound("bytes_max", ask.bytes_max, self.options.bytes_max.0)?;
         Ok(RunOptions {
+            cut: None,
             freshness: match ask.level {
                 ReadLevel::Linearizable => Freshness::Linearizable,
                 ReadLevel::AtLeast(stamp) => Freshness::MinVersion(stamp),

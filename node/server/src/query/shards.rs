@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use isthmus_coordinator::{Coordinator, DEFAULT_CURRENCY};
 use isthmus_domain::{ReplicaId, Stamp};
 use isthmus_query::{
-    Batches, Catalog, CutShard, Filters, Freshness, NodeInfo, OpenCut, QueryError, Request, ShardInfo,
-    ShardSnapshot, Shards, SourceInfo, Table,
+    Batches, Catalog, CutShard, Filters, Freshness, Limit, Members, NodeInfo, OpenCut, QueryError, Request,
+    ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };
-use isthmus_router::{Cut, Error as RouterError, ReadLevel, Router};
+use isthmus_router::{Cut, Error as RouterError, FrozenMembers, ReadLevel, Router, SegmentsWanted};
 use isthmus_shard::scan;
 
 use tokio::runtime::Handle;
@@ -46,6 +46,7 @@ impl Shards for NodeShards {
     async fn open_cut(
         &self,
         freshness: Freshness,
+        members: Option<Members>,
         lease: Duration,
         deadline: Instant,
     ) -> Result<Arc<dyn OpenCut>, QueryError> {
@@ -56,7 +57,8 @@ impl Shards for NodeShards {
         };
         // Connections to other nodes that this opens belong to the node, and not to the engine's own few threads.
         let router = self.router.clone();
-        let opening = async move { router.open_cut(level, lease, deadline.into()).await };
+        let wanted = members.map(|wanted| SegmentsWanted { names: wanted.segments, since: wanted.since });
+        let opening = async move { router.open_cut(level, wanted.as_ref(), lease, deadline.into()).await };
         let opening = AbortOnDropHandle::new(self.runtime.spawn(opening));
         let cut = opening.await.map_err(|_| QueryError::Cancelled)?.map_err(not_opened)?;
         let shards = cut.shards.iter();
@@ -73,7 +75,8 @@ impl Shards for NodeShards {
 
     fn snapshot(&self, shard: u64, pin: u64) -> Option<Arc<dyn ShardSnapshot>> {
         let snapshot = self.router.local().snapshot(shard, pin)?;
-        Some(Arc::new(Local(snapshot)))
+        let members = self.router.local().members(shard, pin);
+        Some(Arc::new(Local { snapshot, members }))
     }
 
     fn catalog(&self) -> Catalog {
@@ -126,6 +129,7 @@ fn not_opened(error: RouterError) -> QueryError {
         RouterError::Overloaded { retry_after } => QueryError::Overloaded { retry_after },
         RouterError::DeadlineExceeded { .. } => QueryError::DeadlineExceeded,
         RouterError::BadReply { .. } => QueryError::Internal(error.to_string()),
+        RouterError::Invalid { message } => QueryError::Limit { what: Limit::Rows, detail: message },
         other => QueryError::Unavailable(other.to_string()),
     }
 }
@@ -144,28 +148,35 @@ impl OpenCut for Opened {
     fn shards(&self) -> &[CutShard] {
         &self.shards
     }
+
+    fn definitions(&self) -> Option<u64> {
+        self.cut.definitions
+    }
 }
 
 /// A shard of this node at a cut.
-struct Local(Arc<scan::Snapshot>);
+struct Local {
+    snapshot: Arc<scan::Snapshot>,
+    /// Who is in which segment, if the query asked for that.
+    members: Option<Arc<FrozenMembers>>,
+}
 
 impl ShardSnapshot for Local {
     fn parts(&self, request: &Request) -> Vec<Batches> {
         let Some(table) = table(request.table) else {
-            // Shards keep them, but not as of a cut.
-            let not_yet = QueryError::Unavailable(
-                "members of segments can't be asked for in SQL yet: `isthmus segment members` tells them"
-                    .to_owned(),
-            );
-            return vec![Box::new(std::iter::once(Err(not_yet)))];
+            let Some(members) = &self.members else {
+                let gone = QueryError::Unavailable("who is in which segment was let go of".to_owned());
+                return vec![Box::new(std::iter::once(Err(gone)))];
+            };
+            return super::members::parts(members, request);
         };
         let Request { columns, derived, filters, batch_rows, .. } = request.clone();
         let derived = derived.into_iter().map(made).collect();
         let asked = scan::Request { table, columns, derived, filters: wanted(filters), batch_rows };
-        let parts = self.0.parts(&asked).into_iter();
+        let parts = self.snapshot.parts(&asked).into_iter();
         parts
             .map(|part| {
-                let snapshot = self.0.clone();
+                let snapshot = self.snapshot.clone();
                 let fault = move |error: isthmus_raft::Broken| match snapshot.is_held() {
                     true => QueryError::Internal(error.to_string()),
                     false => QueryError::Unavailable(error.to_string()),

@@ -120,22 +120,21 @@ impl ShardHandle {
         self.stop.cancelled().await;
     }
 
-    /// Puts into the log what was worked out, at a stamp that is not below `at_least`; the stamp of the command, or how far segments have been worked out by
-    /// somebody else.
+    /// Puts into the log what was worked out; the stamp of the command, or how far segments have been worked out by somebody
+    /// else.
     ///
     /// # Errors
     /// What makes no sense, or can't be committed by the deadline: then it may be taken yet.
     pub async fn propose_segments(
         &self,
         command: SegmentsCommand,
-        at_least: Stamp,
         deadline: Instant,
     ) -> Result<Result<Stamp, Through>, Error> {
         self.must_lead()?;
         if let Some(fault) = fault(&command) {
             return Err(Error::Invalid(fault));
         }
-        let stamp = self.clock.now_micros().max(0).cast_unsigned().max(at_least.0);
+        let stamp = self.clock.now_micros().max(0).cast_unsigned();
         let command = ShardCommand { stamp, command: Some(Command::Segments(command)) };
         match self.group.propose(command.encode_to_vec().into(), deadline).await?.outcome {
             Outcome::Segmented(stamp) => Ok(Ok(stamp)),

@@ -1,23 +1,22 @@
 //! `SegmentService`: definitions of segments and computed traits as one document with versions, and who is in them.
 
+mod verify;
+
 use std::sync::Arc;
 
-use isthmus_domain::{FacetId, FacetSummary, Stamp};
+use isthmus_domain::{FacetId, FacetSummary};
 use isthmus_proto::{
-    internal::v1::{
-        DocumentKind, DocumentRecord, SegmentCountAsk, SegmentPreviewAsk, SegmentReply, SegmentVerifyAsk,
-        segment_call::Ask,
-    },
+    internal::v1::{DocumentKind, DocumentRecord, SegmentCountAsk, SegmentReply, segment_call::Ask},
     v1::{
         ComputedTrait, DeleteDefinitionRequest, DeleteDefinitionResponse, GetMembershipsRequest,
         GetMembershipsResponse, Identifier, ListDefinitionsRequest, ListDefinitionsResponse, PreviewRequest,
         PreviewResponse, ProfileKey, PutComputedTraitRequest, PutComputedTraitResponse, PutSegmentRequest,
-        PutSegmentResponse, Segment, SegmentCut, SegmentMember, SegmentServiceCountRequest,
-        SegmentServiceCountResponse, SegmentServiceListMembersRequest, SegmentServiceListMembersResponse,
-        VerifyRequest, VerifyResponse, profile_key::Key, segment_service_server::SegmentService,
+        PutSegmentResponse, Segment, SegmentMember, SegmentServiceCountRequest, SegmentServiceCountResponse,
+        SegmentServiceListMembersRequest, SegmentServiceListMembersResponse, VerifyRequest, VerifyResponse,
+        profile_key::Key, segment_service_server::SegmentService,
     },
 };
-use isthmus_router::ReadLevel;
+use isthmus_router::{ReadLevel, SegmentAnswers};
 use isthmus_segment::{Document, Plan, definition, term::Term};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
@@ -162,12 +161,7 @@ impl Segments {
         Ok(members)
     }
 
-    async fn ask(
-        &self,
-        ask: Ask,
-        field: &'static str,
-        deadline: Instant,
-    ) -> Result<Vec<(u64, SegmentReply)>, Status> {
+    async fn ask(&self, ask: Ask, field: &'static str, deadline: Instant) -> Result<SegmentAnswers, Status> {
         self.defined(deadline).await?;
         self.hub.router.segments(ask, deadline).await.map_err(|error| asked(&error, field))
     }
@@ -184,16 +178,18 @@ impl Segments {
     }
 }
 
-fn cuts(replies: &[(u64, SegmentReply)]) -> Vec<SegmentCut> {
-    let cut = |(shard, reply): &(u64, SegmentReply)| SegmentCut {
-        shard: *shard,
-        version: Stamp(reply.stamp).to_string(),
-    };
-    replies.iter().map(cut).collect()
+/// What all shards' numbers add up to.
+fn sum(answers: &SegmentAnswers, of: impl Fn(&SegmentReply) -> u64) -> u64 {
+    answers.replies.iter().map(|(_, reply)| of(reply)).sum()
 }
 
-fn homes(replies: &[(u64, SegmentReply)], of: impl Fn(&SegmentReply) -> &Vec<bytes::Bytes>) -> Vec<FacetId> {
-    replies.iter().flat_map(|(_, reply)| of(reply)).filter_map(|home| FacetId::from_slice(home)).collect()
+fn homes(answers: &SegmentAnswers, of: impl Fn(&SegmentReply) -> &Vec<bytes::Bytes>) -> Vec<FacetId> {
+    answers
+        .replies
+        .iter()
+        .flat_map(|(_, reply)| of(reply))
+        .filter_map(|home| FacetId::from_slice(home))
+        .collect()
 }
 
 fn shown(segment: &definition::Segment) -> Segment {
@@ -374,18 +370,16 @@ impl SegmentService for Segments {
             return Err(invalid("expression", what.unwrap_or_default()).into());
         }
         let document = document.to_json().into();
-        let ask = SegmentPreviewAsk { document, segment: PREVIEW.to_owned(), limit };
-        let replies = self.hub.router.segments(Ask::Preview(ask), deadline).await;
-        let replies = replies.map_err(|error| asked(&error, "expression"))?;
-        let mut sample = homes(&replies, |reply| &reply.homes);
+        let answers = self.hub.router.preview_segment(document, PREVIEW, limit, deadline).await;
+        let answers = answers.map_err(|error| asked(&error, "expression"))?;
+        let mut sample = homes(&answers, |reply| &reply.homes);
         sample.truncate(limit as usize);
         Ok(Response::new(PreviewResponse {
-            count: replies.iter().map(|(_, reply)| reply.count).sum(),
-            overflows: replies.iter().map(|(_, reply)| reply.overflows).sum(),
+            count: sum(&answers, |reply| reply.count),
+            overflows: sum(&answers, |reply| reply.overflows),
             members: self.members(&sample, deadline).await?,
-            profiles: replies.iter().map(|(_, reply)| reply.profiles).sum(),
-            cuts: cuts(&replies),
-            partial: replies.len() > 1,
+            profiles: sum(&answers, |reply| reply.profiles),
+            version: answers.at.to_string(),
         }))
     }
 
@@ -396,13 +390,13 @@ impl SegmentService for Segments {
         let deadline = self.hub.deadline(request.metadata());
         let expression = request.into_inner().expression;
         let ask = Ask::Count(SegmentCountAsk { expression });
-        let replies = self.ask(ask, "expression", deadline).await?;
+        let answers = self.ask(ask, "expression", deadline).await?;
         Ok(Response::new(SegmentServiceCountResponse {
-            count: replies.iter().map(|(_, reply)| reply.count).sum(),
-            overflows: replies.iter().map(|(_, reply)| reply.overflows).sum(),
-            profiles: replies.iter().map(|(_, reply)| reply.profiles).sum(),
-            definitions_version: replies.first().map_or(0, |(_, reply)| reply.document_version),
-            cuts: cuts(&replies),
+            count: sum(&answers, |reply| reply.count),
+            overflows: sum(&answers, |reply| reply.overflows),
+            profiles: sum(&answers, |reply| reply.profiles),
+            definitions_version: answers.version,
+            version: answers.at.to_string(),
         }))
     }
 
@@ -421,6 +415,7 @@ impl SegmentService for Segments {
         Ok(Response::new(SegmentServiceListMembersResponse {
             members: self.members(&page.homes, deadline).await?,
             next_cursor: next.unwrap_or_default(),
+            version: page.at.to_string(),
         }))
     }
 
@@ -444,9 +439,9 @@ impl SegmentService for Segments {
         let read = self.hub.router.read_profiles(&[facet], ReadLevel::Linearizable, deadline).await;
         let (profiles, _) = read.map_err(|error| status(&error))?;
         let parts = profiles.into_iter().next().flatten().ok_or_else(nothing_known)?;
-        let read = self.hub.router.segments_of(parts.home, deadline).await;
-        let reply = read.map_err(|error| status(&error))?;
-        let known = reply.known.into_iter().next().unwrap_or_default();
+        let read = self.hub.router.segments_of(&[parts.home], deadline).await;
+        let read = read.map_err(|error| status(&error))?;
+        let known = read.known.into_iter().next().unwrap_or_default();
         let computed = known.computed.into_iter().map(|value| {
             let json = if value.json.is_empty() { "overflow".to_owned() } else { value.json };
             (value.name, json)
@@ -455,21 +450,14 @@ impl SegmentService for Segments {
             segments: known.segments,
             overflows: known.overflows,
             computed_traits_json: computed.collect(),
-            version: Stamp(reply.stamp).to_string(),
-            definitions_version: reply.document_version,
+            version: read.at.to_string(),
+            definitions_version: read.version,
         }))
     }
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
         let deadline = self.hub.deadline(request.metadata());
-        let ask = Ask::Verify(SegmentVerifyAsk { segment: request.into_inner().name });
-        let replies = self.ask(ask, "name", deadline).await?;
-        let differing = homes(&replies, |reply| &reply.differing);
-        Ok(Response::new(VerifyResponse {
-            live: replies.iter().map(|(_, reply)| reply.count).sum(),
-            recounted: replies.iter().map(|(_, reply)| reply.recounted).sum(),
-            differing: self.members(&differing, deadline).await?,
-            cuts: cuts(&replies),
-        }))
+        self.defined(deadline).await?;
+        self.recount(&request.into_inner().name, deadline).await.map(Response::new)
     }
 }
