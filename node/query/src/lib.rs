@@ -45,6 +45,6 @@ pub use error::{Limit, QueryError};
 pub use limits::bytes_of;
 pub use options::EngineOptions;
 pub use seam::{
-    Batches, Catalog, Column, ColumnType, CutShard, Derived, Filters, Freshness, MakeColumn, Members, NodeInfo,
-    OpenCut, Request, ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
+    Batches, Catalog, Column, ColumnType, CutShard, Derived, Filters, Freshness, MakeColumn, Members,
+    NodeInfo, OpenCut, Request, ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };

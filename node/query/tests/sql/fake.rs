@@ -11,10 +11,11 @@ use std::{
 
 use arrow::{
     array::{
-        ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions,
-        StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt64Array,
+        Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, RecordBatch,
+        RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt64Array,
     },
-    compute::concat_batches,
+    compute::{concat_batches, filter_record_batch},
+    datatypes::{Int32Type, Schema},
 };
 use async_trait::async_trait;
 use isthmus_domain::{FacetId, Stamp};
@@ -109,6 +110,10 @@ impl Store {
         let text = |of: &dyn Fn(usize) -> Option<String>| -> ArrayRef {
             Arc::new((0..mine.len()).map(of).collect::<StringArray>())
         };
+        let few = |of: &dyn Fn(usize) -> Option<String>| -> ArrayRef {
+            let texts: Vec<Option<String>> = (0..mine.len()).map(of).collect();
+            Arc::new(texts.iter().map(Option::as_deref).collect::<DictionaryArray<Int32Type>>())
+        };
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let json = |bytes: &[u8]| (!bytes.is_empty()).then(|| String::from_utf8(bytes.to_vec()).unwrap());
         let homes: Vec<FacetId> = mine.iter().map(|event| world.homes[&facet_of(event)]).collect();
@@ -119,8 +124,8 @@ impl Store {
             ids(mine.iter().map(|event| &event.record.dedup_key[..])),
             times(mine.iter().map(|event| Some(event.received_at))),
             Arc::new(mine.iter().map(|event| event.record.kind as u8).collect::<UInt8Array>()),
-            text(&|at| Some(mine[at].record.source.clone())),
-            text(&|at| some(&mine[at].record.name)),
+            few(&|at| Some(mine[at].record.source.clone())),
+            few(&|at| some(&mine[at].record.name)),
             text(&|at| Some(mine[at].record.message_id.clone())),
             text(&|at| json(&mine[at].record.properties)),
             text(&|at| json(&mine[at].record.context)),
@@ -292,7 +297,24 @@ impl ShardSnapshot for Snapshot {
         }
         let all = &self.store.tables[&(self.shard, key(request.table))];
         let endless = request.table == Table::Events && counts.endless.load(Ordering::SeqCst);
-        let chosen = all.project(&request.columns).unwrap();
+        let kept;
+        let all = match request.filters.alone {
+            Some(alone) if request.table == Table::Facets => {
+                let members = all.column(2);
+                let mask = (0..all.num_rows()).map(|row| members.is_valid(row) == alone);
+                kept = filter_record_batch(all, &mask.collect::<Vec<bool>>().into()).unwrap();
+                &kept
+            }
+            _ => all,
+        };
+        let raw = all.project(&request.columns).unwrap();
+        let made = request.derived.iter().map(|it| (it.make)(&all.project(&it.needs).unwrap()).unwrap());
+        let columns = raw.columns().iter().cloned().chain(made).collect();
+        let derived = request.derived.iter().map(|it| it.field.clone());
+        let fields: Vec<_> = raw.schema().fields().iter().cloned().chain(derived).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(all.num_rows()));
+        let chosen =
+            RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).unwrap();
         let slice = |from: usize| {
             let rows = PART.min(chosen.num_rows() - from);
             let columns = chosen.columns().iter().map(|column| column.slice(from, rows)).collect();
@@ -325,7 +347,15 @@ impl Shards for Node {
             self.store.counts.members.lock().unwrap().push(members);
         }
         self.store.counts.cuts.fetch_add(1, Ordering::SeqCst);
-        let shard = |&(shard, node): &(u64, u32)| CutShard { shard, node, pin: 100 + shard };
+        let rows = |shard: u64, table| self.store.tables[&(shard, table)].num_rows() as u64;
+        let shard = |&(shard, node): &(u64, u32)| CutShard {
+            shard,
+            node,
+            pin: 100 + shard,
+            events: rows(shard, "events"),
+            facets: rows(shard, "facets"),
+            identities: 1,
+        };
         Ok(Arc::new(Cut { shards: self.layout.iter().map(shard).collect(), store: Arc::clone(&self.store) }))
     }
 

@@ -168,7 +168,9 @@ async fn steady(channels: &[Channel], options: &Options) {
                 let now = Instant::now();
                 let mut known = acknowledged.lock();
                 for change in response.changes {
-                    let (Some(What::Segment(_)), Some(identifier)) = (change.what, change.identifier) else { continue };
+                    let (Some(What::Segment(_)), Some(identifier)) = (change.what, change.identifier) else {
+                        continue;
+                    };
                     entered.fetch_add(1, Relaxed);
                     match known.remove(&identifier.value) {
                         Some(at) => latencies.lock().push(now - at),
@@ -199,7 +201,8 @@ async fn steady(channels: &[Channel], options: &Options) {
                     tokio::time::sleep_until(due.into()).await;
                     let items = (0..250).map(|n| {
                         let number = sent + n;
-                        let json = load::event(&format!("steady{sender}"), number, options.profiles, &mut numbers);
+                        let json =
+                            load::event(&format!("steady{sender}"), number, options.profiles, &mut numbers);
                         IngestItem { body: Some(Body::Json(json)), origin: String::new() }
                     });
                     let request = IngestRequest { items: items.collect(), ..IngestRequest::default() };
@@ -218,7 +221,8 @@ async fn steady(channels: &[Channel], options: &Options) {
         let (channel, acknowledged) = (channels[8 + probe as usize % 32].clone(), acknowledged.clone());
         calls.push(tokio::spawn(async move {
             let user = format!("probe-{probe}");
-            let json = format!(r#"{{"type":"track","event":"Probed","userId":"{user}","messageId":"{user}"}}"#);
+            let json =
+                format!(r#"{{"type":"track","event":"Probed","userId":"{user}","messageId":"{user}"}}"#);
             let item = IngestItem { body: Some(Body::Json(json.into())), origin: String::new() };
             let request = IngestRequest { items: vec![item], ..IngestRequest::default() };
             IngestServiceClient::new(channel).ingest(request).await.unwrap();
