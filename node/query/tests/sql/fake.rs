@@ -19,8 +19,8 @@ use arrow::{
 use async_trait::async_trait;
 use isthmus_domain::{FacetId, Stamp};
 use isthmus_query::{
-    Batches, Catalog, Column, ColumnType, CutShard, Freshness, NodeInfo, OpenCut, QueryError, Request,
-    ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
+    Batches, Catalog, Column, ColumnType, CutShard, Freshness, Members, NodeInfo, OpenCut, QueryError,
+    Request, ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };
 
 use crate::world::{World, facet_of};
