@@ -127,6 +127,36 @@ pub struct Profile<'a> {
     type_counts: &'a BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules_version: Option<u64>,
+    #[serde(flatten)]
+    standing: Option<Standing<'a>>,
+}
+
+/// The segments of a profile, and its computed traits.
+#[derive(Debug, Clone, Serialize)]
+struct Standing<'a> {
+    segments: &'a [String],
+    overflows: &'a [String],
+    computed_traits: BTreeMap<&'a str, Box<RawValue>>,
+    segments_version: &'a str,
+}
+
+impl<'a> Profile<'a> {
+    /// With its segments, if those were asked for.
+    ///
+    /// # Errors
+    /// [`Error::BadAnswer`] when a computed trait isn't JSON.
+    pub fn with_segments(profile: &'a proto::Profile) -> Result<Self, Error> {
+        let standing = match &profile.segments {
+            None => None,
+            Some(known) => Some(Standing {
+                segments: &known.segments,
+                overflows: &known.overflows,
+                computed_traits: segment::computed(&known.computed_traits_json)?,
+                segments_version: &known.version,
+            }),
+        };
+        Ok(Self { standing, ..Self::from(profile) })
+    }
 }
 
 impl<'a> From<&'a proto::Profile> for Profile<'a> {
@@ -144,6 +174,7 @@ impl<'a> From<&'a proto::Profile> for Profile<'a> {
             version: &profile.version,
             type_counts: &profile.type_counts,
             rules_version: profile.rules_version,
+            standing: None,
         }
     }
 }

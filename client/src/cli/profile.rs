@@ -25,6 +25,22 @@ Examples:
   isthmus profile split user_id:42 anonymous_id:kiosk-7 --never --preview
   isthmus profile list --output json > profiles.jsonl";
 
+/// All fields of a profile: segments come only where they are named.
+const FIELDS: [&str; 13] = [
+    "profile_id",
+    "identifiers",
+    "traits",
+    "event_counts",
+    "revenue",
+    "revenue_by_currency",
+    "first_seen",
+    "last_seen",
+    "sources",
+    "version",
+    "type_counts",
+    "rules_version",
+    "segments",
+];
 /// How many rows a table has unless a limit is given.
 const TABLE_ROWS: u64 = 50;
 /// A table is laid out in memory, so it has a bound.
@@ -40,6 +56,9 @@ pub enum ProfileVerb {
         /// Any identifier, as NAMESPACE:VALUE, or the profile's id
         #[arg(value_name = "PROFILE", value_parser = profile_key)]
         key: ProfileKey,
+        /// With the segments that the customer is in, and its computed traits
+        #[arg(long)]
+        segments: bool,
         #[command(flatten)]
         freshness: Freshness,
     },
@@ -143,12 +162,14 @@ impl Freshness {
 
 pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Result<Done, Failure> {
     match verb {
-        ProfileVerb::Get { key, freshness } => {
+        ProfileVerb::Get { key, segments, freshness } => {
             let consistency = freshness.consistency()?;
-            let request = proto::GetRequest { key: Some(key.into()), consistency, fields: None };
+            let paths = FIELDS.iter().map(|field| (*field).to_owned()).collect();
+            let fields = segments.then_some(prost_types::FieldMask { paths });
+            let request = proto::GetRequest { key: Some(key.into()), consistency, fields };
             let profile = client.profile_at(request).await.map_err(nothing_known)?;
             match output.is_json() {
-                true => output.json(&json::Profile::from(&profile))?,
+                true => output.json(&json::Profile::with_segments(&profile)?)?,
                 false => show(&profile, output)?,
             }
         }
@@ -210,6 +231,12 @@ fn show(profile: &proto::Profile, output: &mut Output) -> Result<(), Failure> {
         ("sources", profile.sources.join(", ")),
         ("version", profile.version.clone()),
     ];
+    if let Some(known) = &profile.segments {
+        facts.push(("segments", known.segments.join(", ")));
+        facts.push(("can't be said", known.overflows.join(", ")));
+        let computed = known.computed_traits_json.iter().map(|(name, json)| format!("{name} {json}"));
+        facts.push(("computed", computed.collect::<Vec<_>>().join(", ")));
+    }
     // A profile need not have each of them; what it lacks has no row.
     facts.retain(|(_, value)| !value.is_empty());
     output.facts(&facts)?;

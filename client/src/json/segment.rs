@@ -122,11 +122,7 @@ impl<'a> Memberships<'a> {
     /// # Errors
     /// [`Error::BadAnswer`] when a value isn't JSON.
     pub fn new(it: &'a proto::GetMembershipsResponse) -> Result<Self, Error> {
-        let mut computed_traits = BTreeMap::new();
-        for (name, json) in &it.computed_traits_json {
-            let json = if json == "overflow" { "\"overflow\"" } else { json.as_str() };
-            computed_traits.insert(name.as_str(), raw(json)?);
-        }
+        let computed_traits = computed(&it.computed_traits_json)?;
         Ok(Self {
             segments: &it.segments,
             overflows: &it.overflows,
@@ -135,4 +131,10 @@ impl<'a> Memberships<'a> {
             definitions_version: it.definitions_version,
         })
     }
+}
+
+/// Computed traits by name; one that has passed its bound is the text `overflow`.
+pub(super) fn computed(json: &BTreeMap<String, String>) -> Result<BTreeMap<&str, Box<RawValue>>, Error> {
+    let value = |json: &str| raw(if json == "overflow" { "\"overflow\"" } else { json });
+    json.iter().map(|(name, json)| Ok((name.as_str(), value(json)?))).collect()
 }

@@ -102,7 +102,8 @@ pub fn members(plan: &Plan, segment: &Definition, cut: i64) -> Result<String, Fa
     for (index, join) in writer.joins.iter().enumerate() {
         let _ = write!(out, "\nLEFT JOIN (\n  {join}\n) j{index} ON j{index}.profile_id = p.profile_id");
     }
-    let _ = write!(out, "\nWHERE {condition}");
+    // Of whom nothing was said is in no segment, whatever it asks.
+    let _ = write!(out, "\nWHERE p.last_seen IS NOT NULL AND {condition}");
     Ok(out)
 }
 

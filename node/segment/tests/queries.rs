@@ -34,7 +34,7 @@ LEFT JOIN (
 LEFT JOIN (
   SELECT DISTINCT e0.profile_id, TRUE AS v FROM events e0 LEFT JOIN events e1 ON e1.profile_id = e0.profile_id AND CAST(e1.timestamp AS BIGINT) > CAST(e0.timestamp AS BIGINT) AND CAST(e1.timestamp AS BIGINT) <= CAST(e0.timestamp AS BIGINT) + 3600000000 AND e1.type = 'track' AND e1.name IN ('B') AND (isthmus_text(e1.properties, 'properties') = 'x') WHERE e0.type = 'track' AND e0.name IN ('A') AND CAST(e0.timestamp AS BIGINT) + 3600000000 <= 1700000000000000 AND e1.profile_id IS NULL
 ) j0 ON j0.profile_id = p.profile_id
-WHERE ((isthmus_text(p.traits, 'plan') = 'it''s') AND (CAST(coalesce(e.c0, 0) AS DECIMAL(76, 20)) >= CAST('3.00' AS DECIMAL(76, 20))) AND (CAST(p.last_seen AS BIGINT) < (CAST(1700000000000000 AS BIGINT) - CAST(86400000000 AS BIGINT))) AND coalesce(j0.v, FALSE))"]
+WHERE p.last_seen IS NOT NULL AND ((isthmus_text(p.traits, 'plan') = 'it''s') AND (CAST(coalesce(e.c0, 0) AS DECIMAL(76, 20)) >= CAST('3.00' AS DECIMAL(76, 20))) AND (CAST(p.last_seen AS BIGINT) < (CAST(1700000000000000 AS BIGINT) - CAST(86400000000 AS BIGINT))) AND coalesce(j0.v, FALSE))"]
     );
 }
 

@@ -70,8 +70,9 @@ pub fn profiles(engine: &Engine, homes: &[Bytes], reply: &mut SegmentReply) {
 }
 
 fn profile(engine: &Engine, home: FacetId) -> SegmentProfile {
-    let mut known = SegmentProfile::default();
-    for answer in engine.answers(&home).unwrap_or_default() {
+    let Some(answers) = engine.answers(&home) else { return SegmentProfile::default() };
+    let mut known = SegmentProfile { present: true, ..SegmentProfile::default() };
+    for answer in answers {
         let Some(definition) = engine.plan().definitions().get(answer.definition) else { continue };
         let name = definition.name.clone();
         if definition.is_segment {

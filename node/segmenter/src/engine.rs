@@ -28,6 +28,8 @@ use roaring::RoaringBitmap;
 pub const PROFILES_MAX: usize = 1_000;
 /// Rows of which a query is told since when they are, at most.
 const SINCE_MAX: usize = 2_000_000;
+/// Facets whose states are weighed for all.
+const WEIGHED: usize = 500;
 /// Transitions of one command, at most.
 const TRANSITIONS_MAX: usize = 10_000;
 
@@ -150,6 +152,14 @@ impl Engine {
     /// The stamp up to which all changes are in.
     pub fn at(&self) -> Stamp {
         self.at
+    }
+
+    /// How many facets it knows, and how much memory their states take, judged by some of them.
+    pub fn weight(&self) -> (u64, u64) {
+        let some: Vec<usize> = self.facets.values().take(WEIGHED).map(FacetState::bytes).collect();
+        let many = self.facets.len() as u64;
+        let mean = some.iter().sum::<usize>() as f64 / some.len().max(1) as f64;
+        (many, (mean * many as f64) as u64)
     }
 
     /// The bitmap of all profiles.

@@ -36,6 +36,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often it looks whether there are other shards, if nothing else happens.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it says how much it keeps in memory.
+const WEIGH: Duration = Duration::from_secs(5);
 /// Changes without a transition after which the log is told how far it has come.
 const UNSAID_MAX: usize = 50_000;
 
@@ -102,6 +104,7 @@ pub(crate) async fn run(
                 if asked.is_closed() {
                     return;
                 }
+                segments.weights.say(handle.shard(), None);
                 if let Err(failure) = ended {
                     failed = handle.leads();
                     tracing::debug!(shard = handle.shard(), %failure, "segments begin anew");
@@ -208,6 +211,7 @@ impl<'a> Work<'a> {
         let mut stamps = self.handle.stamps();
         let mut view = self.handle.watch();
         let mut definitions = self.segments.definitions.clone();
+        let mut weighed = None;
         loop {
             stamps.mark_unchanged();
             self.holds.expire(Instant::now());
@@ -215,6 +219,10 @@ impl<'a> Work<'a> {
                 return Err(Failure::Feed("there are other shards now"));
             }
             self.look_beside(&definitions).await?;
+            if weighed.is_none_or(|at: Instant| at.elapsed() > WEIGH) {
+                weighed = Some(Instant::now());
+                self.weigh()?;
+            }
             let limit = self.holds.limit().unwrap_or(Stamp(u64::MAX));
             self.hear(limit)?;
             let mut reached = self.now.advance(self.handle, &self.segments.currency, limit).await?;
@@ -257,6 +265,17 @@ impl<'a> Work<'a> {
                 () = tokio::time::sleep(if is_beside { PAUSE / 10 } else { LOOK }) => {}
             }
         }
+    }
+
+    /// Says how much is kept in memory.
+    fn weigh(&mut self) -> Result<(), Failure> {
+        let mut all = self.now.engine()?.weight();
+        for side in self.beside.values_mut().filter_map(Beside::side) {
+            let (facets, bytes) = side.engine()?.weight();
+            all = (all.0 + facets, all.1 + bytes);
+        }
+        self.segments.weights.say(self.handle.shard(), Some(all));
+        Ok(())
     }
 
     /// Takes up what other shards have told, of stamps up to one.

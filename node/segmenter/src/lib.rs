@@ -9,6 +9,7 @@
 //! | [`engine`] | pure: what is known of a shard's facets and profiles under one plan, and what an event changes |
 //! | [`gather`] | an engine made anew from all events of a shard, as of a stamp |
 //! | [`evaluator`] | a shard's engine: follows the feed, proposes what it finds, answers |
+//! | `shelf` | what was handed out to queries, for the stamps of their snapshots |
 //! | [`exchange`] | states of facets on their way to the shards that put their profiles together |
 //! | [`answer`] | answers from an engine |
 //! | [`hosted`] | a shard with its part in segments, as the router calls it |
@@ -35,16 +36,21 @@
 //! 2. Every transition is a change of the feed once, whatever leaders come and go, with the change that brought it about,
 //!    as long as the feed reaches back to where the last leader was. Where it doesn't, what has changed by then is told
 //!    without its cause.
-//! 3. New definitions are gathered beside the old ones, which answer until then; then the new ones do. Terms are not shared
-//!    between the two.
+//! 3. New definitions are gathered beside the old ones, which answer until then. They take over in all shards at one stamp,
+//!    when they are ready in all: nobody who was answered by the new ones is answered by the old ones later. Terms are not
+//!    shared between the two.
+//! 4. Answers of several shards are of one stamp, above all that was acknowledged before: each profile is judged by what all
+//!    shards knew then. An evaluator that is held for that stays where it is until it has answered, for as long as a lease
+//!    says: until then the feed of segments waits.
 //!
 //! **What fails how.** A replica that leads no more drops all it has. Storage that fails makes the evaluator begin anew,
 //! after a pause. A document that this version can't compile is told in the log, and the definitions before it stay in
 //! force. A queue of questions that is full refuses the next one.
 //!
-//! **What it leaves out.** One cut over all shards: each answers at a stamp of its own, above all that was acknowledged
-//! before. A preview knows of a profile what lies in the shard of its home. With several shards, an edit keeps questions
-//! waiting until all is worked out anew. States are kept in memory without a bound of their own.
+//! **What it leaves out.** States are kept in memory without a bound of their own. Transitions on the feed are of each shard's
+//! own progress: where a customer's identifiers lie in several shards, they are told when the news has come. A leader that
+//! comes during an edit knows the newest definitions alone, so questions wait until those are worked out. Since when somebody
+//! is in a segment is the stamp at which the log was told.
 
 pub mod answer;
 pub mod definitions;
@@ -57,4 +63,4 @@ mod shelf;
 
 pub use definitions::{Definitions, InForce};
 pub use engine::{Cause, Engine};
-pub use hosted::{Hosted, Segments};
+pub use hosted::{Hosted, Segments, Weights};

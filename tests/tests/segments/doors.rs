@@ -99,6 +99,14 @@ async fn a_segment_is_live_counted_listed_watched_edited_and_deleted() {
         (&json!(["buyers", "loyal"]), &json!({"spent": "100.00"}))
     );
 
+    let got = &run(&cluster, &["profile", "get", "user_id:u4", "--segments"])[0];
+    assert_eq!(
+        (&got["segments"], &got["computed_traits"], &got["overflows"]),
+        (&json!(["buyers", "loyal"]), &json!({"spent": "100.00"}), &json!([]))
+    );
+    assert!(got["segments_version"].as_str() >= got["version"].as_str(), "{got}");
+    assert!(run(&cluster, &["profile", "get", "user_id:u4"])[0].get("segments").is_none());
+
     // An edit answers once it is worked out; the old one is gone with it.
     run(&cluster, &["segment", "put", "loyal", "spent >= 60", "--wait"]);
     assert_eq!(count(&cluster, "loyal"), 8, "users with three or four orders");
@@ -110,6 +118,14 @@ async fn a_segment_is_live_counted_listed_watched_edited_and_deleted() {
             "{verified}"
         );
     }
+    // The same as a table, with all others of SQL.
+    let sql = "SELECT m.segment, count(*) AS n, count(p.profile_id) AS known, min(m.since) IS NOT NULL AS dated \
+               FROM segment_members m JOIN profiles p USING (profile_id) GROUP BY 1 ORDER BY 1";
+    let rows = run(&cluster, &["sql", sql]);
+    let row = |name: &str, n: u64| json!({"segment": name, "n": n, "known": n, "dated": true});
+    assert_eq!(rows, [row("buyers", count(&cluster, "buyers")), row("loyal", 8)]);
+    let sql = "SELECT count(*) AS n FROM segment_members WHERE segment = 'loyal'";
+    assert_eq!(run(&cluster, &["sql", sql])[0]["n"], 8);
     let listed = run(&cluster, &["segment", "list"]);
     assert_eq!(listed.len(), 3);
     let used = ended(&cluster, &["segment", "delete", "spent"]);

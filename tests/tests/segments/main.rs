@@ -5,6 +5,7 @@
 
 mod cut;
 mod doors;
+mod drawn;
 mod reference;
 
 use std::path::Path;

@@ -492,15 +492,8 @@ class PreviewResponse(Message):
     @property
     def members(self) -> Messages[SegmentMember]: ...
     profiles: int
-    @property
-    def cuts(self) -> Messages[SegmentCut]: ...
-    partial: bool
-    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., members: Iterable[SegmentMember] | None = ..., profiles: int | None = ..., cuts: Iterable[SegmentCut] | None = ..., partial: bool | None = ...) -> None: ...
-
-class SegmentCut(Message):
-    shard: int
     version: str
-    def __init__(self, *, shard: int | None = ..., version: str | None = ...) -> None: ...
+    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., members: Iterable[SegmentMember] | None = ..., profiles: int | None = ..., version: str | None = ...) -> None: ...
 
 class SegmentMember(Message):
     profile_id: str
@@ -517,9 +510,8 @@ class SegmentServiceCountResponse(Message):
     overflows: int
     profiles: int
     definitions_version: int
-    @property
-    def cuts(self) -> Messages[SegmentCut]: ...
-    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., profiles: int | None = ..., definitions_version: int | None = ..., cuts: Iterable[SegmentCut] | None = ...) -> None: ...
+    version: str
+    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., profiles: int | None = ..., definitions_version: int | None = ..., version: str | None = ...) -> None: ...
 
 class SegmentServiceListMembersRequest(Message):
     expression: str
@@ -531,7 +523,8 @@ class SegmentServiceListMembersResponse(Message):
     @property
     def members(self) -> Messages[SegmentMember]: ...
     next_cursor: str
-    def __init__(self, *, members: Iterable[SegmentMember] | None = ..., next_cursor: str | None = ...) -> None: ...
+    version: str
+    def __init__(self, *, members: Iterable[SegmentMember] | None = ..., next_cursor: str | None = ..., version: str | None = ...) -> None: ...
 
 class GetMembershipsRequest(Message):
     @property
@@ -559,9 +552,8 @@ class VerifyResponse(Message):
     recounted: int
     @property
     def differing(self) -> Messages[SegmentMember]: ...
-    @property
-    def cuts(self) -> Messages[SegmentCut]: ...
-    def __init__(self, *, live: int | None = ..., recounted: int | None = ..., differing: Iterable[SegmentMember] | None = ..., cuts: Iterable[SegmentCut] | None = ...) -> None: ...
+    version: str
+    def __init__(self, *, live: int | None = ..., recounted: int | None = ..., differing: Iterable[SegmentMember] | None = ..., version: str | None = ...) -> None: ...
 
 class Source(Message):
     name: str

@@ -136,6 +136,30 @@ impl std::fmt::Debug for Said {
 pub struct Mismatch(pub TermId);
 
 impl FacetState {
+    /// How much memory it takes, about.
+    pub fn bytes(&self) -> usize {
+        let text = |scalar: &Scalar<'static>| match scalar {
+            Scalar::Text(text) => text.len(),
+            _ => 0,
+        };
+        let entries = |entries: &[Entry]| {
+            entries.iter().map(|entry| size_of::<Entry>() + text(&entry.value)).sum::<usize>()
+        };
+        let heap = |state: &State| match state {
+            State::Said(said) => said.source.len() + said.message_id.len() + said.value.len(),
+            State::Seen { .. } | State::Revenue(_) | State::Count(_) | State::Sum { .. } => 0,
+            State::Extremes { min, max } => text(min) + text(max),
+            State::Ends(ends) => size_of::<Ends>() + text(&ends.first.value) + text(&ends.last.value),
+            State::Values { counts, .. } => counts.iter().flatten().map(|(value, _)| {
+                size_of::<(Scalar<'static>, u64)>() + text(value)
+            }).sum(),
+            State::FirstValues { entries: kept, .. } | State::Entries { entries: kept, .. } => entries(kept),
+            State::Times { times, .. } => times.len() * size_of::<i64>(),
+        };
+        let each = size_of::<TermId>() + size_of::<State>();
+        size_of::<Self>() + self.states.iter().map(|state| each + heap(state)).sum::<usize>()
+    }
+
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()

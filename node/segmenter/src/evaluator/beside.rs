@@ -2,7 +2,7 @@
 //!
 //! Newer definitions take the place of those in force when they are ready in every shard, at a stamp that whoever holds all
 //! shards chooses above each one's (`isthmus_router`'s segments): until then the old ones answer, from there on the new ones.
-//! The leader of the first shard sees to it that somebody does. A shard alone does it by itself.
+//! Leaders see to it that somebody does, that of the first shard before the others. A shard alone does it by itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +22,8 @@ const PREVIEW_LEASE_MAX: Duration = Duration::from_secs(600);
 pub(super) const PREVIEWS_FROM: u64 = 1 << 63;
 /// How long a change to newer definitions may take, once all are ready.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a change is waited for before somebody is asked to bring it about.
+const SETTLE_AGAIN: Duration = Duration::from_millis(25);
 /// What may wait for the log when newer definitions take over: it fits into a command.
 const PENDING_MAX: usize = 500;
 
@@ -178,13 +180,15 @@ impl Work<'_> {
             }
             return Ok(());
         }
-        if self.now.exchange.is_first() && self.settling.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+        if self.settling.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             let router = self.segments.router.clone();
+            // One is enough; but the first shard may have begun by the newer ones, and not know that others haven't.
+            let wait = if self.now.exchange.is_first() { SETTLE_AGAIN } else { SETTLE_AGAIN * 10 };
             let settling = self.segments.tracker.spawn(async move {
+                tokio::time::sleep(wait).await;
                 if let Err(error) = router.settle_segments(Instant::now() + SETTLE_TIMEOUT).await {
                     tracing::debug!(%error, "newer definitions of segments don't take over yet");
                 }
-                tokio::time::sleep(super::PAUSE / 4).await;
             });
             self.settling = Some(AbortOnDropHandle::new(settling));
         }

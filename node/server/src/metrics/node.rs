@@ -44,6 +44,8 @@ pub struct Levels {
     pub disk_used: Vec<(&'static str, u64)>,
     /// Quarantine entries that this node's open replicas deleted at the end of their retention.
     pub quarantine_expired: u64,
+    /// Facets that segments know on this node, and bytes that their states take in memory, about.
+    pub segment_states: (u64, u64),
     /// Version of the view that this node has.
     pub view_version: u64,
     /// Streams of changes.
@@ -74,6 +76,12 @@ pub(super) fn families(levels: &Levels, watched_changes: &AtomicU64) -> Vec<Fami
         ),
         Family::counter("quarantine_expired", "Quarantine entries deleted at the end of their retention")
             .of(levels.quarantine_expired),
+        gauge("segment_facets", "Facets whose states segments keep in memory", levels.segment_states.0),
+        gauge(
+            "segment_state_bytes",
+            "Memory that these states take, judged by some of them",
+            levels.segment_states.1,
+        ),
         gauge("watch_streams", "Streams of changes that are open", levels.watch_streams as u64),
         Family::gauge("watch_lag_seconds", "How far the stream of changes that is most behind is behind")
             .of_seconds(seconds(lag)),

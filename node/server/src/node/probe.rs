@@ -23,6 +23,7 @@ pub(super) struct Observed {
     pub(super) runs: Arc<FileRuns>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) dir: Arc<DataDir>,
+    pub(super) segments: isthmus_segmenter::Weights,
 }
 
 /// See the [module](self).
@@ -39,7 +40,7 @@ impl Probe for NodeProbe {
     }
 
     fn levels(&self) -> Levels {
-        let (hub, Observed { raft, shards, keeper, runs, freshness, dir }) = (&self.hub, &self.observed);
+        let (hub, Observed { raft, shards, keeper, runs, freshness, dir, segments }) = (&self.hub, &self.observed);
         let shards = shards.all();
         let (memtable_active_bytes, memtable_frozen_bytes, replay_bytes) = keeper.totals();
         let (log, waiting_jobs) = raft.log_measures();
@@ -66,6 +67,7 @@ impl Probe for NodeProbe {
             disk: dir.space().ok().map(|space| (space.free_bytes, space.total_bytes)),
             disk_used: parts.map(|(part, path)| (part, used_bytes(&path))).into(),
             quarantine_expired: shards.iter().map(|shard| shard.expired_entries()).sum(),
+            segment_states: segments.sum(),
             view_version: hub.view().version,
             watch_streams: hub.watchers.open(),
             watch_lag_micros: hub.watchers.lag_micros(hub.clock.now_micros()),

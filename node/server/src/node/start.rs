@@ -150,11 +150,13 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         compiled,
         stop_rest.clone(),
     ));
+    let weights = isthmus_segmenter::Weights::default();
     let segments = Segments {
         router: router.clone(),
         definitions: Definitions::new(definitions),
         currency: isthmus_coordinator::DEFAULT_CURRENCY.to_owned(),
         making: Arc::new(Semaphore::new(MAKING)),
+        weights: weights.clone(),
         clock: options.clock.clone(),
         tracker: tracker.clone(),
         stop: stop_host.clone(),
@@ -217,6 +219,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         runs: storage.runs,
         freshness,
         dir: dir.clone(),
+        segments: weights,
     };
     serving.clients(ports.grpc.listener, ports.http.listener, &hub, observed, &options.grpc).await;
     tracing::info!(

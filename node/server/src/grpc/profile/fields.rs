@@ -4,7 +4,8 @@ use prost_types::FieldMask;
 
 use crate::grpc::status::Refusal;
 
-const NAMES: [&str; 12] = [
+/// All fields of `isthmus.v1.Profile`.
+pub const NAMES: [&str; 13] = [
     "profile_id",
     "identifiers",
     "traits",
@@ -17,7 +18,11 @@ const NAMES: [&str; 12] = [
     "version",
     "type_counts",
     "rules_version",
+    SEGMENTS,
 ];
+
+/// What is filled only where it is named.
+const SEGMENTS: &str = "segments";
 
 /// A set of the fields of `isthmus.v1.Profile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +36,17 @@ impl Fields {
     pub(super) fn of(mask: Option<&FieldMask>) -> Result<Self, Refusal> {
         let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
         if paths.is_empty() {
-            return Ok(Self(u16::MAX));
+            return Ok(Self(u16::MAX & !bit(SEGMENTS).unwrap_or_default()));
         }
         paths.iter().try_fold(0, |set, path| Some(set | bit(path)?)).map(Self).ok_or_else(|| {
             let what = format!("each path is a field of Profile: {}", NAMES.join(", "));
             Refusal::field("INVALID_FIELD_MASK", "fields", what)
         })
+    }
+
+    /// Whether segments are.
+    pub(super) fn has_segments(self) -> bool {
+        self.has(SEGMENTS)
     }
 
     /// Whether the field is wanted.
@@ -62,7 +72,8 @@ mod tests {
         let some = of(&["traits", "revenue"]).unwrap();
         assert!(some.has("traits") && some.has("revenue") && !some.has("sources"));
         for all in [Fields::of(None).unwrap(), of(&[]).unwrap()] {
-            assert!(NAMES.iter().all(|name| all.has(name)));
+            assert!(NAMES.iter().all(|name| all.has(name) == (*name != SEGMENTS)));
+            assert!(of(&["segments"]).unwrap().has(SEGMENTS));
         }
         assert!(of(&["traits.email"]).is_err() && of(&["nothing"]).is_err());
     }

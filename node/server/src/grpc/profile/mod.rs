@@ -8,6 +8,7 @@
 
 mod explain;
 mod fields;
+pub(in crate::grpc) mod segments;
 mod split;
 mod timeline;
 pub mod watch;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+pub use self::fields::NAMES as PROFILE_FIELDS;
 use self::fields::Fields;
 use super::{
     cursor::{self, Kind},
@@ -101,12 +103,32 @@ impl Profiles {
         let fields = Fields::of(request.fields.as_ref())?;
         let facets = request.keys.iter().map(|key| self.hub.facet(Some(key)));
         let facets: Vec<FacetId> = facets.collect::<Result<_, _>>()?;
-        let read = self.hub.router.read_profiles(&facets, level, deadline).await;
-        let (parts, stamp) = read.map_err(|error| status(&error))?;
-        let entries = parts
-            .iter()
-            .map(|parts| Ok(BatchGetEntry { profile: self.shown(parts.as_ref(), stamp, fields)? }));
-        Ok(BatchGetResponse { entries: entries.collect::<Result<_, Status>>()? })
+        let found = self.read(&facets, level, fields, deadline).await?;
+        let entries = found.into_iter().map(|profile| BatchGetEntry { profile });
+        Ok(BatchGetResponse { entries: entries.collect() })
+    }
+
+    /// Profiles by facets, with the fields that are wanted.
+    async fn read(
+        &self,
+        facets: &[FacetId],
+        level: ReadLevel,
+        fields: Fields,
+        deadline: Instant,
+    ) -> Result<Vec<Option<v1::Profile>>, Status> {
+        let (parts, stamp) = match fields.has_segments() {
+            true => segments::standing(&self.hub, facets, level, deadline).await?,
+            false => {
+                let read = self.hub.router.read_profiles(facets, level, deadline).await;
+                let (parts, stamp) = read.map_err(|error| status(&error))?;
+                (parts.into_iter().map(|parts| (parts, None)).collect(), stamp)
+            }
+        };
+        let shown = parts.into_iter().map(|(parts, segments)| {
+            let shown = self.shown(parts.as_ref(), stamp, fields)?;
+            Ok(shown.map(|profile| v1::Profile { segments, ..profile }))
+        });
+        shown.collect()
     }
 
     async fn page(
@@ -165,11 +187,8 @@ impl ProfileService for Profiles {
         let level = read_level(request.consistency.as_ref())?;
         let fields = Fields::of(request.fields.as_ref())?;
         let facet = self.hub.facet(request.key.as_ref())?;
-        let read = self.hub.router.read_profiles(&[facet], level, deadline).await;
-        let (parts, stamp) = read.map_err(|error| status(&error))?;
-        let parts = parts.first().and_then(|parts| parts.as_ref());
-        let profile = self.shown(parts, stamp, fields)?.ok_or_else(nothing_known)?;
-        Ok(Response::new(GetResponse { profile: Some(profile) }))
+        let found = self.read(&[facet], level, fields, deadline).await?.into_iter().next().flatten();
+        Ok(Response::new(GetResponse { profile: Some(found.ok_or_else(nothing_known)?) }))
     }
 
     async fn batch_get(

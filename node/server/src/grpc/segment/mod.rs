@@ -24,7 +24,7 @@ use tonic::{Code, Request, Response, Status};
 use super::{
     cursor::{self, Kind},
     hub::{Hub, page_limit},
-    profile::{damaged, nothing_known},
+    profile::{damaged, nothing_known, segments::standing},
     status::{Refusal, status},
     value::timestamp,
 };
@@ -436,22 +436,14 @@ impl SegmentService for Segments {
         };
         const FIELDS: [&str; 4] = ["identifier", "identifier.namespace", "identifier.value", "profile_id"];
         let facet = self.hub.facet_named(Some(&ProfileKey { key }), FIELDS)?;
-        let read = self.hub.router.read_profiles(&[facet], ReadLevel::Linearizable, deadline).await;
-        let (profiles, _) = read.map_err(|error| status(&error))?;
-        let parts = profiles.into_iter().next().flatten().ok_or_else(nothing_known)?;
-        let read = self.hub.router.segments_of(&[parts.home], deadline).await;
-        let read = read.map_err(|error| status(&error))?;
-        let known = read.known.into_iter().next().unwrap_or_default();
-        let computed = known.computed.into_iter().map(|value| {
-            let json = if value.json.is_empty() { "overflow".to_owned() } else { value.json };
-            (value.name, json)
-        });
+        let read = standing(&self.hub, &[facet], ReadLevel::Linearizable, deadline).await?;
+        let known = read.0.into_iter().next().and_then(|(_, segments)| segments).ok_or_else(nothing_known)?;
         Ok(Response::new(GetMembershipsResponse {
             segments: known.segments,
             overflows: known.overflows,
-            computed_traits_json: computed.collect(),
-            version: read.at.to_string(),
-            definitions_version: read.version,
+            computed_traits_json: known.computed_traits_json,
+            version: known.version,
+            definitions_version: known.definitions_version,
         }))
     }
 

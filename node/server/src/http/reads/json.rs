@@ -36,6 +36,19 @@ pub struct ProfileBody {
     type_counts: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules_version: Option<u64>,
+    /// The segments that the customer is in, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<Vec<String>>,
+    /// Segments of which it can't be said, since a bound was passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overflows: Option<Vec<String>>,
+    /// Computed traits by name; `overflow` where a bound was passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    computed_traits: Option<BTreeMap<String, Json>>,
+    /// The version token that these are exact at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments_version: Option<String>,
 }
 
 /// A name for a customer.
@@ -117,7 +130,17 @@ impl EventPage {
 
 impl From<v1::Profile> for ProfileBody {
     fn from(profile: v1::Profile) -> Self {
+        let known = profile.segments;
+        let computed = known.as_ref().map(|known| {
+            let json = |json: &String| if json == "overflow" { "\"overflow\"".to_owned() } else { json.clone() };
+            let all = known.computed_traits_json.iter();
+            all.map(|(name, value)| (name.clone(), Json::of(json(value)))).collect()
+        });
         Self {
+            segments: known.as_ref().map(|known| known.segments.clone()),
+            overflows: known.as_ref().map(|known| known.overflows.clone()),
+            computed_traits: computed,
+            segments_version: known.map(|known| known.version),
             profile_id: profile.profile_id,
             identifiers: profile.identifiers.into_iter().map(IdentifierBody::from).collect(),
             traits: profile.traits.into_iter().map(|(name, value)| (name, Value(value))).collect(),

@@ -42,7 +42,10 @@ use super::{
 };
 use crate::{
     fault::Refusal,
-    grpc::{hub::Hub, profile::Profiles},
+    grpc::{
+        hub::Hub,
+        profile::{PROFILE_FIELDS, Profiles},
+    },
 };
 
 const KEY: (&str, bool, &str) = (
@@ -52,6 +55,8 @@ const KEY: (&str, bool, &str) = (
 );
 const MIN_VERSION: (&str, bool, &str) =
     ("min_version", false, "A version token: the answer covers it, and need not be newer.");
+const SEGMENTS: (&str, bool, &str) =
+    ("segments", false, "true: with the segments that the customer is in, and its computed traits.");
 const LIMIT: (&str, bool, &str) = ("limit", false, "At most so many: 1 to 1000, 100 if it is left out.");
 const CURSOR: (&str, bool, &str) = ("cursor", false, "The page behind this `next` of an earlier one.");
 
@@ -62,6 +67,9 @@ struct Asked {
     min_version: Option<String>,
     limit: Option<String>,
     cursor: Option<String>,
+    /// Of a profile.
+    #[serde(default)]
+    segments: bool,
 }
 
 /// The reads.
@@ -97,7 +105,7 @@ pub fn routes(hub: &Arc<Hub>) -> Vec<Route> {
             "/v1/profiles/{key}",
             profile,
             "ProfileBody",
-            &[KEY, MIN_VERSION],
+            &[KEY, MIN_VERSION, SEGMENTS],
             "A customer, under any identifier. Read on the node's own machine alone."
         ),
         route!("/v1/profiles/{key}/traits", traits, "TraitPage", LIST, "A customer's traits, by name."),
@@ -123,7 +131,7 @@ const FAILURES: &[u16] = &[400, 403, 404, 431, 503, 504];
 
 fn options(query: Options) -> Result<Asked, Refusal> {
     let Query(asked) = query.map_err(|_| {
-        let message = "the query can't be read: it may have min_version, limit and cursor, each once";
+        let message = "the query can't be read: it may have min_version, limit, cursor and segments, each once";
         Refusal::new(Code::InvalidArgument, "INVALID_QUERY", message)
     })?;
     Ok(asked)
@@ -183,7 +191,8 @@ async fn profile(profiles: &Profiles, key: ProfileKey, asked: Asked) -> Result<R
         let message = "a profile is no list: limit and cursor are for its traits, identifiers and events";
         return Err(Refusal::new(Code::InvalidArgument, "INVALID_QUERY", message).into());
     }
-    let profile = read(profiles, key, &asked, &[]).await?;
+    let fields: &[&str] = if asked.segments { &PROFILE_FIELDS } else { &[] };
+    let profile = read(profiles, key, &asked, fields).await?;
     Ok(Json(ProfileBody::from(profile)).into_response())
 }
 
