@@ -159,7 +159,7 @@ impl Story {
         while self.left > 0 {
             self.visit(after, self.left);
         }
-        if self.customer % 97 == 0 {
+        if self.customer.is_multiple_of(97) {
             self.write(1, after, "track", None, "{}", "{}", true);
         }
     }
@@ -238,7 +238,7 @@ impl Story {
                 r#"{{"order_id":"{order}","product":"{product}","quantity":{quantity},"revenue":{money},"currency":"{currency}","coupon":{coupon},"items":[{{"sku":"{product}","count":{quantity}}},{{"sku":"{other}","count":1}}]}}"#
             )
         };
-        if self.customer % 61 == 0 {
+        if self.customer.is_multiple_of(61) {
             // Of nothing: the schema doesn't allow it.
             self.write(source, who, "track", Some("Order Completed"), &of(0), "{}", true);
         }
@@ -292,7 +292,7 @@ impl Story {
         put("timestamp", &time(self.at));
         let field = if kind == "identify" { "traits" } else { "properties" };
         let _fits = write!(json, r#","{field}":{said},"context":{context}}}"#);
-        let is_late = self.numbers.draw() % 25 == 0;
+        let is_late = self.numbers.draw().is_multiple_of(25);
         self.items.push(Item { source, is_late, is_odd, json });
         if !is_odd {
             self.left = self.left.saturating_sub(1);
