@@ -128,6 +128,8 @@ fn copied(copy: CopyToStatement) -> std::result::Result<(Statement, Target), Que
 fn parameters_of(plan: &LogicalPlan) -> Result<(Vec<String>, Vec<Option<DataType>>)> {
     let (mut named, mut numbered) = (BTreeMap::new(), BTreeMap::new());
     for (name, ty) in plan.get_parameter_types()? {
+        // Texts are plain to people.
+        let ty = ty.map(|ty| if ty == DataType::Utf8View { DataType::Utf8 } else { ty });
         let name = name.strip_prefix('$').unwrap_or(&name).to_owned();
         match name.parse::<usize>() {
             Ok(0) => return Err(DataFusionError::Plan("parameters are numbered from $1 on".to_owned())),
