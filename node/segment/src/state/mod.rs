@@ -150,9 +150,11 @@ impl FacetState {
             State::Seen { .. } | State::Revenue(_) | State::Count(_) | State::Sum { .. } => 0,
             State::Extremes { min, max } => text(min) + text(max),
             State::Ends(ends) => size_of::<Ends>() + text(&ends.first.value) + text(&ends.last.value),
-            State::Values { counts, .. } => counts.iter().flatten().map(|(value, _)| {
-                size_of::<(Scalar<'static>, u64)>() + text(value)
-            }).sum(),
+            State::Values { counts, .. } => counts
+                .iter()
+                .flatten()
+                .map(|(value, _)| size_of::<(Scalar<'static>, u64)>() + text(value))
+                .sum(),
             State::FirstValues { entries: kept, .. } | State::Entries { entries: kept, .. } => entries(kept),
             State::Times { times, .. } => times.len() * size_of::<i64>(),
         };

@@ -40,7 +40,8 @@ impl Probe for NodeProbe {
     }
 
     fn levels(&self) -> Levels {
-        let (hub, Observed { raft, shards, keeper, runs, freshness, dir, segments }) = (&self.hub, &self.observed);
+        let (hub, Observed { raft, shards, keeper, runs, freshness, dir, segments }) =
+            (&self.hub, &self.observed);
         let shards = shards.all();
         let (memtable_active_bytes, memtable_frozen_bytes, replay_bytes) = keeper.totals();
         let (log, waiting_jobs) = raft.log_measures();

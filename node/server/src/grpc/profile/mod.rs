@@ -28,8 +28,8 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
-pub use self::fields::NAMES as PROFILE_FIELDS;
 use self::fields::Fields;
+pub use self::fields::NAMES as PROFILE_FIELDS;
 use super::{
     cursor::{self, Kind},
     hub::{Hub, page_limit, read_level},

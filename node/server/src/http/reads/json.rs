@@ -132,7 +132,8 @@ impl From<v1::Profile> for ProfileBody {
     fn from(profile: v1::Profile) -> Self {
         let known = profile.segments;
         let computed = known.as_ref().map(|known| {
-            let json = |json: &String| if json == "overflow" { "\"overflow\"".to_owned() } else { json.clone() };
+            let json =
+                |json: &String| if json == "overflow" { "\"overflow\"".to_owned() } else { json.clone() };
             let all = known.computed_traits_json.iter();
             all.map(|(name, value)| (name.clone(), Json::of(json(value)))).collect()
         });

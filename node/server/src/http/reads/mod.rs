@@ -131,7 +131,8 @@ const FAILURES: &[u16] = &[400, 403, 404, 431, 503, 504];
 
 fn options(query: Options) -> Result<Asked, Refusal> {
     let Query(asked) = query.map_err(|_| {
-        let message = "the query can't be read: it may have min_version, limit, cursor and segments, each once";
+        let message =
+            "the query can't be read: it may have min_version, limit, cursor and segments, each once";
         Refusal::new(Code::InvalidArgument, "INVALID_QUERY", message)
     })?;
     Ok(asked)
