@@ -1,5 +1,6 @@
 //! What the command line and the service say.
 
+use isthmus_proto::v1::{SegmentServiceWatchRequest, segment_service_client::SegmentServiceClient};
 use isthmus_tests::{ask, cluster::Cluster};
 use serde_json::json;
 
@@ -84,6 +85,25 @@ async fn a_segment_is_live_counted_listed_watched_edited_and_deleted() {
     );
     let event = |id: &serde_json::Value| all.iter().find(|it| it["id"] == *id).unwrap()["message_id"].clone();
     assert_eq!((event(&changes[0]["cause"]), event(&changes[1]["cause"])), (json!("u0-8"), json!("down")));
+
+    // The same by the service's own stream, with the same cursors.
+    let request = SegmentServiceWatchRequest {
+        segments: vec!["loyal".to_owned()],
+        cursor: cursor.to_owned(),
+        ..SegmentServiceWatchRequest::default()
+    };
+    let mut client = SegmentServiceClient::new(cluster.channel(0));
+    let mut stream = client.watch(request).await.unwrap().into_inner();
+    let mut ids = Vec::new();
+    while ids.len() < 2 {
+        ids.extend(
+            stream.message().await.unwrap().unwrap().changes.into_iter().map(|change| json!(change.id)),
+        );
+    }
+    assert_eq!(ids, [changes[0]["id"].clone(), changes[1]["id"].clone()]);
+    let request = SegmentServiceWatchRequest { segments: vec!["nobody".to_owned()], ..Default::default() };
+    let refused = client.watch(request).await.unwrap_err();
+    assert!(refused.message().contains("there is no segment nobody"), "{refused:?}");
 
     // Computed traits, and what a customer is in.
     let file = folder.path().join("spent.toml");

@@ -414,147 +414,6 @@ class CheckSchemaResponse(Message):
     def problems(self) -> Messages[SchemaProblem]: ...
     def __init__(self, *, valid: bool | None = ..., compatible: bool | None = ..., version: int | None = ..., compatibility: int | None = ..., problems: Iterable[SchemaProblem] | None = ...) -> None: ...
 
-class Segment(Message):
-    name: str
-    expression: str
-    description: str
-    version: int
-    def __init__(self, *, name: str | None = ..., expression: str | None = ..., description: str | None = ..., version: int | None = ...) -> None: ...
-
-class ComputedTrait(Message):
-    name: str
-    aggregate: str
-    of: str
-    type: str
-    @property
-    def events(self) -> Scalars[str]: ...
-    event_type: str
-    filter: str
-    window: str
-    limit: int
-    bound: int
-    description: str
-    def __init__(self, *, name: str | None = ..., aggregate: str | None = ..., of: str | None = ..., type: str | None = ..., events: Iterable[str] | None = ..., event_type: str | None = ..., filter: str | None = ..., window: str | None = ..., limit: int | None = ..., bound: int | None = ..., description: str | None = ...) -> None: ...
-
-class PutSegmentRequest(Message):
-    @property
-    def segment(self) -> Segment: ...
-    def __init__(self, *, segment: Segment | None = ...) -> None: ...
-
-class PutSegmentResponse(Message):
-    @property
-    def segment(self) -> Segment: ...
-    version: int
-    changed: bool
-    def __init__(self, *, segment: Segment | None = ..., version: int | None = ..., changed: bool | None = ...) -> None: ...
-
-class PutComputedTraitRequest(Message):
-    @property
-    def computed_trait(self) -> ComputedTrait: ...
-    def __init__(self, *, computed_trait: ComputedTrait | None = ...) -> None: ...
-
-class PutComputedTraitResponse(Message):
-    version: int
-    changed: bool
-    def __init__(self, *, version: int | None = ..., changed: bool | None = ...) -> None: ...
-
-class DeleteDefinitionRequest(Message):
-    name: str
-    def __init__(self, *, name: str | None = ...) -> None: ...
-
-class DeleteDefinitionResponse(Message):
-    version: int
-    def __init__(self, *, version: int | None = ...) -> None: ...
-
-class ListDefinitionsRequest(Message):
-    version: int
-    def __init__(self, *, version: int | None = ...) -> None: ...
-
-class ListDefinitionsResponse(Message):
-    version: int
-    @property
-    def segments(self) -> Messages[Segment]: ...
-    @property
-    def computed_traits(self) -> Messages[ComputedTrait]: ...
-    @property
-    def created_at(self) -> Timestamp: ...
-    live_version: int
-    def __init__(self, *, version: int | None = ..., segments: Iterable[Segment] | None = ..., computed_traits: Iterable[ComputedTrait] | None = ..., created_at: Timestamp | None = ..., live_version: int | None = ...) -> None: ...
-
-class PreviewRequest(Message):
-    expression: str
-    limit: int
-    def __init__(self, *, expression: str | None = ..., limit: int | None = ...) -> None: ...
-
-class PreviewResponse(Message):
-    count: int
-    overflows: int
-    @property
-    def members(self) -> Messages[SegmentMember]: ...
-    profiles: int
-    version: str
-    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., members: Iterable[SegmentMember] | None = ..., profiles: int | None = ..., version: str | None = ...) -> None: ...
-
-class SegmentMember(Message):
-    profile_id: str
-    @property
-    def identifier(self) -> Identifier: ...
-    def __init__(self, *, profile_id: str | None = ..., identifier: Identifier | None = ...) -> None: ...
-
-class SegmentServiceCountRequest(Message):
-    expression: str
-    def __init__(self, *, expression: str | None = ...) -> None: ...
-
-class SegmentServiceCountResponse(Message):
-    count: int
-    overflows: int
-    profiles: int
-    definitions_version: int
-    version: str
-    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., profiles: int | None = ..., definitions_version: int | None = ..., version: str | None = ...) -> None: ...
-
-class SegmentServiceListMembersRequest(Message):
-    expression: str
-    limit: int
-    cursor: str
-    def __init__(self, *, expression: str | None = ..., limit: int | None = ..., cursor: str | None = ...) -> None: ...
-
-class SegmentServiceListMembersResponse(Message):
-    @property
-    def members(self) -> Messages[SegmentMember]: ...
-    next_cursor: str
-    version: str
-    def __init__(self, *, members: Iterable[SegmentMember] | None = ..., next_cursor: str | None = ..., version: str | None = ...) -> None: ...
-
-class GetMembershipsRequest(Message):
-    @property
-    def identifier(self) -> Identifier: ...
-    profile_id: str
-    def __init__(self, *, identifier: Identifier | None = ..., profile_id: str | None = ...) -> None: ...
-
-class GetMembershipsResponse(Message):
-    @property
-    def segments(self) -> Scalars[str]: ...
-    @property
-    def overflows(self) -> Scalars[str]: ...
-    @property
-    def computed_traits_json(self) -> ScalarMap[str, str]: ...
-    version: str
-    definitions_version: int
-    def __init__(self, *, segments: Iterable[str] | None = ..., overflows: Iterable[str] | None = ..., computed_traits_json: Mapping[str, str] | None = ..., version: str | None = ..., definitions_version: int | None = ...) -> None: ...
-
-class VerifyRequest(Message):
-    name: str
-    def __init__(self, *, name: str | None = ...) -> None: ...
-
-class VerifyResponse(Message):
-    live: int
-    recounted: int
-    @property
-    def differing(self) -> Messages[SegmentMember]: ...
-    version: str
-    def __init__(self, *, live: int | None = ..., recounted: int | None = ..., differing: Iterable[SegmentMember] | None = ..., version: str | None = ...) -> None: ...
-
 class Source(Message):
     name: str
     disabled: bool
@@ -927,7 +786,20 @@ class Profile(Message):
     @property
     def type_counts(self) -> ScalarMap[str, int]: ...
     rules_version: int
-    def __init__(self, *, profile_id: str | None = ..., identifiers: Iterable[Identifier] | None = ..., traits: Mapping[str, Value] | None = ..., event_counts: Mapping[str, int] | None = ..., revenue: str | None = ..., revenue_by_currency: Mapping[str, str] | None = ..., first_seen: Timestamp | None = ..., last_seen: Timestamp | None = ..., sources: Iterable[str] | None = ..., version: str | None = ..., type_counts: Mapping[str, int] | None = ..., rules_version: int | None = ...) -> None: ...
+    @property
+    def segments(self) -> ProfileSegments: ...
+    def __init__(self, *, profile_id: str | None = ..., identifiers: Iterable[Identifier] | None = ..., traits: Mapping[str, Value] | None = ..., event_counts: Mapping[str, int] | None = ..., revenue: str | None = ..., revenue_by_currency: Mapping[str, str] | None = ..., first_seen: Timestamp | None = ..., last_seen: Timestamp | None = ..., sources: Iterable[str] | None = ..., version: str | None = ..., type_counts: Mapping[str, int] | None = ..., rules_version: int | None = ..., segments: ProfileSegments | None = ...) -> None: ...
+
+class ProfileSegments(Message):
+    @property
+    def segments(self) -> Scalars[str]: ...
+    @property
+    def overflows(self) -> Scalars[str]: ...
+    @property
+    def computed_traits_json(self) -> ScalarMap[str, str]: ...
+    version: str
+    definitions_version: int
+    def __init__(self, *, segments: Iterable[str] | None = ..., overflows: Iterable[str] | None = ..., computed_traits_json: Mapping[str, str] | None = ..., version: str | None = ..., definitions_version: int | None = ...) -> None: ...
 
 class ExplainRequest(Message):
     @property
@@ -1312,6 +1184,161 @@ class QueryTable(Message):
     def columns(self) -> Messages[QueryColumn]: ...
     def __init__(self, *, schema: str | None = ..., name: str | None = ..., description: str | None = ..., columns: Iterable[QueryColumn] | None = ...) -> None: ...
 
+class Segment(Message):
+    name: str
+    expression: str
+    description: str
+    version: int
+    def __init__(self, *, name: str | None = ..., expression: str | None = ..., description: str | None = ..., version: int | None = ...) -> None: ...
+
+class ComputedTrait(Message):
+    name: str
+    aggregate: str
+    of: str
+    type: str
+    @property
+    def events(self) -> Scalars[str]: ...
+    event_type: str
+    filter: str
+    window: str
+    limit: int
+    bound: int
+    description: str
+    def __init__(self, *, name: str | None = ..., aggregate: str | None = ..., of: str | None = ..., type: str | None = ..., events: Iterable[str] | None = ..., event_type: str | None = ..., filter: str | None = ..., window: str | None = ..., limit: int | None = ..., bound: int | None = ..., description: str | None = ...) -> None: ...
+
+class PutSegmentRequest(Message):
+    @property
+    def segment(self) -> Segment: ...
+    def __init__(self, *, segment: Segment | None = ...) -> None: ...
+
+class PutSegmentResponse(Message):
+    @property
+    def segment(self) -> Segment: ...
+    version: int
+    changed: bool
+    def __init__(self, *, segment: Segment | None = ..., version: int | None = ..., changed: bool | None = ...) -> None: ...
+
+class PutComputedTraitRequest(Message):
+    @property
+    def computed_trait(self) -> ComputedTrait: ...
+    def __init__(self, *, computed_trait: ComputedTrait | None = ...) -> None: ...
+
+class PutComputedTraitResponse(Message):
+    version: int
+    changed: bool
+    def __init__(self, *, version: int | None = ..., changed: bool | None = ...) -> None: ...
+
+class DeleteDefinitionRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
+class DeleteDefinitionResponse(Message):
+    version: int
+    def __init__(self, *, version: int | None = ...) -> None: ...
+
+class ListDefinitionsRequest(Message):
+    version: int
+    def __init__(self, *, version: int | None = ...) -> None: ...
+
+class ListDefinitionsResponse(Message):
+    version: int
+    @property
+    def segments(self) -> Messages[Segment]: ...
+    @property
+    def computed_traits(self) -> Messages[ComputedTrait]: ...
+    @property
+    def created_at(self) -> Timestamp: ...
+    live_version: int
+    def __init__(self, *, version: int | None = ..., segments: Iterable[Segment] | None = ..., computed_traits: Iterable[ComputedTrait] | None = ..., created_at: Timestamp | None = ..., live_version: int | None = ...) -> None: ...
+
+class PreviewRequest(Message):
+    expression: str
+    limit: int
+    def __init__(self, *, expression: str | None = ..., limit: int | None = ...) -> None: ...
+
+class PreviewResponse(Message):
+    count: int
+    overflows: int
+    @property
+    def members(self) -> Messages[SegmentMember]: ...
+    profiles: int
+    version: str
+    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., members: Iterable[SegmentMember] | None = ..., profiles: int | None = ..., version: str | None = ...) -> None: ...
+
+class SegmentMember(Message):
+    profile_id: str
+    @property
+    def identifier(self) -> Identifier: ...
+    def __init__(self, *, profile_id: str | None = ..., identifier: Identifier | None = ...) -> None: ...
+
+class SegmentServiceCountRequest(Message):
+    expression: str
+    def __init__(self, *, expression: str | None = ...) -> None: ...
+
+class SegmentServiceCountResponse(Message):
+    count: int
+    overflows: int
+    profiles: int
+    definitions_version: int
+    version: str
+    def __init__(self, *, count: int | None = ..., overflows: int | None = ..., profiles: int | None = ..., definitions_version: int | None = ..., version: str | None = ...) -> None: ...
+
+class SegmentServiceListMembersRequest(Message):
+    expression: str
+    limit: int
+    cursor: str
+    def __init__(self, *, expression: str | None = ..., limit: int | None = ..., cursor: str | None = ...) -> None: ...
+
+class SegmentServiceListMembersResponse(Message):
+    @property
+    def members(self) -> Messages[SegmentMember]: ...
+    next_cursor: str
+    version: str
+    def __init__(self, *, members: Iterable[SegmentMember] | None = ..., next_cursor: str | None = ..., version: str | None = ...) -> None: ...
+
+class GetMembershipsRequest(Message):
+    @property
+    def identifier(self) -> Identifier: ...
+    profile_id: str
+    def __init__(self, *, identifier: Identifier | None = ..., profile_id: str | None = ...) -> None: ...
+
+class GetMembershipsResponse(Message):
+    @property
+    def segments(self) -> Scalars[str]: ...
+    @property
+    def overflows(self) -> Scalars[str]: ...
+    @property
+    def computed_traits_json(self) -> ScalarMap[str, str]: ...
+    version: str
+    definitions_version: int
+    def __init__(self, *, segments: Iterable[str] | None = ..., overflows: Iterable[str] | None = ..., computed_traits_json: Mapping[str, str] | None = ..., version: str | None = ..., definitions_version: int | None = ...) -> None: ...
+
+class SegmentServiceWatchRequest(Message):
+    @property
+    def segments(self) -> Scalars[str]: ...
+    cursor: str
+    start: int
+    response_changes_max: int
+    def __init__(self, *, segments: Iterable[str] | None = ..., cursor: str | None = ..., start: int | None = ..., response_changes_max: int | None = ...) -> None: ...
+
+class SegmentServiceWatchResponse(Message):
+    @property
+    def changes(self) -> Messages[Change]: ...
+    cursor: str
+    def __init__(self, *, changes: Iterable[Change] | None = ..., cursor: str | None = ...) -> None: ...
+
+class VerifyRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
+class VerifyResponse(Message):
+    live: int
+    recounted: int
+    @property
+    def differing(self) -> Messages[SegmentMember]: ...
+    version: str
+    def __init__(self, *, live: int | None = ..., recounted: int | None = ..., differing: Iterable[SegmentMember] | None = ..., version: str | None = ...) -> None: ...
+
 class ClusterService:
     Status: Method[StatusRequest, StatusResponse]
     Nodes: Method[NodesRequest, NodesResponse]
@@ -1342,17 +1369,6 @@ class SchemaService:
     Get: Method[GetSchemaRequest, GetSchemaResponse]
     List: Method[ListSchemasRequest, ListSchemasResponse]
     Check: Method[CheckSchemaRequest, CheckSchemaResponse]
-
-class SegmentService:
-    PutSegment: Method[PutSegmentRequest, PutSegmentResponse]
-    PutComputedTrait: Method[PutComputedTraitRequest, PutComputedTraitResponse]
-    DeleteDefinition: Method[DeleteDefinitionRequest, DeleteDefinitionResponse]
-    ListDefinitions: Method[ListDefinitionsRequest, ListDefinitionsResponse]
-    Preview: Method[PreviewRequest, PreviewResponse]
-    Count: Method[SegmentServiceCountRequest, SegmentServiceCountResponse]
-    ListMembers: Method[SegmentServiceListMembersRequest, SegmentServiceListMembersResponse]
-    GetMemberships: Method[GetMembershipsRequest, GetMembershipsResponse]
-    Verify: Method[VerifyRequest, VerifyResponse]
 
 class SourceService:
     Create: Method[CreateRequest, CreateResponse]
@@ -1389,3 +1405,15 @@ class QueryService:
     Query: Method[QueryRequest, QueryResponse]
     Explain: Method[QueryServiceExplainRequest, QueryServiceExplainResponse]
     ListTables: Method[ListTablesRequest, ListTablesResponse]
+
+class SegmentService:
+    PutSegment: Method[PutSegmentRequest, PutSegmentResponse]
+    PutComputedTrait: Method[PutComputedTraitRequest, PutComputedTraitResponse]
+    DeleteDefinition: Method[DeleteDefinitionRequest, DeleteDefinitionResponse]
+    ListDefinitions: Method[ListDefinitionsRequest, ListDefinitionsResponse]
+    Preview: Method[PreviewRequest, PreviewResponse]
+    Count: Method[SegmentServiceCountRequest, SegmentServiceCountResponse]
+    ListMembers: Method[SegmentServiceListMembersRequest, SegmentServiceListMembersResponse]
+    GetMemberships: Method[GetMembershipsRequest, GetMembershipsResponse]
+    Watch: Method[SegmentServiceWatchRequest, SegmentServiceWatchResponse]
+    Verify: Method[VerifyRequest, VerifyResponse]

@@ -1,6 +1,7 @@
 //! `SegmentService`: definitions of segments and computed traits as one document with versions, and who is in them.
 
 mod verify;
+mod watch;
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use isthmus_proto::{
         GetMembershipsResponse, Identifier, ListDefinitionsRequest, ListDefinitionsResponse, PreviewRequest,
         PreviewResponse, ProfileKey, PutComputedTraitRequest, PutComputedTraitResponse, PutSegmentRequest,
         PutSegmentResponse, Segment, SegmentMember, SegmentServiceCountRequest, SegmentServiceCountResponse,
-        SegmentServiceListMembersRequest, SegmentServiceListMembersResponse, VerifyRequest, VerifyResponse,
-        profile_key::Key, segment_service_server::SegmentService,
+        SegmentServiceListMembersRequest, SegmentServiceListMembersResponse, SegmentServiceWatchRequest,
+        VerifyRequest, VerifyResponse, profile_key::Key, segment_service_server::SegmentService,
     },
 };
 use isthmus_router::{ReadLevel, SegmentAnswers};
@@ -445,6 +446,15 @@ impl SegmentService for Segments {
             version: known.version,
             definitions_version: known.definitions_version,
         }))
+    }
+
+    type WatchStream = watch::WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<SegmentServiceWatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(self.watching(request).await?))
     }
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
