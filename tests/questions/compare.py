@@ -72,7 +72,7 @@ def difference(ours, theirs):
 
 
 def export(hub, folder, tables):
-    for table in tables:
+    for table in TABLES:
         if not (folder / f"{table}.parquet").exists():
             begun = time.perf_counter()
             (copied,) = hub.sql(f"COPY (SELECT * FROM {table}) TO '{table}.parquet'").rows()
@@ -84,7 +84,7 @@ def duck(folder, tables, threads):
     connection.execute("SET TimeZone = 'UTC'")
     if threads:
         connection.execute(f"SET threads = {threads}")
-    for table in tables:
+    for table in TABLES:
         connection.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{folder / table}.parquet')")
     return connection
 
@@ -126,11 +126,9 @@ def main() -> int:
     parser.add_argument("exported", type=pathlib.Path)
     parser.add_argument("--times", type=int, default=0, help="runs that are measured; else the only one is")
     parser.add_argument("--threads", type=int, default=0, help="threads of DuckDB; by default its own choice")
-    parser.add_argument("--without", default="", metavar="TABLE", help="leave out what names this table")
     parser.add_argument("--only", default="", metavar="TEXT", help="only questions with this in their names")
     parser.add_argument("--json", action="store_true", help="an object for each question, and no table")
     arguments = parser.parse_args()
-    tables = [table for table in TABLES if table != arguments.without]
     hub = isthmus.Client(arguments.endpoints)
     export(hub, arguments.exported, tables)
     connection = duck(arguments.exported, tables, arguments.threads)
@@ -139,7 +137,7 @@ def main() -> int:
     all_told = []
     for file in sorted(arguments.questions.glob("*.sql")):
         question = file.read_text(encoding="utf-8")
-        if arguments.only not in file.stem or (arguments.without and arguments.without in question):
+        if arguments.only not in file.stem:
             continue
         told = {"question": file.stem} | ask(question, hub, connection, arguments.times)
         all_told.append(told)

@@ -8,8 +8,6 @@ use std::{
 
 use crate::tools;
 
-/// A table that the hub doesn't have yet: what asks for it is left out.
-pub const WITHOUT: Option<&str> = Some("segment_members");
 /// The setting of the nodes' that names the folder which they export to.
 pub const EXPORT_DIR: &str = "ISTHMUS_QUERY__EXPORT_DIR";
 
@@ -34,8 +32,5 @@ pub fn compare(python: &Path, endpoints: &str, exported: &Path) -> Command {
     let mut command = Command::new(python);
     command.arg(place("questions/compare.py")).arg(endpoints).arg(place("../node/query/tests/questions"));
     command.arg(exported);
-    if let Some(table) = WITHOUT {
-        command.args(["--without", table]);
-    }
     command
 }

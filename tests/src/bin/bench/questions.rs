@@ -129,9 +129,7 @@ async fn load(cluster: &Cluster, options: &Options) {
     let shop = Shop { customers: options.profiles, events: options.events };
     let measured = fill::fill(&channels, keys, shop, 500, channels.len()).await;
     print("a shop's history", "events", &measured);
-    // Those that nobody asks for would only take memory.
-    let segments = if questions::WITHOUT.is_none() { &SEGMENTS[..] } else { &[] };
-    for (name, expression) in segments.iter().copied() {
+    for (name, expression) in SEGMENTS {
         let ended = cli.run(&endpoints, &["segment", "put", name, expression, "--wait"]);
         assert_eq!(ended.code, 0, "{name}: {}", ended.err);
     }
