@@ -71,7 +71,7 @@ def difference(ours, theirs):
     return None
 
 
-def export(hub, folder, tables):
+def export(hub, folder):
     for table in TABLES:
         if not (folder / f"{table}.parquet").exists():
             begun = time.perf_counter()
@@ -79,7 +79,7 @@ def export(hub, folder, tables):
             print(f"{table}: {copied['rows']} rows in {time.perf_counter() - begun:.1f} s", file=sys.stderr)
 
 
-def duck(folder, tables, threads):
+def duck(folder, threads):
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     if threads:
@@ -130,8 +130,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="an object for each question, and no table")
     arguments = parser.parse_args()
     hub = isthmus.Client(arguments.endpoints)
-    export(hub, arguments.exported, tables)
-    connection = duck(arguments.exported, tables, arguments.threads)
+    export(hub, arguments.exported)
+    connection = duck(arguments.exported, arguments.threads)
     if not arguments.json:
         print(f"{'question':36} {'rows':>9} {'hub ms':>10} {'DuckDB ms':>10} {'ratio':>7}")
     all_told = []
