@@ -115,9 +115,11 @@ async fn memory_is_bounded_and_sorting_spills() {
     let rows = cluster.rows(&format!("SELECT max(r) FROM ({numbered})")).await;
     let count = cluster.rows("SELECT count(*) * 60 FROM events").await;
     assert_eq!(rows, count);
-    // What can't spill is refused: lists of everything.
-    let lists = format!("SELECT array_agg(id), array_agg(properties) FROM ({many})");
-    let error = cluster.error(&lists).await;
+    // What can't spill is refused: the hash table of a join.
+    let joined = format!(
+        "SELECT max(length(x.properties || y.properties)) FROM ({many}) x JOIN ({many}) y ON x.id = y.id"
+    );
+    let error = cluster.error(&joined).await;
     assert!(matches!(error, QueryError::Limit { what: Limit::Memory, .. }), "{error:?}");
     ends(&cluster).await;
 }
