@@ -46,6 +46,9 @@ const NICENESS: i32 = 10;
 /// How much longer than the query its cut is leased, so that it outlives a query in its last moment.
 const LEASE_MORE: Duration = Duration::from_secs(10);
 
+/// Names of profiles, and of what: shards, and the states of their identifiers.
+pub(crate) type NamesOf = (Vec<(u64, u64)>, Names);
+
 /// Runs statements, and tasks of other nodes' statements.
 #[derive(Clone)]
 pub struct Engine {
@@ -60,7 +63,7 @@ pub(crate) struct Inner {
     pub(crate) worker: Worker,
     pub(crate) channels: Arc<DefaultChannelResolver>,
     /// The names of profiles as they were last, and of which states of all shards.
-    pub(crate) names: Mutex<Option<(Vec<(u64, u64)>, Names)>>,
+    pub(crate) names: Mutex<Option<NamesOf>>,
     gate: Gate,
     tasks: TaskTracker,
     stopping: CancellationToken,

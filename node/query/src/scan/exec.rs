@@ -1,10 +1,6 @@
 //! The plan node of a scan.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc};
 
 use arrow::{datatypes::FieldRef, record_batch::RecordBatch};
 use datafusion::{
@@ -218,9 +214,8 @@ impl Turns {
     }
 }
 
-/// How long a turn is, and batches of it: few enough to be stopped soon, many enough to be worth a change of threads.
-const TURN: Duration = Duration::from_millis(4);
-const TURN_BATCHES: usize = 8;
+/// Batches of a turn: few enough to be stopped soon, many enough to be worth a change of threads.
+const TURN_BATCHES: usize = 4;
 
 /// A partition of a scan.
 struct Work {
@@ -277,7 +272,7 @@ impl Work {
                         left -= batch.num_rows();
                         this.baseline.record_output(batch.num_rows());
                         match room.take() {
-                            Some(room) => _ = room.send(Ok(batch)),
+                            Some(room) => room.send(Ok(batch)),
                             None if this.batches.send(Ok(batch)).await.is_err() => return Ok(()),
                             None => {}
                         }
@@ -322,8 +317,8 @@ impl Work {
     }
 
     fn turn(&self, mut reading: Reading) -> Result<Turn> {
-        let (begun, mut made) = (Instant::now(), Vec::new());
-        while made.len() < TURN_BATCHES && (made.is_empty() || begun.elapsed() < TURN) {
+        let mut made = Vec::new();
+        for _ in 0..TURN_BATCHES {
             let Some(batch) = reading.part.next() else { return Ok((made, None)) };
             let batch = batch.map_err(to_datafusion)?;
             reading.batches.add(1);

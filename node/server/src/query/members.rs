@@ -101,6 +101,7 @@ mod tests {
         let request = |names: Option<&str>| Request {
             table: Table::SegmentMembers,
             columns: vec![0, 1, 2, 3, 4],
+            derived: vec![],
             filters: Filters { names: names.map(|name| vec![name.to_owned()]), ..Filters::default() },
             batch_rows: 3,
         };

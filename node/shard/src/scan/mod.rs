@@ -41,7 +41,7 @@ pub(crate) use hot::HotColumns;
 pub(crate) use journal::Journal;
 pub(crate) use pins::{BASE_FOR, Pins};
 pub use pins::{FIX_WITHIN, LEASE_MAX, PINS_MAX};
-pub use request::{Derived, Filters, Pin, Request};
+pub use request::{Derived, Filters, MakeColumn, Pin, Request};
 pub use schema::{Table, schema};
 pub use snapshot::{Part, Snapshot};
 pub(crate) use watch::Watch;

@@ -39,6 +39,9 @@ impl Filters {
     }
 }
 
+/// Makes a column of a batch of the raw columns that it needs.
+pub type MakeColumn = Arc<dyn Fn(&RecordBatch) -> Result<ArrayRef, String> + Send + Sync>;
+
 /// A column that is made of raw ones, row by row: it is kept with them where rows never change, so its text is read once.
 #[derive(Clone)]
 pub struct Derived {
@@ -49,7 +52,7 @@ pub struct Derived {
     /// What it comes to.
     pub field: FieldRef,
     /// Makes it of a batch of just those columns; as many rows, of the field's type.
-    pub make: Arc<dyn Fn(&RecordBatch) -> Result<ArrayRef, String> + Send + Sync>,
+    pub make: MakeColumn,
 }
 
 impl fmt::Debug for Derived {
