@@ -36,7 +36,7 @@ impl Fields {
     pub(super) fn of(mask: Option<&FieldMask>) -> Result<Self, Refusal> {
         let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
         if paths.is_empty() {
-            return Ok(Self(u16::MAX & !bit(SEGMENTS).unwrap_or_default()));
+            return Ok(Self(!bit(SEGMENTS).unwrap_or_default()));
         }
         paths.iter().try_fold(0, |set, path| Some(set | bit(path)?)).map(Self).ok_or_else(|| {
             let what = format!("each path is a field of Profile: {}", NAMES.join(", "));
