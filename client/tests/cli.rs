@@ -33,6 +33,7 @@ fn profile() -> proto::Profile {
         version: "000000000000001f".into(),
         type_counts: Default::default(),
         rules_version: None,
+        segments: None,
     }
 }
 

@@ -189,6 +189,7 @@ pub fn customer() -> Customer {
             sources: vec!["app".into(), "crm".into(), "web".into()],
             version: "000660d1f64148b2".to_owned(),
             rules_version: Some(1),
+            segments: None,
         },
         traits: traits
             .into_iter()
