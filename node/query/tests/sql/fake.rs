@@ -42,7 +42,7 @@ pub struct Counts {
     /// Columns that were asked for, of events.
     pub columns: Mutex<Vec<Vec<usize>>>,
     /// What was asked of segments when cuts were opened.
-    pub members: Mutex<Vec<isthmus_query::Members>>,
+    pub members: Mutex<Vec<Members>>,
     /// Filters of events.
     pub filters: Mutex<Vec<isthmus_query::Filters>>,
     /// Events never end.
