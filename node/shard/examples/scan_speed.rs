@@ -112,7 +112,7 @@ async fn main() -> Result<(), Failure> {
     let storage = Arc::new(Storage::open(Path::new("/keeper"), control, runs, tables(), options)?);
     let meta = storage.create_group(1, 1, Bytes::new(), Bytes::new())?;
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-    let budget = KeeperOptions { memory_bytes: 1 << 40, replay_bytes: 1 << 40 };
+    let budget = KeeperOptions { memory_bytes: 1 << 40, replay_bytes: 1 << 40, hot_bytes: 1 << 30 };
     let keeper = Keeper::start(storage, budget, &tracker, stop.clone());
     let mut machine = Machine::load(&keeper, &meta, "/snapshots".into(), tracker, 64 << 20)?;
     let shared = machine.shared();
@@ -174,9 +174,12 @@ async fn main() -> Result<(), Failure> {
         ("facets, all columns", Request::all(Table::Facets)),
     ];
     for (what, request) in scans {
-        let (rows, time) = timed(|| read(snapshot.parts(&request), threads));
-        let rows = rows?;
-        println!("{what:31} {:8.2} million rows/s, {rows} rows", rows as f64 / time.as_secs_f64() / 1e6);
+        // The second time what was decoded is there.
+        for again in ["", ", again"] {
+            let (rows, time) = timed(|| read(snapshot.parts(&request), threads));
+            let (rows, name) = (rows?, format!("{what}{again}"));
+            println!("{name:31} {:8.2} million rows/s, {rows} rows", rows as f64 / time.as_secs_f64() / 1e6);
+        }
     }
     stop.cancel();
     Ok(())

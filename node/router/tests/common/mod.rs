@@ -217,7 +217,10 @@ impl World {
                 if !reached {
                     return Err(error(CallErrorCode::Unavailable));
                 }
-                shard_reply::Body::Fix(FixReply { owned_bounds: self.owned_bounds(shard) })
+                shard_reply::Body::Fix(FixReply {
+                    owned_bounds: self.owned_bounds(shard),
+                    ..FixReply::default()
+                })
             }
             shard_call::Body::Unpin(call) => {
                 self.pins.remove(&(shard, call.pin));

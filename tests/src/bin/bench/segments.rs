@@ -68,7 +68,7 @@ fn expression(number: u32) -> String {
     let n = number / 5 + 1;
     match number % 5 {
         0 => format!("events('Order Completed') >= {n}"),
-        1 => format!("sum('Order Completed', revenue, '{} days') > {}", 365 - n, n * 100),
+        1 => format!("sum(revenue, 'Order Completed', '{} days') > {}", 365 - n, n * 100),
         2 => format!("did('Order Completed', '{n} days') AND NOT did('Refunded', '30 days')"),
         3 => format!("last_seen > now() - INTERVAL '{n} days'"),
         _ => format!("sequence('Product Added', 'Order Completed', within => '{n} days')"),
