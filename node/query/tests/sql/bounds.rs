@@ -115,10 +115,10 @@ async fn memory_is_bounded_and_sorting_spills() {
     let rows = cluster.rows(&format!("SELECT max(r) FROM ({numbered})")).await;
     let count = cluster.rows("SELECT count(*) * 60 FROM events").await;
     assert_eq!(rows, count);
-    // What can't spill is refused: the hash table of a join.
-    let joined = format!(
-        "SELECT max(length(x.properties || y.properties)) FROM ({many}) x JOIN ({many}) y ON x.id = y.id"
-    );
+    // What can't spill is refused: the hash table of a join, also where each node has a part of it.
+    let wide = format!("SELECT id, repeat(properties, 20) AS wide FROM ({many})");
+    let joined =
+        format!("SELECT max(length(x.wide || y.wide)) FROM ({wide}) x JOIN ({wide}) y ON x.id = y.id");
     let error = cluster.error(&joined).await;
     assert!(matches!(error, QueryError::Limit { what: Limit::Memory, .. }), "{error:?}");
     ends(&cluster).await;
