@@ -50,7 +50,7 @@ mod wire;
 pub use amount::Amount;
 pub use error::Error;
 pub use event::{AcceptContext, Accepted, EventType, Limits, RawItem, Reason, Refused, SourceView, accept};
-pub use facet::{FacetSummary, Summary};
+pub use facet::{FacetSummary, Summary, SummaryMap};
 pub use hash::{FacetId, IdentityKey, hash128};
 pub use identifier::{BlockedValues, Identifier, IdentifierError, Namespace};
 pub use link::{LinkFact, LinkKind, LinkRow};

@@ -241,9 +241,11 @@ impl Engine {
     }
 
     /// The tables of the catalog.
-    #[expect(clippy::unused_async, reason = "what is registered may have to be asked for one day")]
-    pub async fn tables(&self) -> Vec<TableInfo> {
-        catalog::tables(&self.inner.host)
+    ///
+    /// # Errors
+    /// `Internal`: the catalog has a fault.
+    pub fn tables(&self) -> Result<Vec<TableInfo>, QueryError> {
+        catalog::tables(&self.inner.host).map_err(|error| QueryError::Internal(error.to_string()))
     }
 
     fn spawn<T: Send + 'static>(

@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod explain;
 mod functions;
+mod ids;
 mod limits;
 mod options;
 mod parameters;

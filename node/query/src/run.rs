@@ -28,7 +28,7 @@ use crate::{
     distribute::{Apart, Codec, Reading, check_sound, is_sound, over_nodes},
     engine::Inner,
     error::{QueryError, broken, from_datafusion},
-    explain, functions, parameters,
+    explain, functions, ids, parameters,
     profiles::founder_of,
     scan::Names,
     seam::{Freshness, OpenCut, Table},
@@ -78,7 +78,8 @@ pub(crate) async fn start(
     if names && let Some(reading) = &mut reading {
         reading.names = known_names(inner, cut.as_deref(), reading).await.map_err(fault)?;
     }
-    let (state, physical) = plan_of(inner, &optimized, reading.as_ref()).await.map_err(fault)?;
+    let inside = ids::to_numbers(&optimized).map_err(fault)?;
+    let (state, physical) = plan_of(inner, &inside, reading.as_ref()).await.map_err(fault)?;
     let schema = Arc::clone(&statement.schema);
     let rows = if explained {
         explain::told(&optimized, physical.as_ref(), &schema).map_err(fault)?
@@ -182,7 +183,7 @@ async fn known_names(inner: &Arc<Inner>, cut: Option<&dyn OpenCut>, reading: &Re
 
 /// The names of profiles that don't have their home's.
 async fn names_of(inner: &Arc<Inner>, reading: &Reading) -> Result<Names> {
-    let table = ShardTable::new("founders", Table::Facets, founders(), Arc::clone(&inner.host)).of_several();
+    let table = ShardTable::new("founders", Table::Facets, founders(), Arc::clone(&inner.host)).alone(false);
     let plan = LogicalPlanBuilder::scan("founders", provider_as_source(Arc::new(table)), None)?
         .aggregate(vec![col("home")], vec![min(col("founder")).alias("founder")])?
         .filter(functions::named().call(vec![col("home"), col("founder")]))?

@@ -65,6 +65,21 @@ pub struct Summary<'a> {
     traits: Texts<'a, TraitState<'a>>,
 }
 
+/// A map of a summary.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SummaryMap {
+    /// [`Summary::sources`].
+    Sources,
+    /// [`Summary::event_counts`].
+    EventCounts,
+    /// [`Summary::type_counts`].
+    TypeCounts,
+    /// [`Summary::revenue`].
+    Revenue,
+    /// [`Summary::traits`].
+    Traits,
+}
+
 /// The newest that was said about a trait. The order of the fields is the order in which newer is decided.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct TraitState<'a> {
@@ -286,6 +301,19 @@ impl<'a> Summary<'a> {
         self.type_counts.clear();
         self.revenue.clear();
         self.traits.clear();
+    }
+
+    /// The summary with one of its maps and without identifier and times: of several facets these come to the same map as
+    /// the summaries would.
+    pub fn only(self, map: SummaryMap) -> Self {
+        let none = Self { events: self.events, ..Self::default() };
+        match map {
+            SummaryMap::Sources => Self { sources: self.sources, ..none },
+            SummaryMap::EventCounts => Self { event_counts: self.event_counts, ..none },
+            SummaryMap::TypeCounts => Self { type_counts: self.type_counts, ..none },
+            SummaryMap::Revenue => Self { revenue: self.revenue, ..none },
+            SummaryMap::Traits => Self { traits: self.traits, ..none },
+        }
     }
 
     /// The same in memory of its own, and no more than it needs.

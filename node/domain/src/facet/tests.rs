@@ -31,6 +31,23 @@ struct Model {
     traits: BTreeMap<String, ModelTrait>,
 }
 
+proptest! {
+    #[test]
+    fn maps_by_themselves_come_to_what_the_summaries_do(one in model(), other in model()) {
+        let read = |model: &Model| FacetSummary::from_bytes(&model.encode_to_vec()).unwrap();
+        let (one, other) = (read(&one), read(&other));
+        let mut whole = one.clone();
+        whole.merge(&other);
+        for map in
+            [SummaryMap::Sources, SummaryMap::EventCounts, SummaryMap::TypeCounts, SummaryMap::Revenue, SummaryMap::Traits]
+        {
+            let mut part = one.clone().only(map);
+            part.merge(&other.clone().only(map));
+            prop_assert_eq!(part, whole.clone().only(map), "{:?}", map);
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct ModelTrait {
     #[prost(int64, tag = "1")]

@@ -27,11 +27,11 @@ const SYSTEM: &str = "system";
 
 type Named = (&'static str, Arc<dyn TableProvider>);
 
-fn public(host: &Arc<dyn Shards>) -> Vec<Named> {
+fn public(host: &Arc<dyn Shards>) -> Result<Vec<Named>> {
     let catalog = host.catalog();
     let of = |name, table, outs| ShardTable::new(name, table, outs, Arc::clone(host));
-    vec![
-        ("profiles", Arc::new(ProfilesTable::new(profiles(&catalog), Arc::clone(host)))),
+    Ok(vec![
+        ("profiles", Arc::new(ProfilesTable::new(&profiles(&catalog), host)?)),
         ("events", Arc::new(of("events", Table::Events, events(&catalog)))),
         (
             "identifiers",
@@ -52,7 +52,7 @@ fn public(host: &Arc<dyn Shards>) -> Vec<Named> {
             ),
         ),
         ("quarantine", Arc::new(of("quarantine", Table::Quarantine, quarantine()))),
-    ]
+    ])
 }
 
 fn system(host: &Arc<dyn Shards>) -> Vec<Named> {
@@ -63,7 +63,7 @@ fn system(host: &Arc<dyn Shards>) -> Vec<Named> {
 /// The catalog as of now.
 pub(crate) fn catalog(host: &Arc<dyn Shards>) -> Result<Arc<dyn CatalogProviderList>> {
     let catalog = MemoryCatalogProvider::new();
-    for (name, tables) in [(PUBLIC, public(host)), (SYSTEM, system(host))] {
+    for (name, tables) in [(PUBLIC, public(host)?), (SYSTEM, system(host))] {
         let schema = MemorySchemaProvider::new();
         for (name, table) in tables {
             schema.register_table(name.to_owned(), table)?;
@@ -76,7 +76,7 @@ pub(crate) fn catalog(host: &Arc<dyn Shards>) -> Result<Arc<dyn CatalogProviderL
 }
 
 /// What is in it, for clients that browse.
-pub(crate) fn tables(host: &Arc<dyn Shards>) -> Vec<TableInfo> {
+pub(crate) fn tables(host: &Arc<dyn Shards>) -> Result<Vec<TableInfo>> {
     let info = |schema: &str, kind| {
         let schema = schema.to_owned();
         move |(name, table): Named| TableInfo {
@@ -87,6 +87,6 @@ pub(crate) fn tables(host: &Arc<dyn Shards>) -> Vec<TableInfo> {
             columns: told(&table.schema()),
         }
     };
-    let public = public(host).into_iter().map(info(PUBLIC, "TABLE"));
-    public.chain(system(host).into_iter().map(info(SYSTEM, "VIEW"))).collect()
+    let public = public(host)?.into_iter().map(info(PUBLIC, "TABLE"));
+    Ok(public.chain(system(host).into_iter().map(info(SYSTEM, "VIEW"))).collect())
 }

@@ -12,10 +12,8 @@ use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConve
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    profiles::FoldExec,
     scan::{Names, NodeShards, Of, Rows, ScanExec, ScanSpec},
     seam::Shards,
-    tables::ProfileColumn,
 };
 
 /// A node of ours. Nodes of one cluster run one version of this, or refuse what they don't understand.
@@ -28,9 +26,6 @@ enum Node {
         partitions: u64,
         batch_rows: u64,
         rows: Rows,
-    },
-    Fold {
-        columns: Vec<(String, ProfileColumn)>,
     },
 }
 
@@ -77,7 +72,6 @@ impl PhysicalExtensionCodec for Codec {
                 };
                 Ok(Arc::new(ScanExec::new(Arc::from(spec), of, Arc::clone(&self.host))?))
             }
-            (Node::Fold { columns }, [input]) => Ok(Arc::new(FoldExec::new(Arc::clone(input), columns)?)),
             _ => internal_err!("a part of a plan from another node has the wrong inputs"),
         }
     }
@@ -98,8 +92,6 @@ impl PhysicalExtensionCodec for Codec {
                 batch_rows: of.batch_rows as u64,
                 rows: of.rows,
             }
-        } else if let Some(fold) = node.downcast_ref::<FoldExec>() {
-            Node::Fold { columns: fold.columns().to_vec() }
         } else {
             return internal_err!("{} is no node of ours", node.name());
         };

@@ -56,7 +56,7 @@ impl Alone {
         } else {
             None
         };
-        let summaries = if wanted.iter().any(ProfileColumn::needs_summary) {
+        let summaries = if wanted.iter().any(needs_summary) {
             rows.get(raw::SUMMARY)?.as_binary_opt::<i32>()
         } else {
             None
@@ -96,6 +96,12 @@ impl Alone {
 }
 
 /// Reads a summary where it lies.
-pub(super) fn read(bytes: &[u8]) -> Result<Summary<'_>> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Summary<'_>> {
     Summary::read(bytes).map_err(|error| broken!("the summary of a facet is broken: {error}"))
+}
+
+/// Whether a column comes out of the summary, which is large.
+fn needs_summary(column: &ProfileColumn) -> bool {
+    use ProfileColumn::{Events, FirstSeen, Id, Identifiers, LastSeen};
+    !matches!(column, Id | Identifiers | FirstSeen | LastSeen | Events)
 }

@@ -1,19 +1,19 @@
 //! Profiles out of facets.
 //!
 //! A profile is what the facets of a home come to ([`isthmus_domain::Profile`] says how). A facet that is a profile by
-//! itself is one where it lies ([`Alone`]); the others are brought together by home, sorted, and folded one home after the
-//! other ([`FoldExec`]), so that a node holds one profile at a time, however many there are.
+//! itself is one where it lies ([`Alone`]); of the others each column that is asked for is put together of what each facet
+//! brings to it ([`parts`]), by aggregates of the engine.
 //!
 //! The name of a profile is the facet id of its founding identifier: [`founder_key`] orders identifiers as the domain does.
 
 mod alone;
-mod fold;
+mod parts;
 mod rows;
 
-pub(crate) use alone::Alone;
-pub(crate) use fold::FoldExec;
+pub(crate) use alone::{Alone, read};
 use isthmus_domain::{FacetId, Namespace};
-pub(crate) use rows::{Builder, Person};
+pub(crate) use parts::{Whole, identifiers, latest, money, parts};
+pub(crate) use rows::{Builder, Person, text};
 
 /// A key whose byte order is the order of (first event, identifier), followed by the facet: the least is the founder.
 pub(crate) fn founder_key(first_seen: Option<i64>, namespace: &str, value: &str, facet: FacetId) -> Vec<u8> {

@@ -23,10 +23,19 @@ pub(crate) struct Person<'a> {
     pub summary: &'a Summary<'a>,
 }
 
+impl<'a> Person<'a> {
+    /// One of whom nothing else is asked.
+    pub(crate) fn of(
+        summary: &'a Summary<'a>,
+        identifiers: &'a BTreeSet<isthmus_domain::Identifier>,
+    ) -> Self {
+        Self { id: FacetId::default(), identifiers, first_seen: None, last_seen: None, events: 0, summary }
+    }
+}
+
 /// Builds columns of profiles.
 pub(crate) struct Builder {
     columns: Vec<(ProfileColumn, Out)>,
-    rows: usize,
 }
 
 enum Out {
@@ -56,15 +65,10 @@ impl Builder {
             let out = out(&column);
             (column, out)
         });
-        Self { columns: columns.collect(), rows: 0 }
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
+        Self { columns: columns.collect() }
     }
 
     pub(crate) fn push(&mut self, person: &Person<'_>) {
-        self.rows += 1;
         for (column, out) in &mut self.columns {
             match (column, out) {
                 (ProfileColumn::FirstSeen, Out::Time(out)) => out.append_option(person.first_seen),
@@ -91,7 +95,6 @@ impl Builder {
 
     /// The columns, in the order that they were named in.
     pub(crate) fn finish(&mut self) -> Vec<ArrayRef> {
-        self.rows = 0;
         let finish = |(_, out): &mut (ProfileColumn, Out)| -> ArrayRef {
             match out {
                 Out::Id(out) => Arc::new(out.finish()),
@@ -106,7 +109,8 @@ impl Builder {
     }
 }
 
-fn text(column: &ProfileColumn, person: &Person<'_>) -> String {
+/// A column that is a text.
+pub(crate) fn text(column: &ProfileColumn, person: &Person<'_>) -> String {
     let summary = person.summary;
     let mut out = Vec::with_capacity(64);
     match column {

@@ -22,7 +22,7 @@ use crate::{
     error::{QueryError, broken, to_datafusion},
     scan::{Of, ScanSpec, make::Maker},
     seam::{Batches, Request, Shards, Table},
-    tables::{Make, schema_of},
+    tables::{Out, schema_of},
 };
 
 /// Reads a raw table of the shards of this node.
@@ -79,7 +79,7 @@ impl ScanExec {
 
     /// Whether a column of it names profiles.
     pub(crate) fn needs_names(&self) -> bool {
-        self.spec.outs.iter().any(|out| matches!(out.make, Make::ProfileId(_)))
+        self.spec.outs.iter().any(Out::needs_names)
     }
 }
 

@@ -19,7 +19,8 @@ use isthmus_domain::{EventType, FacetId};
 
 use crate::{
     error::broken,
-    profiles::{Alone, founder_key},
+    ids,
+    profiles::{Alone, founder_key, parts},
     scan::{Names, ScanSpec},
     seam::{Derived, Table},
     tables::{Make, Out, schema_of},
@@ -83,8 +84,10 @@ impl Maker {
                 Make::Raw(place) => as_type(rows.get(*place)?, field.data_type())?,
                 Make::Hex(place) => hex(rows.ids(*place)?, |id| id),
                 Make::ProfileId(place) => hex(rows.ids(*place)?, |id| self.names.of(id)),
+                Make::ProfileNumber(place) => ids::numbers(rows.ids(*place)?, |id| self.names.of(id))?,
+                Make::Number(place) => ids::numbers(rows.ids(*place)?, |id| id)?,
                 Make::EventType(place) => types(rows.get(*place)?),
-                Make::Property(..) | Make::Profile(_) | Make::Founder => {
+                Make::Property(..) | Make::Profile(_) | Make::Part(_) | Make::Founder => {
                     let made = derived.next();
                     Arc::clone(made.ok_or_else(|| broken!("a shard did not make {}", out.name))?)
                 }
@@ -126,6 +129,7 @@ fn make_derived(rows: &Raw<'_>, make: &Make) -> Result<ArrayRef> {
             typed(rows.texts(*place)?, column.ty, std::slice::from_ref(&column.name))
         }
         Make::Profile(column) => Alone::new(rows, std::iter::once(make))?.column(column),
+        Make::Part(part) => parts(rows, part),
         Make::Founder => founders(rows),
         _ => Err(broken!("a column is not made by shards")),
     }

@@ -9,6 +9,7 @@
 
 mod events;
 mod facets;
+mod profiles;
 mod provider;
 mod small;
 mod system;
@@ -16,15 +17,20 @@ mod system;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use isthmus_domain::SummaryMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use events::{PROFILE_ID, events};
-pub(crate) use facets::{founders, identifiers, piece, profiles, raw as facet_raw};
-pub(crate) use provider::{ProfilesTable, ShardTable, asks_for_members, asks_for_names};
+pub(crate) use facets::{founders, identifiers, raw as facet_raw};
+pub(crate) use profiles::{ProfilesTable, profiles};
+pub(crate) use provider::{ShardTable, asks_for_members, asks_for_names};
 pub(crate) use small::{link_facts, member, quarantine, segment_members};
 pub(crate) use system::{SYSTEM_TABLES, SystemTable};
 
-use crate::seam::{Column, ColumnType, Table};
+use crate::{
+    ids,
+    seam::{Column, ColumnType, Table},
+};
 
 /// Digits of money and of registered numbers, and how many of them stand after the point.
 pub(crate) const DECIMAL: (u8, i8) = (38, 8);
@@ -47,12 +53,18 @@ pub(crate) enum Make {
     Hex(usize),
     /// A home as the id of its profile.
     ProfileId(usize),
+    /// The same as a number: see [`crate::ids`].
+    ProfileNumber(usize),
+    /// 16 bytes as a number.
+    Number(usize),
     /// The number of a type of events as its name.
     EventType(usize),
     /// What stands under a key of a JSON text.
     Property(usize, Column),
     /// Of a facet that is a profile by itself.
     Profile(ProfileColumn),
+    /// Of a facet that is one of several of its profile.
+    Part(Part),
     /// What tells which facet of a profile was first: see [`crate::profiles::founder_key`].
     Founder,
 }
@@ -86,10 +98,41 @@ pub(crate) enum ProfileColumn {
     Trait(Column),
 }
 
+/// What a facet brings to a column of its profile.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(crate) enum Part {
+    /// Its sum in a currency, if a decimal can tell it exactly and many of its like can be added; 0 if it has none.
+    Money(String),
+    /// Its sum in a currency if not, as a summary with this map.
+    LargeMoney(String),
+    /// The newest of a trait, so that the largest is the newest: see [`crate::profiles::latest`].
+    Latest(Column),
+    /// Its summary with nothing but what a column shows.
+    Summary(ProfileColumn),
+    /// Its identifier: see [`crate::profiles::identifiers`].
+    Identifier,
+}
+
+impl Part {
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Money(_) => decimal(),
+            _ => DataType::Binary,
+        }
+    }
+}
+
 impl ProfileColumn {
-    /// Whether it comes out of the summary, which is large.
-    pub(crate) fn needs_summary(&self) -> bool {
-        !matches!(self, Self::Id | Self::Identifiers | Self::FirstSeen | Self::LastSeen | Self::Events)
+    /// The map of a summary that it shows, if it shows one.
+    pub(crate) fn map(&self) -> Option<SummaryMap> {
+        match self {
+            Self::EventCounts => Some(SummaryMap::EventCounts),
+            Self::TypeCounts => Some(SummaryMap::TypeCounts),
+            Self::RevenueByCurrency => Some(SummaryMap::Revenue),
+            Self::Sources => Some(SummaryMap::Sources),
+            Self::Traits => Some(SummaryMap::Traits),
+            _ => None,
+        }
     }
 
     pub(crate) fn data_type(&self) -> DataType {
@@ -140,14 +183,16 @@ impl Out {
                 like(*place, DataType::Utf8View)
             }
             Make::Property(_, column) => Field::new(&self.name, type_of(column.ty), true),
+            Make::ProfileNumber(place) | Make::Number(place) => like(*place, ids::number_type()),
             Make::Profile(column) => Field::new(&self.name, column.data_type(), column.is_nullable()),
+            Make::Part(part) => Field::new(&self.name, part.data_type(), true),
             Make::Founder => Field::new(&self.name, DataType::Binary, true),
         }
     }
 
     /// Whether it is made by the shard, of raw columns that don't change: then a shard may keep it.
     pub(crate) fn is_derived(&self) -> bool {
-        matches!(&self.make, Make::Property(..) | Make::Profile(_) | Make::Founder)
+        matches!(&self.make, Make::Property(..) | Make::Profile(_) | Make::Part(_) | Make::Founder)
     }
 
     /// The raw columns that it needs.
@@ -156,11 +201,30 @@ impl Out {
             Make::Raw(place)
             | Make::Hex(place)
             | Make::ProfileId(place)
+            | Make::ProfileNumber(place)
+            | Make::Number(place)
             | Make::EventType(place)
             | Make::Property(place, _) => vec![*place],
-            Make::Profile(column) => facets::needs(column),
+            Make::Profile(column) => profiles::needs(column),
+            Make::Part(Part::Identifier) => profiles::needs(&ProfileColumn::Identifiers),
+            Make::Part(_) => vec![facet_raw::SUMMARY],
             Make::Founder => facets::FOUNDER_NEEDS.to_vec(),
         }
+    }
+
+    /// The same with a number where it gives a profile's name; `None` where it doesn't.
+    pub(crate) fn with_number(&self) -> Option<Self> {
+        let make = match &self.make {
+            Make::ProfileId(place) => Make::ProfileNumber(*place),
+            Make::Profile(ProfileColumn::Id) => Make::Number(facet_raw::FACET),
+            _ => return None,
+        };
+        Some(Self { name: self.name.clone(), make })
+    }
+
+    /// Whether it is made with the names of profiles.
+    pub(crate) fn needs_names(&self) -> bool {
+        matches!(self.make, Make::ProfileId(_) | Make::ProfileNumber(_))
     }
 }
 

@@ -3,7 +3,7 @@
 //! A provider belongs to no cut: it is asked for a scan when a statement runs, and finds the cut of that run in the session
 //! ([`Reading`]).
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -11,15 +11,14 @@ use datafusion::{
     catalog::{Session, TableProvider, default_table_source::source_as_provider},
     common::{Result, internal_err, tree_node::TreeNodeRecursion},
     logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType},
-    physical_plan::{ExecutionPlan, union::UnionExec},
+    physical_plan::ExecutionPlan,
 };
 
 use crate::{
     distribute::Reading,
-    profiles::FoldExec,
     scan::{ScanExec, ScanSpec, filters_of, is_useful},
     seam::{Filters, Members, Shards, Table},
-    tables::{Make, Out, PROFILE_ID, ProfileColumn, piece, schema_of},
+    tables::{Out, PROFILE_ID, schema_of},
 };
 
 /// The column that says since when somebody is in a segment.
@@ -44,10 +43,25 @@ impl ShardTable {
         Self { name, table, outs, schema, filters: Filters::default(), present: None, host }
     }
 
-    /// Only facets that are one of several of their profile.
-    pub(crate) fn of_several(mut self) -> Self {
-        self.filters.alone = Some(false);
+    /// Only facets that are a profile by themselves, or only those that are one of several of theirs.
+    pub(crate) fn alone(mut self, alone: bool) -> Self {
+        self.filters.alone = Some(alone);
         self
+    }
+
+    /// The same table with numbers for the names of profiles, and the names of these columns.
+    pub(crate) fn with_numbers(&self) -> (Self, HashSet<String>) {
+        let mut changed = HashSet::new();
+        let number = |out: &Out| match out.with_number() {
+            Some(number) => {
+                changed.insert(out.name.clone());
+                number
+            }
+            None => out.clone(),
+        };
+        let outs = self.outs.iter().map(number).collect();
+        let table = Self::new(self.name, self.table, outs, Arc::clone(&self.host));
+        (Self { filters: self.filters.clone(), present: self.present, ..table }, changed)
     }
 
     /// Only rows with a value in this raw column.
@@ -57,7 +71,7 @@ impl ShardTable {
     }
 
     fn has_profile_id(&self) -> bool {
-        self.outs.iter().any(|out| matches!(out.make, Make::ProfileId(_)))
+        self.outs.iter().any(Out::needs_names)
     }
 }
 
@@ -128,65 +142,6 @@ fn scan(state: &dyn Session, spec: ScanSpec, host: &Arc<dyn Shards>) -> Result<A
     )?))
 }
 
-/// `profiles`: facets that are a profile by themselves as they are, the others folded by home.
-pub(crate) struct ProfilesTable {
-    columns: Vec<(String, ProfileColumn)>,
-    schema: SchemaRef,
-    host: Arc<dyn Shards>,
-}
-
-impl ProfilesTable {
-    pub(crate) fn new(columns: Vec<(String, ProfileColumn)>, host: Arc<dyn Shards>) -> Self {
-        let schema = schema_of(Table::Facets, &outs(&columns));
-        Self { columns, schema, host }
-    }
-}
-
-fn outs(columns: &[(String, ProfileColumn)]) -> Vec<Out> {
-    columns.iter().map(|(name, column)| Out::new(name.clone(), Make::Profile(column.clone()))).collect()
-}
-
-impl fmt::Debug for ProfilesTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProfilesTable")
-    }
-}
-
-#[async_trait]
-impl TableProvider for ProfilesTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns = chosen(&self.columns, projection);
-        let spec = |name: &str, outs: Vec<Out>, alone: bool, limit: Option<usize>| ScanSpec {
-            name: name.to_owned(),
-            table: Table::Facets,
-            outs,
-            filters: Filters { alone: Some(alone), ..Filters::default() },
-            present: None,
-            limit,
-        };
-        let alone = scan(state, spec("profiles of one facet", outs(&columns), true, limit), &self.host)?;
-        let with_summary = columns.iter().any(|(_, column)| column.needs_summary());
-        let pieces =
-            scan(state, spec("profiles of several facets", piece(with_summary), false, None), &self.host)?;
-        let folded = Arc::new(FoldExec::new(pieces, columns)?);
-        UnionExec::try_new(vec![alone, folded])
-    }
-}
-
 /// What a plan reads of shards: whether anything, and whether it needs the names of profiles whose home is not their founder.
 pub(crate) fn asks_for_names(plan: &LogicalPlan) -> Result<(bool, bool)> {
     let (mut reads, mut names) = (false, false);
@@ -199,8 +154,6 @@ pub(crate) fn asks_for_names(plan: &LogicalPlan) -> Result<(bool, bool)> {
                 let all = scan.projection.is_none();
                 let named = |schema: &Schema| schema.column_with_name(PROFILE_ID).is_some();
                 names |= table.has_profile_id() && (all || named(scan.projected_schema.as_arrow()));
-            } else if provider.is::<ProfilesTable>() {
-                reads = true;
             }
         }
         Ok(TreeNodeRecursion::Continue)

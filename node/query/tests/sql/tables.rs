@@ -161,7 +161,7 @@ async fn the_catalog_tells_of_itself() {
     let cluster = Cluster::of_three(&World::of(3)).await;
     let names: Vec<String> = cluster.engines[0]
         .tables()
-        .await
+        .unwrap()
         .into_iter()
         .map(|table| format!("{}.{}", table.schema, table.name))
         .collect();

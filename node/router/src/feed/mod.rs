@@ -13,7 +13,7 @@
 
 mod position;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -51,6 +51,9 @@ pub struct FeedReader {
     idle: Vec<SlotRange>,
     /// Shards that answer nothing, since when, and how often they were asked.
     silent: BTreeMap<u64, (Instant, u32)>,
+    /// Shards whose leader has answered behind a read barrier: one that was deposed without knowing it would judge by what
+    /// it knew of identities then.
+    confirmed: BTreeSet<u64>,
 }
 
 /// What came of a call.
@@ -84,7 +87,7 @@ impl Router {
             let nothing = &nothing;
             let asked = groups.into_iter().map(|(shard, slots)| async move {
                 let ranges = slots.iter().flat_map(|slots| nothing.of(*slots));
-                let body = read_feed(ranges, &FeedFilter::default(), 0, Duration::ZERO);
+                let body = read_feed(ranges, &FeedFilter::default(), 0, Duration::ZERO, true);
                 Ok::<_, Error>((slots, self.read_feed(shard, &body, deadline).await?))
             });
             let answers = try_join_all(asked).await?;
@@ -118,6 +121,7 @@ impl Router {
             calls: FuturesUnordered::new(),
             idle: vec![SlotRange::ALL],
             silent: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
         }
     }
 
@@ -194,6 +198,7 @@ impl FeedReader {
             self.idle.extend(&slots);
             let Some(reply) = reply else { continue };
             self.silent.remove(&shard);
+            self.confirmed.insert(shard);
             if reply.too_old {
                 return Err(Error::CursorTooOld);
             }
@@ -214,7 +219,9 @@ impl FeedReader {
         let (groups, unowned, revision) = self.router.by_shard(&idle);
         for (shard, slots) in groups {
             let ranges = slots.iter().flat_map(|slots| self.position.of(*slots));
-            let body = read_feed(ranges, &self.filter, self.limit, self.router.patience_of_a_try() / 2);
+            let fresh = !self.confirmed.contains(&shard);
+            let wait = self.router.patience_of_a_try() / 2;
+            let body = read_feed(ranges, &self.filter, self.limit, wait, fresh);
             let (router, attempts) =
                 (self.router.clone(), self.silent.get(&shard).map_or(0, |(_, attempts)| *attempts));
             self.calls.push(Box::pin(async move {
@@ -259,6 +266,7 @@ fn read_feed(
     filter: &FeedFilter,
     limit: u32,
     wait: Duration,
+    fresh: bool,
 ) -> shard_call::Body {
     let ranges = ranges.map(|(slots, place)| FeedRange {
         start_slot: slots.start().number().into(),
@@ -271,6 +279,6 @@ fn read_feed(
         filter: Some(filter.clone()),
         limit,
         wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
-        fresh: limit == 0,
+        fresh,
     })
 }

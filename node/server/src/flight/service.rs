@@ -37,7 +37,7 @@ use super::{
     ticket::{Named, kept},
     unsupported, whole,
 };
-use crate::grpc::status::Refusal;
+use crate::grpc::status::{Refusal, status};
 
 /// Bytes of values that may be bound to a statement.
 const BOUND_BYTES_MAX: usize = 1 << 20;
@@ -264,15 +264,15 @@ impl FlightSqlService for Flight {
     }
 
     async fn do_get_schemas(&self, query: CommandGetDbSchemas, _request: Request<Ticket>) -> Rows<Self> {
-        whole(catalog::schemas(query, &self.hub.queries.tables().await))
+        whole(catalog::schemas(query, &self.hub.queries.tables().map_err(|error| status(&error))?))
     }
 
     async fn do_get_tables(&self, query: CommandGetTables, _request: Request<Ticket>) -> Rows<Self> {
-        whole(catalog::tables(query, &self.hub.queries.tables().await))
+        whole(catalog::tables(query, &self.hub.queries.tables().map_err(|error| status(&error))?))
     }
 
     async fn do_get_table_types(&self, query: CommandGetTableTypes, _request: Request<Ticket>) -> Rows<Self> {
-        whole(catalog::table_types(query, &self.hub.queries.tables().await))
+        whole(catalog::table_types(query, &self.hub.queries.tables().map_err(|error| status(&error))?))
     }
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _request: Request<Ticket>) -> Rows<Self> {

@@ -322,7 +322,7 @@ impl QueryService for Query {
         &self,
         _request: Request<ListTablesRequest>,
     ) -> Result<Response<ListTablesResponse>, Status> {
-        let tables = self.hub.queries.tables().await;
+        let tables = self.hub.queries.tables().map_err(|error| status(&error))?;
         Ok(Response::new(ListTablesResponse { tables: tables.into_iter().map(table).collect() }))
     }
 }

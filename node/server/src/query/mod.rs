@@ -180,10 +180,13 @@ impl Queries {
     }
 
     /// The tables that there are, by schema and name.
-    pub async fn tables(&self) -> Vec<TableInfo> {
-        let mut tables = self.engine.tables().await;
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn tables(&self) -> Result<Vec<TableInfo>, QueryError> {
+        let mut tables = self.engine.tables()?;
         tables.sort_by(|one, other| (&one.schema, &one.name).cmp(&(&other.schema, &other.name)));
-        tables
+        Ok(tables)
     }
 
     fn run_options(&self, ask: &Ask) -> Result<RunOptions, Refusal> {

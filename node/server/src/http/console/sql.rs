@@ -48,8 +48,11 @@ impl Tokened for Statement {
 
 /// The page before anything was asked.
 pub(super) async fn page(asked: Asked) -> Response {
-    let tables = asked.console.hub.queries.tables().await.into_iter().map(table).collect();
-    reply::page(shown(&asked.shell(), &Sql { tables, ..Sql::default() }))
+    let told = match asked.console.hub.queries.tables() {
+        Ok(tables) => Sql { tables: tables.into_iter().map(table).collect(), ..Sql::default() },
+        Err(fault) => Sql { outcome: Some(Outcome::Refused(refused(fault.into()))), ..Sql::default() },
+    };
+    reply::page(shown(&asked.shell(), &told))
 }
 
 /// The page with a statement's rows, or with what is wrong about it.

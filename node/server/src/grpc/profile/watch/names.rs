@@ -41,7 +41,8 @@ impl Names {
         self.known.clear();
     }
 
-    /// The names of facets, at least as they were at a stamp.
+    /// The names of facets, at least as they were at a stamp. Where it matters whose they are, as they are now: a link that
+    /// was acknowledged before the watch began may have come after the change, and a replica that is behind doesn't know it.
     pub async fn of(
         &mut self,
         profiles: &Profiles,
@@ -58,7 +59,8 @@ impl Names {
         if open.is_empty() {
             return Ok(names);
         }
-        let read = profiles.hub.router.read_profiles(&open, ReadLevel::AtLeast(stamp), deadline).await;
+        let level = if wanted.is_empty() { ReadLevel::AtLeast(stamp) } else { ReadLevel::Linearizable };
+        let read = profiles.hub.router.read_profiles(&open, level, deadline).await;
         let (parts, at) = read.map_err(|error| status(&error))?;
         // Identifiers of one profile share the work.
         let mut of_home: BTreeMap<FacetId, (FacetId, bool)> = BTreeMap::new();
