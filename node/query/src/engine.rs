@@ -13,7 +13,7 @@ use datafusion::{
     common::ParamValues,
     execution::{SessionState, runtime_env::RuntimeEnv},
 };
-use datafusion_distributed::{Worker, grpc::DefaultChannelResolver};
+use datafusion_distributed::Worker;
 use futures::{StreamExt, stream};
 use tokio::{
     runtime::Runtime,
@@ -29,6 +29,7 @@ use tonic::service::RoutesBuilder;
 use crate::{
     answer::{Answer, Kind, Prepared, RunOptions, TableInfo},
     catalog,
+    distribute::Channels,
     error::{Limit, QueryError},
     limits::{Allowance, Gate},
     options::EngineOptions,
@@ -61,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) options: EngineOptions,
     pub(crate) base: SessionState,
     pub(crate) worker: Worker,
-    pub(crate) channels: Arc<DefaultChannelResolver>,
+    pub(crate) channels: Arc<Channels>,
     /// The names of profiles as they were last, and of which states of all shards.
     pub(crate) names: Mutex<Option<NamesOf>>,
     gate: Gate,
@@ -82,7 +83,7 @@ impl Drop for Inner {
 }
 
 impl Engine {
-    /// Starts the engine's threads.
+    /// Starts the engine's threads. To be called in the runtime that connections to other nodes belong to.
     ///
     /// # Errors
     /// An option is out of bounds, or the spill folder can't be used.
@@ -103,10 +104,11 @@ impl Engine {
             .map_err(|error| {
                 QueryError::Internal(format!("the query engine's threads don't start: {error}"))
             })?;
+        let channels = Arc::new(Channels::here());
         let inner = Inner {
-            worker: session::worker(&options, &env, &turns, &shards),
+            worker: session::worker(&options, &env, &turns, &shards, &channels),
             gate: Gate::new(options.queries, options.waiting, options.wait),
-            channels: Arc::new(DefaultChannelResolver::default()),
+            channels,
             names: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),

@@ -237,6 +237,8 @@ fn exhausted(text: &str) -> QueryError {
     } else {
         (Limit::Memory, "group or join by less, or filter first")
     };
+    // Who asked for more, and who had most: for whoever sets the limits.
+    tracing::warn!(why = text, "a query was stopped at its limit");
     QueryError::Limit { what, detail: detail.to_owned() }
 }
 

@@ -10,8 +10,8 @@
 //! datafusion-distributed; a stage with a scan has exactly one task a node, which reads that node's shards and no others
 //! (`distribute`): filters, projections and partial aggregates run where the data is, what is left goes over gRPC.
 //!
-//! Profiles are no table of the shards: they are folded of the summaries of their facets when they are asked for, each
-//! where it belongs, so that a merge of two profiles rewrites nothing.
+//! Profiles are no table of the shards: each of their columns is put together of what their facets bring to it when it is
+//! asked for (`profiles`), so that a merge of two profiles rewrites nothing. Their names are numbers inside (`ids`).
 //!
 //! **What it leaves out.** No statement writes but `COPY`, and that only below a folder that the operator names. The engine
 //! plans joins without statistics of columns: it knows how many rows a table has, roughly, and no more.
@@ -20,6 +20,7 @@ mod answer;
 mod catalog;
 mod cooperate;
 mod copy;
+mod distinct;
 mod distribute;
 mod engine;
 mod error;

@@ -24,7 +24,7 @@ use isthmus_domain::Stamp;
 
 use crate::{
     answer::{Kind, Prepared},
-    copy,
+    copy, distinct,
     distribute::{Apart, Codec, Reading, check_sound, is_sound, over_nodes},
     engine::Inner,
     error::{QueryError, broken, from_datafusion},
@@ -78,7 +78,7 @@ pub(crate) async fn start(
     if names && let Some(reading) = &mut reading {
         reading.names = known_names(inner, cut.as_deref(), reading).await.map_err(fault)?;
     }
-    let inside = ids::to_numbers(&optimized).map_err(fault)?;
+    let inside = distinct::group_twice(&optimized).and_then(|plan| ids::to_numbers(&plan)).map_err(fault)?;
     let (state, physical) = plan_of(inner, &inside, reading.as_ref()).await.map_err(fault)?;
     let schema = Arc::clone(&statement.schema);
     let rows = if explained {

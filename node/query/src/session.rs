@@ -12,12 +12,12 @@ use datafusion::{
     },
     prelude::SessionConfig,
 };
-use datafusion_distributed::{DistributedExt, Worker, WorkerQueryContext};
+use datafusion_distributed::{ChannelResolver, DistributedExt, Worker, WorkerQueryContext};
 
 use crate::{
     catalog::{CATALOG, PUBLIC, catalog},
     cooperate::Cooperate,
-    distribute::Codec,
+    distribute::{Channels, Codec},
     error::QueryError,
     functions,
     options::EngineOptions,
@@ -100,11 +100,12 @@ pub(crate) fn worker(
     env: &Arc<RuntimeEnv>,
     turns: &Arc<Turns>,
     host: &Arc<dyn Shards>,
+    channels: &Arc<Channels>,
 ) -> Worker {
-    let (host, turns) = (Arc::clone(host), Arc::clone(turns));
+    let (host, turns, channels) = (Arc::clone(host), Arc::clone(turns), Arc::clone(channels));
     let (batch_rows, for_merging) = (options.batch_rows, for_merging(options));
     let build = move |context: WorkerQueryContext| {
-        let (host, turns) = (Arc::clone(&host), Arc::clone(&turns));
+        let (host, turns, channels) = (Arc::clone(&host), Arc::clone(&turns), Arc::clone(&channels));
         async move {
             let mut builder = context.builder;
             let config = std::mem::take(builder.config()).unwrap_or_default();
@@ -115,6 +116,7 @@ pub(crate) fn worker(
                         .with_sort_spill_reservation_bytes(for_merging)
                         .with_extension(turns),
                 )
+                .with_distributed_channel_resolver(channels as Arc<dyn ChannelResolver + Send + Sync>)
                 .with_distributed_user_codec(Codec::new(host));
             let mut state = builder.build();
             functions::register(&mut state)?;

@@ -19,14 +19,7 @@ use crate::{
 /// A node of ours. Nodes of one cluster run one version of this, or refuse what they don't understand.
 #[derive(Serialize, Deserialize)]
 enum Node {
-    Scan {
-        spec: Box<ScanSpec>,
-        nodes: Vec<NodeShards>,
-        names: Vec<u8>,
-        partitions: u64,
-        batch_rows: u64,
-        rows: Rows,
-    },
+    Scan { spec: Box<ScanSpec>, nodes: Vec<NodeShards>, partitions: u64, batch_rows: u64, rows: Rows },
 }
 
 /// Encodes and decodes.
@@ -54,12 +47,13 @@ impl PhysicalExtensionCodec for Codec {
         _: &TaskContext,
         _: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let node = postcard::from_bytes(buf).map_err(|error| {
+        // The names of profiles follow what is written of the node.
+        let (node, names) = postcard::take_from_bytes(buf).map_err(|error| {
             exec_datafusion_err!("a part of a plan from another node can't be read: {error}")
         })?;
         match (node, inputs) {
-            (Node::Scan { spec, nodes, names, partitions, batch_rows, rows }, []) => {
-                let Some(names) = Names::from_bytes(Bytes::from(names)) else {
+            (Node::Scan { spec, nodes, partitions, batch_rows, rows }, []) => {
+                let Some(names) = Names::from_bytes(Bytes::copy_from_slice(names)) else {
                     return internal_err!("the names of profiles are broken");
                 };
                 let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -82,22 +76,24 @@ impl PhysicalExtensionCodec for Codec {
         buf: &mut Vec<u8>,
         _: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        let node = if let Some(scan) = node.downcast_ref::<ScanExec>() {
+        let (node, names) = if let Some(scan) = node.downcast_ref::<ScanExec>() {
             let of = scan.of();
-            Node::Scan {
+            let node = Node::Scan {
                 spec: Box::new(scan.spec().clone()),
                 nodes: of.nodes.to_vec(),
-                names: if scan.needs_names() { of.names.as_bytes().to_vec() } else { Vec::new() },
                 partitions: of.partitions as u64,
                 batch_rows: of.batch_rows as u64,
                 rows: of.rows,
-            }
+            };
+            (node, scan.needs_names().then(|| of.names.as_bytes()))
         } else {
             return internal_err!("{} is no node of ours", node.name());
         };
         let bytes = postcard::to_allocvec(&node)
             .map_err(|error| exec_datafusion_err!("a plan can't be sent: {error}"))?;
+        buf.reserve(bytes.len() + names.map_or(0, Bytes::len));
         buf.extend_from_slice(&bytes);
+        buf.extend_from_slice(names.map_or(&[], |names| names));
         Ok(())
     }
 }

@@ -9,12 +9,14 @@
 //! runs where the query came in. A plan that isn't sound even then is refused, never run.
 
 mod apart;
+mod channels;
 mod codec;
 mod sound;
 
 use std::sync::Arc;
 
 pub(crate) use apart::Apart;
+pub(crate) use channels::Channels;
 pub(crate) use codec::Codec;
 use datafusion::{
     common::{DataFusionError, Result, exec_datafusion_err},

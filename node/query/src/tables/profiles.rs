@@ -82,6 +82,9 @@ impl ProfilesTable {
     }
 }
 
+/// What profiles of several facets are put together by. Not called as the column is that is made of it: a plan may have both.
+const KEY: &str = "of_profile";
+
 /// Profiles of several facets.
 fn of_several(columns: &[(String, ProfileColumn)], host: &Arc<dyn Shards>) -> Result<LogicalPlan> {
     let mut several = Several::default();
@@ -89,7 +92,7 @@ fn of_several(columns: &[(String, ProfileColumn)], host: &Arc<dyn Shards>) -> Re
     let shown: Vec<Expr> = shown.collect();
     let table = ShardTable::new("profiles of several facets", Table::Facets, several.outs, Arc::clone(host));
     LogicalPlanBuilder::scan("several_facets", provider_as_source(Arc::new(table.alone(false))), None)?
-        .aggregate([col(PROFILE_ID)], several.aggregates)?
+        .aggregate([col(KEY)], several.aggregates)?
         .project(shown)?
         .build()
 }
@@ -102,7 +105,7 @@ struct Several {
 
 impl Default for Several {
     fn default() -> Self {
-        Self { outs: vec![Out::new(PROFILE_ID, Make::ProfileId(raw::HOME))], aggregates: Vec::new() }
+        Self { outs: vec![Out::new(KEY, Make::ProfileId(raw::HOME))], aggregates: Vec::new() }
     }
 }
 
@@ -119,7 +122,7 @@ impl Several {
     /// A column of profiles, of what was put together.
     fn column(&mut self, column: &ProfileColumn) -> Expr {
         match column {
-            ProfileColumn::Id => col(PROFILE_ID),
+            ProfileColumn::Id => col(KEY),
             ProfileColumn::FirstSeen => self.aggregate(Make::Raw(raw::FIRST_SEEN), min),
             ProfileColumn::LastSeen => self.aggregate(Make::Raw(raw::LAST_SEEN), max),
             ProfileColumn::Events => {

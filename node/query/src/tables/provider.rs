@@ -18,7 +18,7 @@ use crate::{
     distribute::Reading,
     scan::{ScanExec, ScanSpec, filters_of, is_useful},
     seam::{Filters, Members, Shards, Table},
-    tables::{Out, PROFILE_ID, schema_of},
+    tables::{Out, schema_of},
 };
 
 /// The column that says since when somebody is in a segment.
@@ -70,8 +70,10 @@ impl ShardTable {
         self
     }
 
-    fn has_profile_id(&self) -> bool {
-        self.outs.iter().any(Out::needs_names)
+    /// Whether one of these columns is made with the names of profiles.
+    fn needs_names(&self, columns: &Schema) -> bool {
+        let is_asked_for = |out: &&Out| columns.column_with_name(&out.name).is_some();
+        self.outs.iter().filter(is_asked_for).any(Out::needs_names)
     }
 }
 
@@ -151,9 +153,7 @@ pub(crate) fn asks_for_names(plan: &LogicalPlan) -> Result<(bool, bool)> {
         {
             if let Some(table) = provider.downcast_ref::<ShardTable>() {
                 reads = true;
-                let all = scan.projection.is_none();
-                let named = |schema: &Schema| schema.column_with_name(PROFILE_ID).is_some();
-                names |= table.has_profile_id() && (all || named(scan.projected_schema.as_arrow()));
+                names |= table.needs_names(scan.projected_schema.as_arrow());
             }
         }
         Ok(TreeNodeRecursion::Continue)

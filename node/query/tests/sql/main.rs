@@ -6,6 +6,7 @@ mod bounds;
 mod cluster;
 mod copy;
 mod fake;
+mod ids;
 mod plans;
 mod profiles;
 mod questions;

@@ -84,3 +84,24 @@ async fn what_it_took_is_told_shard_by_shard() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn distinct_counts_beside_others_need_no_table_for_each_group() {
+    let world = World::of(60);
+    let cluster = Cluster::of_three(&world).await;
+    // Over a table that gives the engine no chance to group twice: a filter that leaves nothing out.
+    let counted = |filter: &str| {
+        format!(
+            "SELECT profile_id, count(DISTINCT source){filter}, count(*), count(name), sum(length(message_id)), min(name), \
+             max(timestamp) FROM events GROUP BY profile_id ORDER BY profile_id"
+        )
+    };
+    let (twice, once) = (counted(""), counted(" FILTER (WHERE true OR random() < 2)"));
+    assert_eq!(cluster.rows(&twice).await, cluster.rows(&once).await);
+    let plan = plan(&cluster, &twice).await;
+    assert!(!plan.contains("DISTINCT"), "{plan}");
+    let sql = "SELECT source AS s, count(DISTINCT profile_id) AS people, count(*) AS n FROM events GROUP BY source HAVING count(*) > 0 ORDER BY s";
+    let expected = world.names().into_iter().collect::<std::collections::BTreeSet<_>>().len().to_string();
+    let events = world.events.len().to_string();
+    assert_eq!(cluster.rows(sql).await, [["web".to_owned(), expected, events]]);
+}

@@ -13,16 +13,17 @@
 //! **When it ends.** With the journal: slots come or go, another state is installed, or very much has changed. When more
 //! has changed than a part of it, the next snapshot makes a new one.
 
+use std::cmp::Ordering;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions,
-    UInt32Builder,
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray, RecordBatch,
+    RecordBatchOptions, UInt32Array, UInt32Builder,
 };
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{concat_batches, filter, take};
-use hashbrown::HashSet;
 use isthmus_domain::{FacetId, SlotRanges, Stamp};
 use isthmus_raft::Broken;
 
@@ -44,7 +45,7 @@ static NUMBERS: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomStat
 
 /// A number that no base and no journal of this process had before, nor of any other, by all chance.
 pub(super) fn number() -> u64 {
-    NUMBERS.fetch_add(1, Ordering::Relaxed)
+    NUMBERS.fetch_add(1, Relaxed)
 }
 
 /// See the module.
@@ -55,8 +56,41 @@ pub(crate) struct Base {
     /// The journal that has what changed since.
     journal: u64,
     /// The facets, rising.
-    blocks: Vec<FixedSizeBinaryArray>,
+    blocks: Vec<Facets>,
     pub(super) homes: Arc<Homes>,
+}
+
+/// The facets of a block, and what holds of those that haven't changed: whoever has another home, or is no whole profile any
+/// more, or is one again, is in the journal.
+struct Facets {
+    ids: FixedSizeBinaryArray,
+    homes: ArrayRef,
+    /// Which are whole profiles.
+    alone: BooleanBuffer,
+}
+
+impl Facets {
+    fn of(ids: FixedSizeBinaryArray, homes: &Homes) -> Result<Self, Broken> {
+        let alone =
+            ids.iter().map(|id| id.and_then(FacetId::from_slice).is_some_and(|id| homes.is_alone(&id)));
+        let alone = alone.collect();
+        let homes = super::events::home_column(&(Arc::new(ids.clone()) as ArrayRef), homes)?;
+        Ok(Self { ids, homes, alone })
+    }
+
+    /// Where a facet is.
+    fn place(&self, facet: &FacetId) -> Option<usize> {
+        let (mut low, mut high) = (0, self.ids.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.ids.value(middle).cmp(facet.as_bytes()) {
+                Ordering::Equal => return Some(middle),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
 }
 
 /// A base as one snapshot sees it.
@@ -64,7 +98,6 @@ pub(super) struct View {
     pub base: Arc<Base>,
     /// Facets whose rows are read anew, rising.
     pub changed: Vec<FacetId>,
-    is_changed: HashSet<FacetId>,
     /// Where profiles are at the snapshot's stamp.
     pub homes: Arc<Homes>,
 }
@@ -83,14 +116,14 @@ impl Base {
         let rows = OfFacets::new(snapshot, &Arc::new(request), vec![(None, None)], homes.clone());
         let mut blocks = Vec::new();
         for batch in rows {
-            blocks.push(batch?.column(0).as_fixed_size_binary().clone());
+            blocks.push(Facets::of(batch?.column(0).as_fixed_size_binary().clone(), &homes)?);
         }
         let owned = snapshot.owned().clone();
         Ok(Self { number: number(), at: snapshot.at(), owned, journal, blocks, homes })
     }
 
     fn rows(&self) -> usize {
-        self.blocks.iter().map(Array::len).sum()
+        self.blocks.iter().map(|block| block.ids.len()).sum()
     }
 
     /// How many blocks there are.
@@ -141,8 +174,7 @@ impl Snapshot {
             };
             let mut facets = changed.facets;
             facets.sort_unstable();
-            let is_changed = facets.iter().copied().collect();
-            return Ok(Some(View { base: base.clone(), changed: facets, is_changed, homes }));
+            return Ok(Some(View { base: base.clone(), changed: facets, homes }));
         }
         let base = Arc::new(Base::read(self, number)?);
         *kept = Some(base.clone());
@@ -152,8 +184,8 @@ impl Snapshot {
         let changed = shared.state.read().active.journal.as_ref().map(|journal| journal.after(base.at));
         let mut facets = changed.unwrap_or_default().facets;
         facets.sort_unstable();
-        let (homes, is_changed) = (base.homes.clone(), facets.iter().copied().collect());
-        Ok(Some(View { base, changed: facets, is_changed, homes }))
+        let homes = base.homes.clone();
+        Ok(Some(View { base, changed: facets, homes }))
     }
 }
 
@@ -169,10 +201,10 @@ impl OfBlock<'_> {
     /// Its rows that have not changed.
     pub fn read(&self) -> Result<RecordBatch, Broken> {
         let request = self.request;
-        let Some(facets) = self.view.base.blocks.get(self.block) else {
+        let Some(block) = self.view.base.blocks.get(self.block) else {
             return Ok(RecordBatch::new_empty(request.schema()));
         };
-        let fits = self.mask(facets)?;
+        let (fits, facets) = (self.mask(block), &block.ids);
         let count = fits.as_ref().map_or(facets.len(), BooleanArray::true_count);
         if count == 0 {
             return Ok(RecordBatch::new_empty(request.schema()));
@@ -181,7 +213,7 @@ impl OfBlock<'_> {
             request.derived.iter().map(|it| self.kept(Kind::Derived(it.key))).collect();
         let missing = request.derived.iter().zip(&derived).filter(|(_, kept)| kept.is_none());
         let needs: Vec<usize> = missing.flat_map(|(it, _)| it.needs.iter().copied()).collect();
-        let found = self.columns(facets, &needs)?;
+        let found = self.columns(block, &needs)?;
         let column =
             |number: &usize| found.iter().find(|(it, _)| it == number).map(|(_, array)| array.clone());
         for (place, it) in derived.iter_mut().zip(&request.derived) {
@@ -229,26 +261,39 @@ impl OfBlock<'_> {
     }
 
     /// Which rows are asked for; `None`: all.
-    fn mask(&self, facets: &FixedSizeBinaryArray) -> Result<Option<BooleanArray>, Broken> {
-        let (alone, changed) = (self.request.filters.alone, &self.view.is_changed);
-        let homes = &self.view.homes;
-        if (alone.is_none() || (homes.all_alone() && alone == Some(true))) && changed.is_empty() {
-            return Ok(None);
+    fn mask(&self, block: &Facets) -> Option<BooleanArray> {
+        let changed = self.changed(block);
+        let fits = match self.request.filters.alone {
+            None if changed.is_empty() => return None,
+            None => BooleanBuffer::new_set(block.ids.len()),
+            Some(true) => block.alone.clone(),
+            Some(false) => !&block.alone,
+        };
+        if changed.is_empty() {
+            return (fits.count_set_bits() < fits.len()).then(|| BooleanArray::new(fits, None));
         }
-        let fits = facets.iter().flatten().map(|id| {
-            let facet = FacetId::from_slice(id).ok_or_else(|| broken("a facet's id is not 16 bytes"))?;
-            let fits = alone.is_none_or(|alone| homes.is_alone(&facet) == alone);
-            Ok(fits && (changed.is_empty() || !changed.contains(&facet)))
-        });
-        Ok(Some(fits.collect::<Result<Vec<bool>, Broken>>()?.into()))
+        let mut builder = BooleanBufferBuilder::new(fits.len());
+        builder.append_buffer(&fits);
+        for place in changed {
+            builder.set_bit(place, false);
+        }
+        Some(BooleanArray::new(builder.finish(), None))
+    }
+
+    /// The places of those that have changed.
+    fn changed(&self, block: &Facets) -> Vec<usize> {
+        let changed = &self.view.changed;
+        let ends = block.ids.len().checked_sub(1).map(|last| (block.ids.value(0), block.ids.value(last)));
+        let Some((first, last)) = ends else { return Vec::new() };
+        let from = changed.partition_point(|facet| facet.as_bytes().as_slice() < first);
+        let within = changed.get(from..).unwrap_or_default().iter();
+        let within = within.take_while(|facet| facet.as_bytes().as_slice() <= last);
+        within.filter_map(|facet| block.place(facet)).collect()
     }
 
     /// The raw columns that the request and what is missing need, by number.
-    fn columns(
-        &self,
-        facets: &FixedSizeBinaryArray,
-        needs: &[usize],
-    ) -> Result<Vec<(usize, ArrayRef)>, Broken> {
+    fn columns(&self, block: &Facets, needs: &[usize]) -> Result<Vec<(usize, ArrayRef)>, Broken> {
+        let facets = &block.ids;
         let mut wanted: Vec<usize> = self.request.columns.iter().chain(needs).copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -256,11 +301,8 @@ impl OfBlock<'_> {
         for number in wanted {
             match number {
                 facet::FACET => found.push((number, Arc::new(facets.clone()) as ArrayRef)),
-                facet::HOME => found.push((
-                    number,
-                    super::events::home_column(&(Arc::new(facets.clone()) as ArrayRef), &self.view.homes)?,
-                )),
-                facet::MEMBERS => found.push((number, members(facets, &self.view.homes))),
+                facet::HOME => found.push((number, block.homes.clone())),
+                facet::MEMBERS => found.push((number, members(&block.alone))),
                 _ => match self.kept(Kind::Raw(number)) {
                     Some(array) => found.push((number, array)),
                     None => missing.push(number),
@@ -316,11 +358,7 @@ impl OfBlock<'_> {
 }
 
 /// 1 where a facet is a whole profile.
-fn members(facets: &FixedSizeBinaryArray, homes: &Homes) -> ArrayRef {
-    let mut members = UInt32Builder::with_capacity(facets.len());
-    for id in facets {
-        let alone = id.and_then(FacetId::from_slice).is_some_and(|facet| homes.is_alone(&facet));
-        members.append_option(alone.then_some(1));
-    }
-    Arc::new(members.finish())
+fn members(alone: &BooleanBuffer) -> ArrayRef {
+    let ones = vec![1; alone.len()];
+    Arc::new(UInt32Array::new(ones.into(), Some(NullBuffer::new(alone.clone()))))
 }

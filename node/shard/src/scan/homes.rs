@@ -72,13 +72,6 @@ impl Homes {
         self.elsewhere.is_empty() && self.before.as_ref().is_none_or(|before| before.is_plain())
     }
 
-    /// Whether every facet is known to be a whole profile.
-    pub fn all_alone(&self) -> bool {
-        self.own.is_empty()
-            && self.elsewhere.is_empty()
-            && self.before.as_ref().is_none_or(|before| before.all_alone())
-    }
-
     /// Whether a facet is known to be a whole profile.
     #[inline]
     pub fn is_alone(&self, facet: &FacetId) -> bool {

@@ -55,6 +55,9 @@ pub struct Options {
     /// Memory for queries in each node.
     #[arg(long, default_value = "2GiB")]
     memory: String,
+    /// Memory for decoded columns in each node.
+    #[arg(long, default_value = "2GiB")]
+    columns: String,
     /// Keep the data.
     #[arg(long)]
     keep: bool,
@@ -106,6 +109,7 @@ async fn start(options: &Options, data: &Path, exported: &Path) -> Cluster {
             ("ISTHMUS_LOG".into(), "warn".into()),
             (questions::EXPORT_DIR.into(), exported.display().to_string()),
             ("ISTHMUS_QUERY__MEMORY".into(), options.memory.clone()),
+            ("ISTHMUS_QUERY__COLUMNS".into(), options.columns.clone()),
             ("ISTHMUS_QUERY__TIMEOUT".into(), "1h".into()),
         ],
         http_host: std::net::Ipv4Addr::LOCALHOST,
