@@ -8,10 +8,7 @@
 use std::sync::Arc;
 
 use datafusion::{
-    common::{
-        Column, Result,
-        tree_node::{Transformed, TreeNode},
-    },
+    common::{Column, Result, tree_node::Transformed},
     functions_aggregate::expr_fn::{count, max, min, sum},
     logical_expr::{
         Aggregate, Expr, ExprSchemable, LogicalPlan, Projection,
