@@ -8,6 +8,9 @@
 
 mod abroad;
 mod log;
+mod successor;
+
+pub use successor::Missing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -37,7 +40,7 @@ const TRANSITIONS_MAX: usize = 10_000;
 pub type Cause = (Place, u16);
 
 /// A profile.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Profile {
     /// Its number in bitmaps.
     number: u32,
@@ -109,6 +112,8 @@ pub struct Engine {
     pending: VecDeque<Pending>,
     /// Changes since the last command.
     unsaid: usize,
+    /// It is being made: what profiles come to stand in is no change.
+    is_made_anew: bool,
 }
 
 impl Engine {
@@ -136,6 +141,7 @@ impl Engine {
             stored: HashMap::new(),
             pending: VecDeque::new(),
             unsaid: 0,
+            is_made_anew: false,
         }
     }
 
@@ -251,20 +257,23 @@ impl Engine {
 
     /// Works everything out, once all is loaded.
     pub fn begin(&mut self) {
-        let mut homes = BTreeSet::new();
+        let mut homes = Vec::with_capacity(self.facets.len());
         for facet in self.facets.keys() {
             let home = self.homes.get(facet).copied().unwrap_or(*facet);
             if home != *facet {
                 self.guests.entry(home).or_default().insert(*facet);
             }
-            homes.insert(home);
+            homes.push(home);
         }
-        let (all, now) = (self.plan.all(), self.at.as_micros());
         homes.retain(|home| self.owns(home));
+        homes.sort_unstable();
+        homes.dedup();
+        let (all, now) = (self.plan.all(), self.at.as_micros());
+        self.is_made_anew = true;
         for home in homes {
             self.look(home, &all, now, Cause::default());
         }
-        self.pending.clear();
+        self.is_made_anew = false;
     }
 
     fn segments(&self) -> impl Iterator<Item = (usize, DefinitionId)> {
@@ -423,6 +432,9 @@ impl Engine {
             } else {
                 set.remove(profile);
             }
+        }
+        if self.is_made_anew {
+            return;
         }
         let Some(definition) = self.plan.definitions().get(definition) else { return };
         let key = Key { home, segment: definition.id.0 };

@@ -178,7 +178,10 @@ impl<'a> Work<'a> {
         let goes_on = exchange.is_alone() && through.version > 0 && through.stamp >= floor;
         let at = if goes_on { through.stamp } else { now };
         let plan = in_force.plan.clone();
-        let mut engine = gather(handle, plan, in_force.version, at, &segments.currency).await?;
+        let mut engine = {
+            let _room = segments.making.clone().acquire_owned().await;
+            gather(handle, plan, in_force.version, at, &segments.currency).await?
+        };
         let stored = handle.segments_members().await?.into_iter().collect();
         if handle.segments_through() != through {
             return Err(Failure::Elsewhere);

@@ -114,13 +114,20 @@ pub async fn run(options: Options) {
         assert_eq!(ended.code, 0, "{name}: {}", ended.err);
         begun.elapsed()
     };
+    let begun = Instant::now();
     for number in 0..options.segments {
         put(&format!("s{number}"), &expression(number), number + 1 == options.segments);
     }
+    println!("{} segments: live in {:.1} s", options.segments, begun.elapsed().as_secs_f64());
     put("probed", "did('Probed')", true);
+    println!("  and all of it is told in {:.1} s", begun.elapsed().as_secs_f64());
+    let begun_new = Instant::now();
     let took = put("new", "events('Order Completed') >= 2", true);
     println!("a new segment over {} profiles: live in {:.1} s", options.profiles, took.as_secs_f64());
 
+    // Newer definitions take over when all that was found by those before is in the log.
+    put("settled", "did('Never')", true);
+    println!("  and all of it is told {:.1} s after", (begun_new.elapsed() - took).as_secs_f64());
     let with = load::ingest(&channels, &burst("with")).await;
     print(&format!("ingest with {} segments", options.segments), "events", &with);
     println!("  that is {:.0}% of what it was without", 100.0 * with.rate() / without.rate());
