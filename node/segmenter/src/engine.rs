@@ -8,12 +8,14 @@
 
 mod abroad;
 mod log;
+mod spread;
 mod successor;
 
+pub use spread::FacetMap;
 pub use successor::Missing;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -87,17 +89,17 @@ pub struct Engine {
     /// What segments have been worked out up to in the log.
     through: Through,
     /// Of facets that have events.
-    facets: HashMap<FacetId, FacetState>,
+    facets: FacetMap<FacetId, FacetState>,
     /// The homes of facets that are not their own.
-    homes: HashMap<FacetId, FacetId>,
+    homes: FacetMap<FacetId, FacetId>,
     /// The slots whose profiles are put together here; `None`: all.
     owned: Option<SlotRanges>,
     /// Facets of other shards, as those have told.
-    foreign: HashMap<FacetId, Foreign>,
+    foreign: FacetMap<FacetId, Foreign>,
     /// Home and facet of what other shards have to be told, and what changed it last.
     abroad: BTreeMap<(FacetId, FacetId), Cause>,
     /// Facets with events, by home, where it isn't their own.
-    guests: HashMap<FacetId, BTreeSet<FacetId>>,
+    guests: FacetMap<FacetId, BTreeSet<FacetId>>,
     profiles: BTreeMap<FacetId, Profile>,
     wakes: BTreeSet<(i64, FacetId)>,
     all: RoaringBitmap,
@@ -108,7 +110,7 @@ pub struct Engine {
     by_number: Arc<Vec<FacetId>>,
     free: Vec<u32>,
     /// What the log keeps.
-    stored: HashMap<Key, Row>,
+    stored: FacetMap<Key, Row>,
     pending: VecDeque<Pending>,
     /// Changes since the last command.
     unsaid: usize,
@@ -125,12 +127,12 @@ impl Engine {
             version,
             at,
             through: Through::default(),
-            facets: HashMap::new(),
-            homes: HashMap::new(),
+            facets: FacetMap::default(),
+            homes: FacetMap::default(),
             owned: None,
-            foreign: HashMap::new(),
+            foreign: FacetMap::default(),
             abroad: BTreeMap::new(),
-            guests: HashMap::new(),
+            guests: FacetMap::default(),
             profiles: BTreeMap::new(),
             wakes: BTreeSet::new(),
             all: RoaringBitmap::new(),
@@ -138,7 +140,7 @@ impl Engine {
             overflows: vec![RoaringBitmap::new(); definitions],
             by_number: Arc::default(),
             free: Vec::new(),
-            stored: HashMap::new(),
+            stored: FacetMap::default(),
             pending: VecDeque::new(),
             unsaid: 0,
             is_made_anew: false,

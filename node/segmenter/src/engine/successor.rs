@@ -5,7 +5,7 @@
 //! are new are answered.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use isthmus_segment::{Plan, Touched};
 use isthmus_shard::segments::Through;
 use roaring::RoaringBitmap;
 
-use super::{Cause, Engine, Foreign};
+use super::{Cause, Engine, FacetMap, Foreign};
 
 /// What is left to do for an engine that was made of another.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Engine {
         };
         // All others tell what they know anew: what they don't tell again has left meanwhile.
         let told = |it: &Foreign| Foreign { from: (it.from.0, 0), stamp: Stamp::ZERO };
-        let foreign: HashMap<FacetId, Foreign> =
+        let foreign: FacetMap<FacetId, Foreign> =
             self.foreign.iter().map(|(facet, it)| (*facet, told(it))).collect();
         let engine = Self {
             plan: plan.clone(),
@@ -72,7 +72,7 @@ impl Engine {
             overflows: of(&self.overflows),
             by_number: self.by_number.clone(),
             free: self.free.clone(),
-            stored: HashMap::new(),
+            stored: FacetMap::default(),
             pending: VecDeque::new(),
             unsaid: 0,
             is_made_anew: false,

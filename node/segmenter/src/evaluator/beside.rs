@@ -177,8 +177,10 @@ impl Work<'_> {
             return Ok(false);
         };
         let before = std::mem::replace(&mut self.now, *side);
-        let (through, stored) = before.into_engine()?.into_stored();
-        self.now.engine()?.reconcile(through, stored);
+        let before = before.into_engine()?;
+        let left = self.now.engine()?.succeed(*before);
+        // Given back where nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || drop(left)));
         tracing::debug!(shard = self.handle.shard(), version, %at, "newer definitions of segments answer");
         Ok(true)
     }

@@ -52,7 +52,8 @@ proptest! {
             let plan = Arc::new(plan);
             let Some((mut made, missing)) = leader.successor(&plan, VERSION) else { continue };
             if let Some(plan) = &missing.plan {
-                for (_, op) in shard.ops.iter().filter(|(stamp, _)| *stamp <= made.at()) {
+                let at = made.at();
+                for (_, op) in shard.ops.iter().filter(|(stamp, _)| *stamp <= at) {
                     if let Op::Event(facet, sent) = op {
                         made.load_missing(plan, *facet, &RecordView::read(&record(sent)).unwrap());
                     }
@@ -62,14 +63,31 @@ proptest! {
             // What is due by then comes with what happens next.
             while !made.reach(made.at(), 1) {}
             shard.check(&made);
+            // Both go on for a while, and one takes the other's place where both are.
+            for late in 0..chance.below(3) {
+                shard.push(late, Op::Event(facet, Box::new(chance.sent(100 + number * 4 + late))));
+            }
             shard.follow(&mut leader, usize::MAX);
-            let (through, stored) = leader.into_stored();
-            made.reconcile(through, stored);
+            shard.follow(&mut made, usize::MAX);
+            shard.check(&made);
+            made.succeed(leader);
             (leader, document) = (made, next);
             while tell(&mut shard, &mut leader) {
                 shard.follow(&mut leader, usize::MAX);
             }
             shard.check(&leader);
+            // What the log keeps is who is live, and nothing of definitions that are gone.
+            let mut live = BTreeSet::new();
+            for definition in leader.plan().definitions().iter().filter(|it| it.is_segment) {
+                for (set, membership) in
+                    [(leader.set(&definition.name), 1), (leader.overflowing(&definition.name), 2)]
+                {
+                    let homes = set.unwrap().iter().map(|n| leader.home_of_number(n).unwrap());
+                    live.extend(homes.map(|home| (Key { home, segment: definition.id.0 }, membership)));
+                }
+            }
+            let kept = shard.stored.iter().filter(|(_, row)| row.membership > 0);
+            prop_assert_eq!(kept.map(|(key, row)| (*key, row.membership)).collect::<BTreeSet<_>>(), live);
         }
     }
 }

@@ -76,26 +76,26 @@ impl ShardHandle {
     }
 
     /// Hands all events up to a stamp to `take`, with what it takes them into, which comes back. On a thread of its own,
-    /// which ends when nobody waits for it any more.
+    /// which ends when nobody waits for it any more, or the replica doesn't lead.
     ///
     /// # Errors
-    /// Storage that fails; a replica that ends.
+    /// Storage that fails; a replica that ends, or leads no more.
     pub async fn segments_events<T: Send + 'static>(
         &self,
         wanted: EventsWanted,
         mut into: T,
         mut take: impl FnMut(&mut T, &RecordView<'_>) + Send + 'static,
     ) -> Result<T, Error> {
-        let (shared, stop, waited_for) = (self.shared.clone(), self.stop.clone(), Arc::new(()));
+        let (handle, waited_for) = (self.clone(), Arc::new(()));
         let waits = Arc::downgrade(&waited_for);
         let all = blocking(move || {
-            let go_on = || !stop.is_cancelled() && waits.strong_count() > 0;
-            read::all_events(&shared, &wanted, &go_on, &mut |event| take(&mut into, event))?;
+            let go_on = || handle.leads() && !handle.stop.is_cancelled() && waits.strong_count() > 0;
+            read::all_events(&handle.shared, &wanted, &go_on, &mut |event| take(&mut into, event))?;
             Ok(go_on().then_some(into))
         });
         let done = all.await?;
         drop(waited_for);
-        done.ok_or_else(|| Error::Unavailable("the replica is stopping".to_owned()))
+        done.ok_or_else(|| Error::Unavailable("the replica leads no more".to_owned()))
     }
 
     /// Identifiers that have another home than themselves, and that home.
