@@ -174,6 +174,34 @@ impl<'a> RecordView<'a> {
         Ok(view)
     }
 
+    /// An event of which a row keeps only what was sent, for whoever needs nothing that follows from its properties: no
+    /// revenue, no changes of traits, no links. Its identifier and the hash of what was said are gone, as in
+    /// [`EventRecord::restored`](crate::EventRecord::restored).
+    pub fn of_row(facet: FacetId, kind: EventType, timestamp: i64, dedup_key: [u8; 16]) -> Self {
+        Self {
+            facet,
+            namespace: "-",
+            value: "-",
+            message_id: "",
+            source: "",
+            kind,
+            name: "",
+            timestamp,
+            body_hash: [0; 16],
+            dedup_key,
+            revenue: None,
+            currency: "",
+            properties: &[],
+            context: &[],
+            sent_at: None,
+            group: None,
+            bytes: &[],
+            traits: 0,
+            links: 0,
+            notes: 0,
+        }
+    }
+
     /// Takes a field that is not repeated; of several with one tag the last counts.
     fn take(
         &mut self,

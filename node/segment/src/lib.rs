@@ -51,7 +51,9 @@ pub use duration::WINDOW_DAYS_MAX;
 pub use evaluate::{Evaluated, Held, Membership};
 pub use fault::{Fault, Place};
 pub use like::Pattern;
-pub use plan::{DEFINITIONS_MAX, Definition, DefinitionId, Known, LEVELS_MAX, Plan, TERMS_MAX, Touched};
+pub use plan::{
+    DEFINITIONS_MAX, Definition, DefinitionId, Known, LEVELS_MAX, Plan, Reads, TERMS_MAX, Touched,
+};
 pub use scalar::{Scalar, Type};
 pub use standing::{Standing, Transition};
 pub use state::FacetState;

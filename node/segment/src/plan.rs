@@ -5,6 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod index;
+
+pub use index::Reads;
+
 use isthmus_domain::EventType;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,8 +17,8 @@ use crate::{
     fault::{Fault, Place},
     parse::{self, Names},
     scalar::{Path, Type},
-    term::{Term, TermId},
-    tree::{Events, Fact, Kind, Node},
+    term::{Term, TermId, Widest},
+    tree::{Fact, Kind, Node},
 };
 
 /// The most computed traits, and the most segments.
@@ -41,6 +45,8 @@ pub struct Plan {
     terms: Vec<Planned>,
     /// Terms by name, sorted.
     by_id: Vec<(TermId, usize)>,
+    /// Definitions by name, sorted.
+    by_definition: Vec<(DefinitionId, usize)>,
     pub(crate) events: BTreeMap<EventType, ByName>,
     pub(crate) traits: BTreeMap<String, usize>,
     pub(crate) revenue: BTreeMap<String, usize>,
@@ -212,11 +218,20 @@ impl Plan {
         let mut terms: Vec<Planned> = Vec::new();
         let mut by_description: BTreeMap<String, usize> = BTreeMap::new();
         let mut direct: Vec<BTreeSet<usize>> = Vec::new();
+        let mut widest = Widest::default();
+        for definition in &mut definitions {
+            definition.tree.visit_mut(&mut |node| {
+                if let Kind::Read(read) = &node.kind {
+                    Term::of(&read.fact).iter().for_each(|term| widest.note(term));
+                }
+            });
+        }
         for definition in &mut definitions {
             let mut own = BTreeSet::new();
             definition.tree.visit_mut(&mut |node| {
                 let Kind::Read(read) = &mut node.kind else { return };
                 let planned = Term::of(&read.fact).into_iter().map(|term| {
+                    let term = widest.of(term);
                     *by_description.entry(term.description()).or_insert_with(|| {
                         terms.push(Planned::new(term));
                         terms.len() - 1
@@ -243,10 +258,11 @@ impl Plan {
         }
         let mut by_id: Vec<(TermId, usize)> = terms.iter().map(|term| term.id).zip(0..).collect();
         by_id.sort();
-        let mut ids: Vec<DefinitionId> = definitions.iter().map(|definition| definition.id).collect();
-        ids.sort();
-        let same =
-            by_id.windows(2).any(|two| two[0].0 == two[1].0) || ids.windows(2).any(|two| two[0] == two[1]);
+        let mut by_definition: Vec<(DefinitionId, usize)> =
+            definitions.iter().map(|definition| definition.id).zip(0..).collect();
+        by_definition.sort();
+        let same = by_id.windows(2).any(|two| two[0].0 == two[1].0)
+            || by_definition.windows(2).any(|two| two[0].0 == two[1].0);
         if same {
             let what = "two of them have the same hash: rename one, or write its window in another length";
             return Err(Fault::of_part("", what));
@@ -255,49 +271,15 @@ impl Plan {
             definitions,
             terms,
             by_id,
+            by_definition,
             events: BTreeMap::new(),
             traits: BTreeMap::new(),
             revenue: BTreeMap::new(),
             consent: Vec::new(),
             seen: None,
         };
-        plan.index();
+        plan.index(|_| true);
         Ok(plan)
-    }
-
-    /// Which events touch which term.
-    fn index(&mut self) {
-        for (index, planned) in self.terms.iter().enumerate() {
-            match &planned.term {
-                Term::Trait(name) => _ = self.traits.insert(name.clone(), index),
-                Term::Seen => self.seen = Some(index),
-                Term::Revenue(currency) => _ = self.revenue.insert(currency.clone(), index),
-                Term::Consent(purpose) => {
-                    let keys = ["context", "consent", "categoryPreferences", purpose];
-                    self.consent.push((Path::new(keys.map(str::to_owned).to_vec()), index));
-                }
-                Term::Fold { events, .. } | Term::Times { events, .. } | Term::Entries { events, .. } => {
-                    let Events { kind, names, .. } = events;
-                    const ALL: [EventType; 6] = [
-                        EventType::Identify,
-                        EventType::Track,
-                        EventType::Page,
-                        EventType::Screen,
-                        EventType::Group,
-                        EventType::Alias,
-                    ];
-                    for kind in ALL.into_iter().filter(|one| kind.is_none_or(|kind| kind == *one)) {
-                        let by_name = self.events.entry(kind).or_default();
-                        if names.is_empty() {
-                            by_name.any.push(index);
-                        }
-                        for name in names {
-                            by_name.named.entry(name.clone()).or_default().push(index);
-                        }
-                    }
-                }
-            }
-        }
     }
 
     /// Computed traits, then segments, each behind those that it builds on.
@@ -312,7 +294,8 @@ impl Plan {
 
     /// Where a definition is, by its name in what is stored.
     pub fn position(&self, id: DefinitionId) -> Option<usize> {
-        self.definitions.iter().position(|definition| definition.id == id)
+        let at = self.by_definition.binary_search_by_key(&id, |(known, _)| *known).ok()?;
+        Some(self.by_definition[at].1)
     }
 
     /// All definitions.

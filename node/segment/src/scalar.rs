@@ -247,6 +247,9 @@ fn scalar_of_text<'a>(json: &'a [u8], ty: Type) -> Option<Scalar<'a>> {
         (b'"', Type::Text) if json.len() >= 2 && !json.contains(&b'\\') => {
             plain(&json[1..json.len() - 1]).map(|text| Scalar::Text(text.into()))
         }
+        (b'"', Type::Number) if json.len() >= 2 && !json.contains(&b'\\') => {
+            plain(&json[1..json.len() - 1])?.parse().ok().map(Scalar::Number)
+        }
         (b'[' | b'{', _) => None,
         _ => scalar_of(&json::parse(json).ok()?, ty),
     }

@@ -52,6 +52,25 @@ impl Standing {
         self.rows.iter().filter(|row| row.membership == Membership::In).map(|row| row.id)
     }
 
+    /// Segments of which the two say different things: which, what this one says, what the other says.
+    pub fn differences(&self, other: &Self) -> Vec<(DefinitionId, Membership, Membership)> {
+        let (mut a, mut b) = (self.rows.iter().peekable(), other.rows.iter().peekable());
+        let mut found = Vec::new();
+        loop {
+            let ids = (a.peek().map(|row| row.id), b.peek().map(|row| row.id));
+            let id = match ids {
+                (None, None) => return found,
+                (Some(id), None) | (None, Some(id)) => id,
+                (Some(a), Some(b)) => a.min(b),
+            };
+            let before = a.next_if(|row| row.id == id).map_or(Membership::Out, |row| row.membership);
+            let after = b.next_if(|row| row.id == id).map_or(Membership::Out, |row| row.membership);
+            if before != after {
+                found.push((id, before, after));
+            }
+        }
+    }
+
     /// When it has to be looked at again if no event comes, microseconds since the epoch.
     pub fn next(&self) -> Option<i64> {
         self.rows.iter().map(|row| row.until).min().filter(|until| *until < i64::MAX)

@@ -4,8 +4,12 @@
 //! the events of a window. States are commutative and merge (see [`crate::state`]), and definitions that ask the same
 //! share one. A term is named by a hash of its description, so a state outlives the definitions of one version: what a
 //! new version asks anew has another name, and must be gathered from the events once.
+//!
+//! Questions that differ only in how far back they look share the state of the one that looks back the furthest
+//! ([`Widest`]): what is kept are the newest events up to a bound, so those of a shorter window are among them, as many as
+//! it would keep itself.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -94,7 +98,46 @@ impl Fold {
     }
 }
 
+/// The longest window of each question that is asked with several.
+#[derive(Debug, Default)]
+pub(crate) struct Widest(BTreeMap<String, i64>);
+
+impl Widest {
+    /// Takes note of a term.
+    pub(crate) fn note(&mut self, term: &Term) {
+        if let Some((question, window)) = term.without_window() {
+            let widest = self.0.entry(question).or_insert(window);
+            *widest = window.max(*widest);
+        }
+    }
+
+    /// The term that answers one, and all that look back less far.
+    pub(crate) fn of(&self, term: Term) -> Term {
+        let widest = term.without_window().and_then(|(question, _)| self.0.get(&question).copied());
+        match (term, widest) {
+            (Term::Times { events, bound, .. }, Some(widest)) => {
+                Term::Times { events, window: (widest < i64::MAX).then_some(widest), bound }
+            }
+            (Term::Entries { events, of, of_type, bound, .. }, Some(window)) => {
+                Term::Entries { events, of, of_type, window, bound }
+            }
+            (term, _) => term,
+        }
+    }
+}
+
 impl Term {
+    /// What it asks, whatever its window, and the window; `i64::MAX`: for ever. `None`: it has none.
+    fn without_window(&self) -> Option<(String, i64)> {
+        let mut question = self.clone();
+        let window = match &mut question {
+            Self::Times { window, .. } => window.replace(0).unwrap_or(i64::MAX),
+            Self::Entries { window, .. } => std::mem::take(window),
+            _ => return None,
+        };
+        Some((question.description(), window))
+    }
+
     /// The terms that answer a reading: one, or one for each step of a sequence; none for a property of an event.
     pub fn of(fact: &Fact) -> Vec<Self> {
         match fact {

@@ -101,6 +101,42 @@ fn segments_come_behind_those_that_they_build_on_and_circles_are_shown() {
 }
 
 #[test]
+fn questions_that_differ_in_how_far_they_look_back_share_what_is_kept() {
+    let terms = |pairs: &[(&str, &str)]| {
+        let plan = Plan::compile(&segments(pairs), &known()).unwrap();
+        plan.terms().map(|(_, term)| (term.window(), term.description())).collect::<Vec<_>>()
+    };
+    let day = 86_400_000_000;
+    let wide = terms(&[("a", "sum(x, 'A', '9 days') > 1"), ("b", "sum(x, 'A', '30 days') > 1")]);
+    assert_eq!(wide, terms(&[("b", "sum(x, 'A', '30 days') > 1")]));
+    assert_eq!(wide.iter().map(|(window, _)| *window).collect::<Vec<_>>(), [Some(30 * day)]);
+    // Other events, another property or another bound are other questions.
+    assert_eq!(terms(&[("a", "sum(x, 'A', '9 days') > 1"), ("b", "sum(y, 'A', '30 days') > 1")]).len(), 2);
+    assert_eq!(terms(&[("a", "did('A', '9 days')"), ("b", "did('B', '30 days')")]).len(), 2);
+    let sequences = [("a", "sequence('A', 'B', within => '1 day')"), ("b", "did('A', '30 days')")];
+    let found = terms(&sequences);
+    assert!(found.iter().any(|(window, text)| window.is_none() && text.contains('A')), "{found:?}");
+}
+
+#[test]
+fn what_another_plan_knows_already_is_not_gathered_again() {
+    let plan = |pairs: &[(&str, &str)]| Plan::compile(&segments(pairs), &known()).unwrap();
+    let before = plan(&[("a", "events('A') > 1"), ("b", "segment('a')"), ("c", "did('C')")]);
+    let same = plan(&[("d", "events('A') > 2"), ("a", "events('A') > 1"), ("b", "segment('a')")]);
+    assert!(same.beyond(&before).is_none());
+    let names = |plan: &Plan, other: &Plan| -> Vec<String> {
+        plan.unlike(other).iter().map(|index| plan.definitions()[index].name.clone()).collect()
+    };
+    assert_eq!(names(&same, &before), ["d"]);
+    // What builds on something that has changed has changed.
+    let changed = plan(&[("a", "sum(x, 'A') > 2"), ("b", "segment('a')"), ("c", "did('C')")]);
+    assert_eq!(names(&changed, &before), ["a", "b"]);
+    let reads = changed.beyond(&before).unwrap().reads();
+    assert!(reads.properties && !reads.traits && !reads.context, "{reads:?}");
+    assert!(!before.reads().properties);
+}
+
+#[test]
 fn each_definition_that_can_not_be_taken_is_named() {
     let mut document =
         segments(&[("a", "x = "), ("a b", "x = 'y'"), ("b", "segment('z')"), ("c", "y"), ("c", "y")]);

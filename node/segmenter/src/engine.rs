@@ -8,9 +8,14 @@
 
 mod abroad;
 mod log;
+mod spread;
+mod successor;
+
+pub use spread::FacetMap;
+pub use successor::Missing;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -37,7 +42,7 @@ const TRANSITIONS_MAX: usize = 10_000;
 pub type Cause = (Place, u16);
 
 /// A profile.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Profile {
     /// Its number in bitmaps.
     number: u32,
@@ -84,17 +89,17 @@ pub struct Engine {
     /// What segments have been worked out up to in the log.
     through: Through,
     /// Of facets that have events.
-    facets: HashMap<FacetId, FacetState>,
+    facets: FacetMap<FacetId, FacetState>,
     /// The homes of facets that are not their own.
-    homes: HashMap<FacetId, FacetId>,
+    homes: FacetMap<FacetId, FacetId>,
     /// The slots whose profiles are put together here; `None`: all.
     owned: Option<SlotRanges>,
     /// Facets of other shards, as those have told.
-    foreign: HashMap<FacetId, Foreign>,
+    foreign: FacetMap<FacetId, Foreign>,
     /// Home and facet of what other shards have to be told, and what changed it last.
     abroad: BTreeMap<(FacetId, FacetId), Cause>,
     /// Facets with events, by home, where it isn't their own.
-    guests: HashMap<FacetId, BTreeSet<FacetId>>,
+    guests: FacetMap<FacetId, BTreeSet<FacetId>>,
     profiles: BTreeMap<FacetId, Profile>,
     wakes: BTreeSet<(i64, FacetId)>,
     all: RoaringBitmap,
@@ -105,10 +110,12 @@ pub struct Engine {
     by_number: Arc<Vec<FacetId>>,
     free: Vec<u32>,
     /// What the log keeps.
-    stored: HashMap<Key, Row>,
+    stored: FacetMap<Key, Row>,
     pending: VecDeque<Pending>,
     /// Changes since the last command.
     unsaid: usize,
+    /// It is being made: what profiles come to stand in is no change.
+    is_made_anew: bool,
 }
 
 impl Engine {
@@ -120,12 +127,12 @@ impl Engine {
             version,
             at,
             through: Through::default(),
-            facets: HashMap::new(),
-            homes: HashMap::new(),
+            facets: FacetMap::default(),
+            homes: FacetMap::default(),
             owned: None,
-            foreign: HashMap::new(),
+            foreign: FacetMap::default(),
             abroad: BTreeMap::new(),
-            guests: HashMap::new(),
+            guests: FacetMap::default(),
             profiles: BTreeMap::new(),
             wakes: BTreeSet::new(),
             all: RoaringBitmap::new(),
@@ -133,9 +140,10 @@ impl Engine {
             overflows: vec![RoaringBitmap::new(); definitions],
             by_number: Arc::default(),
             free: Vec::new(),
-            stored: HashMap::new(),
+            stored: FacetMap::default(),
             pending: VecDeque::new(),
             unsaid: 0,
+            is_made_anew: false,
         }
     }
 
@@ -251,20 +259,23 @@ impl Engine {
 
     /// Works everything out, once all is loaded.
     pub fn begin(&mut self) {
-        let mut homes = BTreeSet::new();
+        let mut homes = Vec::with_capacity(self.facets.len());
         for facet in self.facets.keys() {
             let home = self.homes.get(facet).copied().unwrap_or(*facet);
             if home != *facet {
                 self.guests.entry(home).or_default().insert(*facet);
             }
-            homes.insert(home);
+            homes.push(home);
         }
-        let (all, now) = (self.plan.all(), self.at.as_micros());
         homes.retain(|home| self.owns(home));
+        homes.sort_unstable();
+        homes.dedup();
+        let (all, now) = (self.plan.all(), self.at.as_micros());
+        self.is_made_anew = true;
         for home in homes {
             self.look(home, &all, now, Cause::default());
         }
-        self.pending.clear();
+        self.is_made_anew = false;
     }
 
     fn segments(&self) -> impl Iterator<Item = (usize, DefinitionId)> {
@@ -423,6 +434,9 @@ impl Engine {
             } else {
                 set.remove(profile);
             }
+        }
+        if self.is_made_anew {
+            return;
         }
         let Some(definition) = self.plan.definitions().get(definition) else { return };
         let key = Key { home, segment: definition.id.0 };

@@ -6,7 +6,7 @@ mod questions;
 mod side;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +22,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::{beside::Beside, holds::Holds, side::Side};
 use crate::{
-    InForce,
     engine::Proposed,
     exchange::{Exchange, Inbox},
     gather::gather,
@@ -87,14 +86,12 @@ pub(crate) async fn run(
 ) {
     let mut begun = 0;
     let mut view = handle.watch();
-    let definitions = segments.definitions.clone();
     loop {
-        let in_force = definitions.get().unwrap_or_default();
         let mut failed = false;
         match handle.leads() {
             true => {
                 begun += 1;
-                let work = Work::begin(&handle, &segments, in_force, (&inbox, &shelf, begun), &mut asked);
+                let work = Work::begin(&handle, &segments, (&inbox, &shelf, begun), &mut asked);
                 let ended = tokio::select! {
                     biased;
                     () = segments.stop.cancelled() => return,
@@ -146,7 +143,7 @@ struct Work<'a> {
     /// What answers.
     now: Side,
     /// What the log keeps, until all others have told what they know.
-    kept: Option<(Through, HashMap<Key, Row>)>,
+    kept: Option<(Through, BTreeMap<Key, Row>)>,
     /// Newer definitions by their version, and previews.
     beside: BTreeMap<u64, Beside>,
     /// Has newer definitions take over.
@@ -159,10 +156,12 @@ impl<'a> Work<'a> {
     async fn begin(
         handle: &'a ShardHandle,
         segments: &'a Segments,
-        in_force: Arc<InForce>,
         (inbox, shelf, begun): (&Arc<Inbox>, &Arc<Shelf>, u64),
         asked: &'a mut mpsc::Receiver<Question>,
     ) -> Result<(), Failure> {
+        // Before all else, so that what is read then is not old when its turn comes.
+        let room = segments.making.clone().acquire_owned().await;
+        let in_force = segments.definitions.get().unwrap_or_default();
         let now = handle.settle(Instant::now() + TIMEOUT).await?;
         let through = handle.segments_through();
         if in_force.version < through.version {
@@ -179,7 +178,8 @@ impl<'a> Work<'a> {
         let at = if goes_on { through.stamp } else { now };
         let plan = in_force.plan.clone();
         let mut engine = gather(handle, plan, in_force.version, at, &segments.currency).await?;
-        let stored = handle.segments_members().await?.into_iter().collect();
+        let stored = handle.segments_members().await?;
+        drop(room);
         if handle.segments_through() != through {
             return Err(Failure::Elsewhere);
         }

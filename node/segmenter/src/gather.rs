@@ -1,6 +1,7 @@
 //! An engine made anew, from all events of a shard as of a stamp.
 //!
-//! Events are read facet by facet, each part at a moment of its own: those above the stamp are passed over. Homes are read
+//! Events are read facet by facet in one pass, and only what the plan asks for: those above the stamp are passed over. One
+//! shard's reading would take a processor for itself, so a node has a number of them at a time. Homes are read
 //! as they are, and the feed says who had another one at the stamp: of the changes behind it, the first of an identifier
 //! names the home that it left. So the feed has to reach back to the stamp.
 
@@ -15,10 +16,10 @@ use isthmus_segment::Plan;
 use isthmus_shard::{
     Error, ShardHandle,
     feed::Place,
-    read::{EventsPart, FeedPart},
+    read::{EventsWanted, FeedPart},
 };
 
-use crate::{Engine, evaluator::Failure};
+use crate::{Engine, engine::Missing, evaluator::Failure};
 
 /// Makes an engine of all events up to a stamp.
 ///
@@ -36,25 +37,15 @@ pub async fn gather(
     if engine.plan().definitions().is_empty() {
         return Ok(engine);
     }
-    let mut after = None;
-    loop {
-        let part = handle.segments_events(after).await?;
-        after = part.next;
-        let currency = currency.to_owned();
-        engine = blocking(move || {
-            load(&mut engine, part, at, &currency)?;
-            Ok(engine)
-        })
-        .await?;
-        if after.is_none() {
-            break;
-        }
-    }
+    let wanted = wanted(engine.plan(), at, currency);
+    let engine =
+        handle.segments_events(wanted, engine, |engine, event| engine.load(event.facet, event)).await?;
     let mut homes: HashMap<FacetId, FacetId> = handle.segments_homes().await?.into_iter().collect();
     for (facet, home) in left_since(handle, at).await? {
         homes.insert(facet, home);
     }
     blocking(move || {
+        let mut engine = engine;
         engine.load_homes(homes);
         engine.begin();
         Ok(engine)
@@ -62,12 +53,46 @@ pub async fn gather(
     .await
 }
 
-fn load(engine: &mut Engine, part: EventsPart, at: Stamp, currency: &str) -> Result<(), Failure> {
-    for event in part.events.into_iter().filter(|event| event.stamp <= at) {
-        let record = event.record.restored(event.key, currency).map_err(damaged)?.to_bytes();
-        engine.load(event.facet, &RecordView::read(&record).map_err(damaged)?);
+/// Completes an engine that was made of another one.
+///
+/// # Errors
+/// As [`gather`].
+pub async fn complete(
+    handle: &ShardHandle,
+    engine: Box<Engine>,
+    mut missing: Missing,
+    currency: &str,
+) -> Result<Box<Engine>, Failure> {
+    let engine = match missing.plan.take() {
+        None => engine,
+        Some(plan) => {
+            let wanted = wanted(&plan, engine.at(), currency);
+            let load = move |engine: &mut Box<Engine>, event: &RecordView<'_>| {
+                engine.load_missing(&plan, event.facet, event);
+            };
+            handle.segments_events(wanted, engine, load).await?
+        }
+    };
+    blocking(move || {
+        let mut engine = engine;
+        engine.begin_missing(&missing);
+        Ok(engine)
+    })
+    .await
+}
+
+fn wanted(plan: &Plan, at: Stamp, currency: &str) -> EventsWanted {
+    let reads = plan.reads();
+    EventsWanted {
+        at,
+        traits: reads.traits,
+        revenue: reads.revenue,
+        currency: currency.to_owned(),
+        properties: reads.properties,
+        context: reads.context,
+        senders: reads.senders,
+        keys: reads.keys,
     }
-    Ok(())
 }
 
 /// The homes that identifiers had at a stamp that have had another one since.

@@ -37,8 +37,8 @@
 //!    as long as the feed reaches back to where the last leader was. Where it doesn't, what has changed by then is told
 //!    without its cause.
 //! 3. New definitions are gathered beside the old ones, which answer until then. They take over in all shards at one stamp,
-//!    when they are ready in all: nobody who was answered by the new ones is answered by the old ones later. Terms are not
-//!    shared between the two.
+//!    when they are ready in all: nobody who was answered by the new ones is answered by the old ones later. They begin with
+//!    a copy of what the old ones know: only what those don't ask is gathered, and only what they don't define is answered.
 //! 4. Answers of several shards are of one stamp, above all that was acknowledged before: each profile is judged by what all
 //!    shards knew then. An evaluator that is held for that stays where it is until it has answered, for as long as a lease
 //!    says: until then the feed of segments waits.

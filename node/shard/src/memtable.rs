@@ -228,9 +228,9 @@ impl Memtable {
         self.events.is_empty() && self.rows.is_empty() && self.changes.is_empty() && self.members.is_empty()
     }
 
-    /// Notes whether a profile is in a segment.
-    pub fn put_member(&mut self, key: segments::Key, row: segments::Row) {
-        self.members.insert(key, row);
+    /// Notes whether a profile is in a segment; what was noted of it here before.
+    pub fn put_member(&mut self, key: segments::Key, row: segments::Row) -> Option<segments::Row> {
+        self.members.insert(key, row)
     }
 
     /// Who is in which segment, as it has changed, by rising key.

@@ -1,11 +1,11 @@
 //! What the log knows of who is in which segment, and what goes into it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use isthmus_domain::{FacetId, Stamp};
 use isthmus_proto::internal::v1::{SegmentTransition, SegmentsCommand};
-use isthmus_segment::DefinitionId;
+use isthmus_segment::{DefinitionId, Standing};
 use isthmus_shard::{
     feed::name_hash,
     segments::{Key, Row, Through},
@@ -15,50 +15,78 @@ use super::{Cause, Engine, PROFILES_MAX, Pending, Proposed, TRANSITIONS_MAX, num
 
 impl Engine {
     /// Says what the log keeps. What differs from where profiles stand is pending then.
-    pub fn reconcile(&mut self, through: Through, stored: HashMap<Key, Row>) {
+    pub fn reconcile(&mut self, through: Through, stored: impl IntoIterator<Item = (Key, Row)>) {
         self.through = through;
+        self.stored = stored.into_iter().collect();
         self.pending.clear();
-        let segments: Vec<(usize, DefinitionId)> = self.segments().collect();
-        let names: HashMap<u64, u32> =
-            self.plan.definitions().iter().map(|it| (it.id.0, name_hash(&it.name))).collect();
-        // Sorted, so that leaders propose the same in the same order.
-        let mut kept: Vec<(&Key, &Row)> = stored.iter().filter(|(_, row)| row.membership > 0).collect();
-        kept.sort_unstable_by_key(|(key, _)| **key);
-        for (key, row) in kept {
-            let is_known = segments.iter().any(|(_, id)| id.0 == key.segment);
-            let stands =
-                self.profiles.get(&key.home).map(|it| it.standing.membership(DefinitionId(key.segment)));
-            let to = stands.filter(|_| is_known).map_or(0, number);
-            if to != row.membership {
-                let (key, from) = (*key, row.membership);
-                let name = names.get(&key.segment).copied().unwrap_or_default();
-                self.pending.push_back(Pending {
-                    key,
-                    from,
-                    to,
-                    told: is_known,
-                    name,
-                    cause: Cause::default(),
-                });
+        self.compare(&|_| true);
+    }
+
+    /// Takes the place of an engine that is where this one is: goes on with what that one has found and the log doesn't know
+    /// yet. Gives back what is left of it.
+    pub fn succeed(&mut self, mut before: Self) -> Self {
+        self.through = before.through;
+        self.stored = std::mem::take(&mut before.stored);
+        let fresh = self.plan.unlike(&before.plan);
+        let stays: BTreeSet<u64> =
+            self.segments().filter(|(index, _)| !fresh.contains(*index)).map(|(_, id)| id.0).collect();
+        self.pending = std::mem::take(&mut before.pending);
+        self.pending.retain(|pending| stays.contains(&pending.key.segment));
+        // What other shards have told may have come here first.
+        let none = Standing::default();
+        let mut differences = Vec::new();
+        for (home, profile) in &self.profiles {
+            let known = before.profiles.get(home).map_or(&none, |known| &known.standing);
+            differences.extend(known.differences(&profile.standing).into_iter().map(|it| (*home, it)));
+        }
+        for (home, known) in before.profiles.iter().filter(|(home, _)| !self.profiles.contains_key(home)) {
+            differences.extend(known.standing.differences(&none).into_iter().map(|it| (*home, it)));
+        }
+        for (home, (id, from, to)) in differences {
+            if stays.contains(&id.0) {
+                self.owe(Key { home, segment: id.0 }, number(from), number(to));
             }
         }
+        self.compare(&|segment| !stays.contains(&segment));
+        before
+    }
+
+    /// Compares where profiles stand with what the log keeps, in some segments.
+    fn compare(&mut self, is_asked: &dyn Fn(u64) -> bool) {
+        let segments: Vec<DefinitionId> =
+            self.segments().map(|(_, id)| id).filter(|id| is_asked(id.0)).collect();
+        let mut owed: Vec<(Key, u8, u8)> = Vec::new();
+        for (key, row) in self.stored.iter().filter(|(key, row)| row.membership > 0 && is_asked(key.segment))
+        {
+            let id = DefinitionId(key.segment);
+            let profile = self.profiles.get(&key.home).filter(|_| segments.contains(&id));
+            let to = profile.map_or(0, |it| number(it.standing.membership(id)));
+            if to != row.membership {
+                owed.push((*key, row.membership, to));
+            }
+        }
+        // Sorted, so that leaders propose the same in the same order.
+        owed.sort_unstable();
         for (home, profile) in &self.profiles {
-            for (_, id) in &segments {
+            for id in &segments {
                 let key = Key { home: *home, segment: id.0 };
                 let to = number(profile.standing.membership(*id));
-                if to > 0 && stored.get(&key).is_none_or(|row| row.membership == 0) {
-                    let name = names.get(&key.segment).copied().unwrap_or_default();
-                    let cause = Cause::default();
-                    self.pending.push_back(Pending { key, from: 0, to, told: true, name, cause });
+                if to > 0 && self.stored.get(&key).is_none_or(|row| row.membership == 0) {
+                    owed.push((key, 0, to));
                 }
             }
         }
-        self.stored = stored;
+        for (key, from, to) in owed {
+            self.owe(key, from, to);
+        }
     }
 
-    /// Gives up what the log keeps, to an engine that takes the place of this one.
-    pub fn into_stored(self) -> (Through, HashMap<Key, Row>) {
-        (self.through, self.stored)
+    /// Puts what nobody has brought about behind what the log doesn't know yet.
+    fn owe(&mut self, key: Key, from: u8, to: u8) {
+        let definition = self.plan.position(DefinitionId(key.segment));
+        let definition = definition.and_then(|index| self.plan.definitions().get(index));
+        let (told, name) = (definition.is_some(), definition.map_or(0, |it| name_hash(&it.name)));
+        self.pending.push_back(Pending { key, from, to, told, name, cause: Cause::default() });
     }
 
     /// Whether something is to be proposed: what has changed, or nothing for so many changes that whoever comes to lead

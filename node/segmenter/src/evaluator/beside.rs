@@ -8,11 +8,18 @@ use std::{sync::Arc, time::Duration};
 
 use isthmus_domain::Stamp;
 use isthmus_segment::Plan;
-use tokio::time::Instant;
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Failure, Work, side::Side};
-use crate::{Definitions, Engine, exchange::Exchange, gather::gather};
+use crate::{
+    Definitions, Engine,
+    exchange::Exchange,
+    gather::{complete, gather},
+};
 
 /// Previews that a shard works out at a time.
 pub(super) const PREVIEWS_MAX: usize = 4;
@@ -35,7 +42,9 @@ pub(super) struct Beside {
 }
 
 enum Made {
-    /// Being read.
+    /// Waits for its turn on this node.
+    Waiting(Arc<Plan>, AbortOnDropHandle<Result<OwnedSemaphorePermit, AcquireError>>),
+    /// Being made.
     Making(AbortOnDropHandle<Result<Box<Engine>, Failure>>),
     /// At work, and whether it has been where its shard is.
     Side(Box<Side>, bool),
@@ -45,7 +54,7 @@ impl Beside {
     /// The side, once it is at work.
     pub(super) fn side(&mut self) -> Option<&mut Side> {
         match &mut self.made {
-            Made::Making(_) => None,
+            Made::Waiting(..) | Made::Making(_) => None,
             Made::Side(side, _) => Some(side),
         }
     }
@@ -58,21 +67,33 @@ impl Beside {
 
 impl Work<'_> {
     /// Begins to work a plan out beside.
-    pub(super) fn begin_beside(
-        &mut self,
-        number: u64,
-        plan: Arc<Plan>,
-        lease: Option<Duration>,
-    ) -> Result<(), Failure> {
-        let (handle, at) = (self.handle.clone(), self.now.engine()?.at());
-        let (room, currency) = (self.segments.making.clone(), self.segments.currency.clone());
-        let making = self.segments.tracker.spawn(async move {
-            let _room = room.acquire_owned().await;
-            gather(&handle, plan, number, at, &currency).await
-        });
-        let made = Made::Making(AbortOnDropHandle::new(making));
+    pub(super) fn begin_beside(&mut self, number: u64, plan: Arc<Plan>, lease: Option<Duration>) {
+        let room = self.segments.tracker.spawn(self.segments.making.clone().acquire_owned());
+        let made = Made::Waiting(plan, AbortOnDropHandle::new(room));
         let until = lease.map(|lease| Instant::now() + lease.min(PREVIEW_LEASE_MAX));
         self.beside.insert(number, Beside { made, until });
+    }
+
+    /// Begins to make those whose turn has come: of the engine that answers, as far as that knows what they ask.
+    async fn make_beside(&mut self) -> Result<(), Failure> {
+        for (number, beside) in &mut self.beside {
+            let Made::Waiting(plan, room) = &mut beside.made else { continue };
+            if !room.is_finished() {
+                continue;
+            }
+            let Ok(Ok(room)) = room.await else { continue };
+            let (plan, number, at) = (plan.clone(), *number, self.now.engine()?.at());
+            let successor = self.now.successor(plan.clone(), number).await?;
+            let (handle, currency) = (self.handle.clone(), self.segments.currency.clone());
+            let making = self.segments.tracker.spawn(async move {
+                let _room = room;
+                match successor {
+                    Some((engine, missing)) => complete(&handle, engine, missing, &currency).await,
+                    None => gather(&handle, plan, number, at, &currency).await,
+                }
+            });
+            beside.made = Made::Making(AbortOnDropHandle::new(making));
+        }
         Ok(())
     }
 
@@ -91,8 +112,9 @@ impl Work<'_> {
                 return Err(Failure::Newer);
             }
             self.beside.retain(|number, _| *number >= PREVIEWS_FROM);
-            self.begin_beside(newer.version, newer.plan.clone(), None)?;
+            self.begin_beside(newer.version, newer.plan.clone(), None);
         }
+        self.make_beside().await?;
         let made: Vec<u64> = self
             .beside
             .iter()
@@ -155,8 +177,10 @@ impl Work<'_> {
             return Ok(false);
         };
         let before = std::mem::replace(&mut self.now, *side);
-        let (through, stored) = before.into_engine()?.into_stored();
-        self.now.engine()?.reconcile(through, stored);
+        let before = before.into_engine()?;
+        let left = self.now.engine()?.succeed(*before);
+        // Given back where nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || drop(left)));
         tracing::debug!(shard = self.handle.shard(), version, %at, "newer definitions of segments answer");
         Ok(true)
     }

@@ -310,7 +310,7 @@ impl Work<'_> {
             }
             let currency = self.segments.currency.clone();
             match blocking(move || Ok(compile(&document, &currency))).await? {
-                Ok(plan) => self.begin_beside(number, Arc::new(plan), Some(lease))?,
+                Ok(plan) => self.begin_beside(number, Arc::new(plan), Some(lease)),
                 Err(faults) => {
                     let fault = faults.first().map(ToString::to_string).unwrap_or_default();
                     return Ok(refuse(question, error(CallErrorCode::Invalid, fault)));

@@ -1,19 +1,23 @@
 //! What is worked out by one document of definitions: an engine, how far it follows its shard, and what it tells others.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use isthmus_domain::{EventRecord, FacetId, RecordView, Stamp};
 use isthmus_proto::internal::v1::{FeedChange, feed_change::Body};
+use isthmus_segment::Plan;
 use isthmus_shard::{ShardHandle, feed::Place, read::FeedPart};
 use tokio::time::Instant;
 
 use super::Failure;
 use crate::{
     Engine,
-    engine::PROFILES_MAX,
+    engine::{Missing, PROFILES_MAX},
     exchange::Exchange,
     gather::{blocking, damaged},
 };
+
+/// Parts of the feed that are taken up at once: about as many changes as a command may bring.
+const PARTS_MAX: usize = 8;
 
 /// An engine at work.
 pub(super) struct Side {
@@ -40,6 +44,22 @@ impl Side {
     /// The engine.
     pub(super) fn engine(&mut self) -> Result<&mut Engine, Failure> {
         self.engine.as_deref_mut().ok_or(Failure::NotLeading)
+    }
+
+    /// An engine for another plan, made of what this one knows; `None`: it knows nothing that could be begun with.
+    pub(super) async fn successor(
+        &mut self,
+        plan: Arc<Plan>,
+        number: u64,
+    ) -> Result<Option<(Box<Engine>, Missing)>, Failure> {
+        let engine = self.engine.take().ok_or(Failure::NotLeading)?;
+        let (engine, made) = blocking(move || {
+            let made = engine.successor(&plan, number).map(|(made, missing)| (Box::new(made), missing));
+            Ok((engine, made))
+        })
+        .await?;
+        self.engine = Some(engine);
+        Ok(made)
     }
 
     /// Gives the engine up.
@@ -87,42 +107,64 @@ impl Side {
             (self.after, self.read, self.whole) = (Place::end_of(at), VecDeque::new(), at);
             return Ok(true);
         }
-        if self.whole < handle.stamp() && self.whole < to && self.read.len() < PROFILES_MAX {
-            match handle.segments_feed(self.after).await? {
-                FeedPart::Changes { changes, through, .. } => {
-                    self.read.extend(changes);
-                    self.after = through;
-                    // Of a command that was read in part there is more to come.
-                    self.whole = match through == Place::end_of(through.stamp) {
-                        true => through.stamp,
-                        false => Stamp(through.stamp.0.saturating_sub(1)).max(self.whole),
-                    };
-                }
-                other => return Err(Failure::feed(&other)),
-            }
+        let due = engine.next_wake().is_some_and(|due| due <= engine.at().as_micros());
+        if engine.at() >= now && self.whole >= now && !due {
+            return Ok(true);
         }
-        let upto = self.whole.min(to);
-        let many = self.read.iter().take_while(|change| change.stamp <= upto.0).count();
-        let changes: Vec<FeedChange> = self.read.drain(..many).collect();
         let engine = self.engine.take().ok_or(Failure::NotLeading)?;
-        let is_new = engine.at() < upto;
-        if changes.is_empty() && !is_new && engine.next_wake().is_none_or(|due| due > engine.at().as_micros())
-        {
-            self.engine = Some(engine);
-            return Ok(self.whole >= handle.stamp().min(to));
-        }
-        let currency = currency.to_owned();
-        let (engine, done) = blocking(move || {
-            let mut engine = engine;
-            for change in &changes {
-                take(&mut engine, change, &currency)?;
+        let reading = Reading { after: self.after, read: std::mem::take(&mut self.read), whole: self.whole };
+        let (handle, currency) = (handle.clone(), currency.to_owned());
+        let (engine, reading, done) = blocking(move || {
+            let (mut engine, mut reading) = (engine, reading);
+            let mut done = false;
+            for _ in 0..PARTS_MAX {
+                reading.on(&handle, to)?;
+                let upto = reading.whole.min(to);
+                let many = reading.read.iter().take_while(|change| change.stamp <= upto.0).count();
+                for change in reading.read.drain(..many) {
+                    take(&mut engine, &change, &currency)?;
+                }
+                done = engine.reach(upto, PROFILES_MAX);
+                if !done || reading.whole >= handle.stamp().min(to) {
+                    break;
+                }
             }
-            let done = engine.reach(upto, PROFILES_MAX);
-            Ok((engine, done))
+            done &= reading.whole >= handle.stamp().min(to);
+            Ok((engine, reading, done))
         })
         .await?;
         self.engine = Some(engine);
-        Ok(done && self.whole >= handle.stamp().min(to))
+        Reading { after: self.after, read: self.read, whole: self.whole } = reading;
+        Ok(done)
+    }
+}
+
+/// How far the feed was read, while that goes on.
+struct Reading {
+    after: Place,
+    read: VecDeque<FeedChange>,
+    whole: Stamp,
+}
+
+impl Reading {
+    /// Reads a part, if there is anything to be read.
+    fn on(&mut self, handle: &ShardHandle, to: Stamp) -> Result<(), Failure> {
+        if self.whole >= handle.stamp() || self.whole >= to || self.read.len() >= PROFILES_MAX {
+            return Ok(());
+        }
+        match handle.segments_feed_part(self.after)? {
+            FeedPart::Changes { changes, through, .. } => {
+                self.read.extend(changes);
+                self.after = through;
+                // Of a command that was read in part there is more to come.
+                self.whole = match through == Place::end_of(through.stamp) {
+                    true => through.stamp,
+                    false => Stamp(through.stamp.0.saturating_sub(1)).max(self.whole),
+                };
+                Ok(())
+            }
+            other => Err(Failure::feed(&other)),
+        }
     }
 }
 
@@ -133,6 +175,12 @@ fn take(engine: &mut Engine, change: &FeedChange, currency: &str) -> Result<(), 
     let cause = (place, facet.slot().number());
     match &change.body {
         Some(Body::Event(event)) => {
+            // As it was taken in, but for what was written out meanwhile.
+            if let Ok(mut view) = RecordView::read(event) {
+                view.dedup_key = isthmus_shard::keys::in_slot(view.dedup_key, facet.slot());
+                engine.event(facet, &view, cause);
+                return Ok(());
+            }
             let record = <EventRecord as prost::Message>::decode(event.clone());
             let record = record.map_err(|error| Failure::Damaged(error.to_string()))?;
             let key = <[u8; 16]>::try_from(&record.dedup_key[..])

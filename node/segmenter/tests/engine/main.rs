@@ -9,6 +9,7 @@
 mod chance;
 #[path = "../../../segment/tests/laws/reference.rs"]
 mod reference;
+mod successor;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -52,12 +52,11 @@ fn one(state: &mut State, stamp: Stamp, transition: &SegmentTransition) {
     let key = Key { home, segment: transition.segment };
     let membership = |number: u32| u8::try_from(number).unwrap_or_default();
     let told = Row { membership: membership(transition.from), since: Stamp(transition.from_since) };
-    // What an earlier one of this command has made of it: its leader could not know the stamp.
-    let before = state.active.members().get(&key).copied().unwrap_or(told);
     let after = Row { membership: membership(transition.to), since: stamp };
+    // What an earlier one of this command has made of it: its leader could not know the stamp.
+    let before = state.active.put_member(key, after).unwrap_or(told);
     before.discount(&key, &mut state.meta.hash);
     after.count(&key, &mut state.meta.hash);
-    state.active.put_member(key, after);
     if transition.told {
         let place = Place { stamp: Stamp(transition.cause_stamp), number: transition.cause_number };
         let slot = u16::try_from(transition.cause_slot).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! What the part in segments that stands beside the leader needs of its replica.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use isthmus_domain::{FacetId, Stamp};
+use isthmus_domain::{FacetId, RecordView, Stamp};
 use isthmus_proto::internal::v1::{SegmentsCommand, ShardCommand, shard_command::Command};
 use prost::Message as _;
 use tokio::{sync::watch, time::Instant};
@@ -12,7 +12,7 @@ use crate::{
     apply::{Outcome, segments::fault},
     feed::{Filter, Place},
     machine::blocking,
-    read::{self, EventsPart, FeedPart, FeedQuery},
+    read::{self, EventsWanted, FeedPart, FeedQuery},
     segments::{Key, Row, Through},
 };
 
@@ -58,20 +58,44 @@ impl ShardHandle {
     /// # Errors
     /// Storage that fails.
     pub async fn segments_feed(&self, after: Place) -> Result<FeedPart, Error> {
-        let owned = self.owned();
-        let ranges = owned.as_slice().iter().map(|range| (*range, after)).collect();
-        let query = FeedQuery { ranges, filter: Filter::of_segments(), limit: FEED_PAGE };
-        let shared = self.shared.clone();
-        Ok(blocking(move || read::feed(&shared, &query)).await?)
+        let handle = self.clone();
+        tokio::task::spawn_blocking(move || handle.segments_feed_part(after))
+            .await
+            .unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))
     }
 
-    /// All events of the next facets.
+    /// The same, for whoever may wait for a disk.
     ///
     /// # Errors
     /// Storage that fails.
-    pub async fn segments_events(&self, after: Option<FacetId>) -> Result<EventsPart, Error> {
-        let shared = self.shared.clone();
-        Ok(blocking(move || read::events_part(&shared, after)).await?)
+    pub fn segments_feed_part(&self, after: Place) -> Result<FeedPart, Error> {
+        let owned = self.owned();
+        let ranges = owned.as_slice().iter().map(|range| (*range, after)).collect();
+        let query = FeedQuery { ranges, filter: Filter::of_segments(), limit: FEED_PAGE };
+        Ok(read::feed(&self.shared, &query)?)
+    }
+
+    /// Hands all events up to a stamp to `take`, with what it takes them into, which comes back. On a thread of its own,
+    /// which ends when nobody waits for it any more, or the replica doesn't lead.
+    ///
+    /// # Errors
+    /// Storage that fails; a replica that ends, or leads no more.
+    pub async fn segments_events<T: Send + 'static>(
+        &self,
+        wanted: EventsWanted,
+        mut into: T,
+        mut take: impl FnMut(&mut T, &RecordView<'_>) + Send + 'static,
+    ) -> Result<T, Error> {
+        let (handle, waited_for) = (self.clone(), Arc::new(()));
+        let waits = Arc::downgrade(&waited_for);
+        let all = blocking(move || {
+            let go_on = || handle.leads() && !handle.stop.is_cancelled() && waits.strong_count() > 0;
+            read::all_events(&handle.shared, &wanted, &go_on, &mut |event| take(&mut into, event))?;
+            Ok(go_on().then_some(into))
+        });
+        let done = all.await?;
+        drop(waited_for);
+        done.ok_or_else(|| Error::Unavailable("the replica leads no more".to_owned()))
     }
 
     /// Identifiers that have another home than themselves, and that home.

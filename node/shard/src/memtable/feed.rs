@@ -39,7 +39,14 @@ impl FeedItem<'_> {
 impl Memtable {
     /// Adds a change for the feed that is no event, of a command with this stamp.
     pub fn push_change(&mut self, stamp: Stamp, facet: FacetId, what: What) {
-        let place = Place { stamp, number: self.changes_of(stamp) };
+        let number = match self.changes.last().filter(|last| last.row.place.stamp == stamp) {
+            Some(last) => {
+                let events = u32::try_from(self.events.len() - last.events).unwrap_or(u32::MAX);
+                last.row.place.number.saturating_add(1).saturating_add(events)
+            }
+            None => self.changes_of(stamp),
+        };
+        let place = Place { stamp, number };
         self.changes.push(Change { row: feed::Row { place, facet, what }, events: self.events.len() });
     }
 
@@ -57,6 +64,16 @@ impl Memtable {
         // From the first change of that command on, whose numbers have to be counted.
         let mut event = self.events.before(after.stamp);
         let mut other = self.changes.partition_point(|change| change.row.place.stamp < after.stamp);
+        if self.events.get(event).is_none_or(|event| event.entry.stamp > after.stamp) {
+            // A command without events: each change stands at its number.
+            let of_it = &self.changes[other..];
+            let number = (after.number as usize).saturating_add(1);
+            let is_of_it = |change: &Change| change.row.place.stamp == after.stamp;
+            other += match of_it.get(number - 1).is_some_and(is_of_it) {
+                true => number,
+                false => of_it.partition_point(is_of_it),
+            };
+        }
         let mut last: Option<Place> = None;
         let next = move || {
             let next_other = self.changes.get(other);

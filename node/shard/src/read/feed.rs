@@ -26,6 +26,8 @@ use crate::{
 const LOOKED_AT_MAX: usize = 1_024;
 /// The same of the active memtable, which apply waits for meanwhile.
 const LOOKED_AT_ACTIVE_MAX: usize = 256;
+/// So many rows that are no events, and that nobody asked for, are looked at in the time of one other.
+const PASSED_OVER: usize = 32;
 /// A part ends with the change that takes it to so many bytes.
 const BYTES_MAX: usize = 128 << 10;
 /// Members that a change names, of each sort; it counts all.
@@ -186,10 +188,16 @@ type Found = (Vec<(Row, Option<Bytes>)>, Place, bool);
 fn from_active(active: &Memtable, query: &FeedQuery, after: Place, stamp: Stamp) -> Result<Found, Broken> {
     let (mut found, mut bytes, mut last) = (Vec::new(), 0, after);
     let mut items = active.feed(after);
-    for _ in 0..LOOKED_AT_ACTIVE_MAX {
+    let mut left = LOOKED_AT_ACTIVE_MAX * PASSED_OVER;
+    while left > 0 {
         let Some(item) = items.next() else { return Ok((found, Place::end_of(stamp).max(after), false)) };
         let row = item.row();
         last = row.place;
+        if matches!(&item, FeedItem::Other(row) if !query.filter.may_take(row)) {
+            left -= 1;
+            continue;
+        }
+        left = left.saturating_sub(PASSED_OVER);
         if query.asks_for(row.slot(), row.place)
             && let Some(event) = taken(active, &item, query)?
         {
@@ -241,13 +249,19 @@ fn from_below(
         }
     }
     if whole && let Some(frozen) = &lower.frozen {
+        let mut left = LOOKED_AT_MAX * PASSED_OVER;
         for item in frozen.feed(last) {
-            if rows.len() >= LOOKED_AT_MAX {
+            if left == 0 {
                 whole = false;
                 break;
             }
             let row = item.row();
             last = row.place;
+            if matches!(&item, FeedItem::Other(row) if !query.filter.may_take(row)) {
+                left -= 1;
+                continue;
+            }
+            left = left.saturating_sub(PASSED_OVER);
             if query.asks_for(row.slot(), row.place)
                 && let Some(event) = taken(frozen, &item, query)?
             {

@@ -4,6 +4,7 @@
 //! both of one moment. The rest, which may wait for a disk, happens without any lock. The caller has waited for the
 //! read barrier before.
 
+mod all_events;
 mod cache;
 mod control_rows;
 mod count;
@@ -31,7 +32,8 @@ pub use quarantine::{
     Expired, QuarantineCounted, QuarantinePage, QuarantineQuery, count, entry, expired, page,
 };
 
-pub use segments::{EventsPart, StoredEvent, events_part, homes, segment_members};
+pub use all_events::{EventsWanted, all_events};
+pub use segments::{homes, segment_members};
 
 use isthmus_domain::Stamp;
 

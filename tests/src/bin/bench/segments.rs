@@ -102,8 +102,10 @@ pub async fn run(options: Options) {
     };
     print("what is there before", "events", &load::ingest(&channels, &load).await);
     let burst = |run: &str| IngestLoad { run: run.into(), events: options.burst, ..load.clone() };
+    let spent = processor_seconds(&cluster);
     let without = load::ingest(&channels, &burst("without")).await;
     print("ingest without segments", "events", &without);
+    let spent_without = processor_seconds(&cluster) - spent;
 
     let (cli, endpoints) = (Cli(this_program("cli")), cluster.endpoints());
     let put = |name: &str, expression: &str, wait: bool| {
@@ -114,19 +116,41 @@ pub async fn run(options: Options) {
         assert_eq!(ended.code, 0, "{name}: {}", ended.err);
         begun.elapsed()
     };
+    let begun = Instant::now();
     for number in 0..options.segments {
         put(&format!("s{number}"), &expression(number), number + 1 == options.segments);
     }
+    println!("{} segments: live in {:.1} s", options.segments, begun.elapsed().as_secs_f64());
     put("probed", "did('Probed')", true);
+    println!("  and all of it is told in {:.1} s", begun.elapsed().as_secs_f64());
+    let begun_new = Instant::now();
     let took = put("new", "events('Order Completed') >= 2", true);
     println!("a new segment over {} profiles: live in {:.1} s", options.profiles, took.as_secs_f64());
 
+    // Newer definitions take over when all that was found by those before is in the log.
+    put("settled", "did('Never')", true);
+    println!("  and all of it is told {:.1} s after", (begun_new.elapsed() - took).as_secs_f64());
+    let spent = processor_seconds(&cluster);
     let with = load::ingest(&channels, &burst("with")).await;
     print(&format!("ingest with {} segments", options.segments), "events", &with);
     println!("  that is {:.0}% of what it was without", 100.0 * with.rate() / without.rate());
+    let mut client = SegmentServiceClient::new(channels[0].clone());
+    let behind = answered(&mut client, "s0", Duration::from_secs(300)).await;
+    println!("  segments were {:.1} s behind", behind.as_secs_f64());
+    let each = |seconds: f64| seconds * 1e6 / options.burst as f64;
+    println!(
+        "  processor time of all nodes: {:.1} us an event without, {:.1} us with",
+        each(spent_without),
+        each(processor_seconds(&cluster) - spent)
+    );
     counts(&channels[0], options.counts).await;
     steady(&channels, &options).await;
-    for index in 0..3 {
+    // Leaders of what the first one led make their engines anew.
+    cluster.stop(0);
+    let mut client = SegmentServiceClient::new(cluster.channel(1));
+    let took = answered(&mut client, "s0", Duration::from_secs(300)).await;
+    println!("a node stopped: answers again after {:.1} s", took.as_secs_f64());
+    for index in 1..3 {
         let (peak, now) = cluster.memory(index);
         println!("memory of node {}: {} MiB now, {} MiB at most", index + 1, now >> 20, peak >> 20);
         cluster.stop(index);
@@ -134,9 +158,33 @@ pub async fn run(options: Options) {
     fs::remove_dir_all(&data).unwrap();
 }
 
+/// What all nodes have taken of processors: other than speed, that is the same on a busy machine.
+fn processor_seconds(cluster: &Cluster) -> f64 {
+    (0..3).map(|index| cluster.processor_seconds(index)).sum()
+}
+
+/// Counts until there is an answer; how long that took.
+async fn answered(
+    client: &mut SegmentServiceClient<Channel>,
+    expression: &str,
+    within: Duration,
+) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let request = SegmentServiceCountRequest { expression: expression.to_owned() };
+        match client.count(request).await {
+            Ok(_) => return begun.elapsed(),
+            Err(status) => assert!(begun.elapsed() < within, "no answer to {expression}: {status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn counts(channel: &Channel, times: usize) {
     for expression in ["s0", "s0 and s5 not s10"] {
         let mut client = SegmentServiceClient::new(channel.clone());
+        // What came before is worked out first: how long that takes is not what is asked here.
+        answered(&mut client, expression, Duration::from_secs(120)).await;
         let (begun, mut latencies, mut count) = (Instant::now(), Vec::new(), 0);
         for _ in 0..times {
             let sent = Instant::now();
