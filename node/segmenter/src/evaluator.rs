@@ -143,7 +143,7 @@ struct Work<'a> {
     /// What answers.
     now: Side,
     /// What the log keeps, until all others have told what they know.
-    kept: Option<(Through, BTreeMap<Key, Row>)>,
+    kept: Option<(Through, Vec<(Key, Row)>)>,
     /// Newer definitions by their version, and previews.
     beside: BTreeMap<u64, Beside>,
     /// Has newer definitions take over.
@@ -177,17 +177,17 @@ impl<'a> Work<'a> {
         let goes_on = exchange.is_alone() && through.version > 0 && through.stamp >= floor;
         let at = if goes_on { through.stamp } else { now };
         let plan = in_force.plan.clone();
-        let mut engine = gather(handle, plan, in_force.version, at, &segments.currency).await?;
+        let engine = gather(handle, plan, in_force.version, at, &segments.currency).await?;
         let stored = handle.segments_members().await?;
         drop(room);
         if handle.segments_through() != through {
             return Err(Failure::Elsewhere);
         }
-        let mut kept = Some((through, stored));
-        if exchange.is_alone()
+        let (mut now, mut kept) = (Side::new(engine, exchange), Some((through, stored)));
+        if now.exchange.is_alone()
             && let Some((through, stored)) = kept.take()
         {
-            engine.reconcile(through, stored);
+            now.reconcile(through, stored).await?;
         }
         let mut work = Work {
             handle,
@@ -196,7 +196,7 @@ impl<'a> Work<'a> {
             inbox: inbox.clone(),
             shelf: shelf.clone(),
             incarnation,
-            now: Side::new(engine, exchange),
+            now,
             kept,
             beside: BTreeMap::new(),
             settling: None,
@@ -224,7 +224,7 @@ impl<'a> Work<'a> {
                 self.weigh()?;
             }
             let limit = self.holds.limit().unwrap_or(Stamp(u64::MAX));
-            self.hear(limit)?;
+            self.hear(limit).await?;
             let mut reached = self.now.advance(self.handle, &self.segments.currency, limit).await?;
             reached &= self.now.tell().await?;
             reached &= self.follow_beside(limit).await?;
@@ -279,12 +279,12 @@ impl<'a> Work<'a> {
     }
 
     /// Takes up what other shards have told, of stamps up to one.
-    fn hear(&mut self, limit: Stamp) -> Result<(), Failure> {
+    async fn hear(&mut self, limit: Stamp) -> Result<(), Failure> {
         self.now.hear(limit);
         if self.now.exchange.is_ready()
             && let Some((through, stored)) = self.kept.take()
         {
-            self.now.engine()?.reconcile(through, stored);
+            self.now.reconcile(through, stored).await?;
         }
         Ok(())
     }

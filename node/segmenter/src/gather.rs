@@ -19,7 +19,12 @@ use isthmus_shard::{
     read::{EventsWanted, FeedPart},
 };
 
+use tokio::sync::oneshot;
+
 use crate::{Engine, engine::Missing, evaluator::Failure};
+
+/// How much lower the priority of threads is that make engines, on Unix's scale.
+const NICENESS: i32 = 10;
 
 /// Makes an engine of all events up to a stamp.
 ///
@@ -37,15 +42,16 @@ pub async fn gather(
     if engine.plan().definitions().is_empty() {
         return Ok(engine);
     }
-    let wanted = wanted(engine.plan(), at, currency);
-    let engine =
-        handle.segments_events(wanted, engine, |engine, event| engine.load(event.facet, event)).await?;
     let mut homes: HashMap<FacetId, FacetId> = handle.segments_homes().await?.into_iter().collect();
     for (facet, home) in left_since(handle, at).await? {
         homes.insert(facet, home);
     }
-    blocking(move || {
-        let mut engine = engine;
+    let (wanted, handle) = (wanted(engine.plan(), at, currency), handle.clone());
+    beside(move |go_on| {
+        let mut load = |event: &RecordView<'_>| engine.load(event.facet, event);
+        if !handle.segments_events(&wanted, go_on, &mut load)? {
+            return Err(Failure::NotLeading);
+        }
         engine.load_homes(homes);
         engine.begin();
         Ok(engine)
@@ -59,22 +65,19 @@ pub async fn gather(
 /// As [`gather`].
 pub async fn complete(
     handle: &ShardHandle,
-    engine: Box<Engine>,
+    mut engine: Box<Engine>,
     mut missing: Missing,
     currency: &str,
 ) -> Result<Box<Engine>, Failure> {
-    let engine = match missing.plan.take() {
-        None => engine,
-        Some(plan) => {
-            let wanted = wanted(&plan, engine.at(), currency);
-            let load = move |engine: &mut Box<Engine>, event: &RecordView<'_>| {
-                engine.load_missing(&plan, event.facet, event);
-            };
-            handle.segments_events(wanted, engine, load).await?
+    let (handle, currency) = (handle.clone(), currency.to_owned());
+    beside(move |go_on| {
+        if let Some(plan) = missing.plan.take() {
+            let wanted = wanted(&plan, engine.at(), &currency);
+            let mut load = |event: &RecordView<'_>| engine.load_missing(&plan, event.facet, event);
+            if !handle.segments_events(&wanted, go_on, &mut load)? {
+                return Err(Failure::NotLeading);
+            }
         }
-    };
-    blocking(move || {
-        let mut engine = engine;
         engine.begin_missing(&missing);
         Ok(engine)
     })
@@ -120,6 +123,25 @@ async fn left_since(handle: &ShardHandle, at: Stamp) -> Result<BTreeMap<FacetId,
 
 pub(crate) fn damaged(error: isthmus_domain::Error) -> Failure {
     Failure::Damaged(error.to_string())
+}
+
+/// Does what takes seconds of a processor on a thread of low priority: where processors are short, clients and the heartbeats
+/// of leaders come first. It is asked to end when nobody waits for it any more.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let (done, ended) = oneshot::channel();
+    let run = move || {
+        // Where that isn't allowed, the thread is as the others.
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            tracing::debug!(%error, "a thread that makes an engine keeps its priority");
+        }
+        let made = work(&|| !done.is_closed());
+        _ = done.send(made);
+    };
+    let thread = std::thread::Builder::new().name("segments".to_owned()).spawn(run);
+    thread.map_err(|error| Failure::Shard(Error::Unavailable(error.to_string())))?;
+    ended.await.unwrap_or_else(|error| Err(Failure::Shard(Error::Unavailable(error.to_string()))))
 }
 
 /// Does what takes processor time where nobody waits for it.

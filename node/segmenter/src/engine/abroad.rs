@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// A shard has told all it knows: what only an earlier evaluator of it told is none any more.
-    pub(crate) fn forget_told(&mut self, from: (u64, u64)) {
+    pub fn forget_told(&mut self, from: (u64, u64)) {
         let is_old = |it: &Foreign| it.from.0 == from.0 && it.from.1 < from.1;
         let mut old: Vec<FacetId> =
             self.foreign.iter().filter(|(_, it)| is_old(it)).map(|(facet, _)| *facet).collect();

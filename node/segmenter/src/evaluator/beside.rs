@@ -164,7 +164,7 @@ impl Work<'_> {
     }
 
     /// Newer definitions take over, where these are: at one stamp.
-    pub(super) fn take_over(&mut self, version: u64) -> Result<bool, Failure> {
+    pub(super) async fn take_over(&mut self, version: u64) -> Result<bool, Failure> {
         let at = self.now.engine()?.at();
         let is_there = match self.beside.get_mut(&version).and_then(Beside::side) {
             Some(side) => side.engine()?.at() == at,
@@ -177,10 +177,7 @@ impl Work<'_> {
             return Ok(false);
         };
         let before = std::mem::replace(&mut self.now, *side);
-        let before = before.into_engine()?;
-        let left = self.now.engine()?.succeed(*before);
-        // Given back where nobody waits for it.
-        drop(tokio::task::spawn_blocking(move || drop(left)));
+        self.now.succeed(before).await?;
         tracing::debug!(shard = self.handle.shard(), version, %at, "newer definitions of segments answer");
         Ok(true)
     }
@@ -200,7 +197,7 @@ impl Work<'_> {
                 while side.engine()?.at() < at
                     && !side.advance(self.handle, &self.segments.currency, at).await?
                 {}
-                self.take_over(version)?;
+                self.take_over(version).await?;
             }
             return Ok(());
         }

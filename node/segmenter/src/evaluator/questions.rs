@@ -197,7 +197,7 @@ impl Work<'_> {
                     let Some(proposed) = proposed else { break };
                     self.put(proposed).await?;
                 }
-                if !self.take_over(version)? {
+                if !self.take_over(version).await? {
                     return self.tell_where(question, None, true);
                 }
             }

@@ -5,7 +5,12 @@ use std::{collections::VecDeque, sync::Arc};
 use isthmus_domain::{EventRecord, FacetId, RecordView, Stamp};
 use isthmus_proto::internal::v1::{FeedChange, feed_change::Body};
 use isthmus_segment::Plan;
-use isthmus_shard::{ShardHandle, feed::Place, read::FeedPart};
+use isthmus_shard::{
+    ShardHandle,
+    feed::Place,
+    read::FeedPart,
+    segments::{Key, Row, Through},
+};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -62,9 +67,31 @@ impl Side {
         Ok(made)
     }
 
-    /// Gives the engine up.
-    pub(super) fn into_engine(self) -> Result<Box<Engine>, Failure> {
-        self.engine.ok_or(Failure::NotLeading)
+    /// Says what the log keeps.
+    pub(super) async fn reconcile(
+        &mut self,
+        through: Through,
+        stored: Vec<(Key, Row)>,
+    ) -> Result<(), Failure> {
+        let mut engine = self.engine.take().ok_or(Failure::NotLeading)?;
+        let done = blocking(move || {
+            engine.reconcile(through, stored);
+            Ok(engine)
+        });
+        self.engine = Some(done.await?);
+        Ok(())
+    }
+
+    /// Takes the place of another one, which is where this one is.
+    pub(super) async fn succeed(&mut self, mut before: Self) -> Result<(), Failure> {
+        let engines = self.engine.take().zip(before.engine.take());
+        let (mut engine, before) = engines.ok_or(Failure::NotLeading)?;
+        let done = blocking(move || {
+            drop(engine.succeed(*before));
+            Ok(engine)
+        });
+        self.engine = Some(done.await?);
+        Ok(())
     }
 
     /// The stamp that it is at.
@@ -136,6 +163,15 @@ impl Side {
         self.engine = Some(engine);
         Reading { after: self.after, read: self.read, whole: self.whole } = reading;
         Ok(done)
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        // All that is known of a shard takes a while to be given back: where nobody waits for it.
+        if let (Some(engine), Ok(runtime)) = (self.engine.take(), tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn_blocking(move || drop(engine)));
+        }
     }
 }
 

@@ -301,6 +301,7 @@ type Message = (usize, (FacetId, FacetId), Stamp, Option<isthmus_segment::FacetS
 
 /// Two shards that each put together the profiles of their slots.
 struct Two {
+    document: isthmus_segment::Document,
     plan: Arc<Plan>,
     engines: [Engine; 2],
     /// What each has told, by home and facet.
@@ -348,7 +349,9 @@ proptest! {
     #[test]
     fn who_lies_in_several_shards_is_judged_by_all_of_it_in_whatever_order_it_comes(seed in any::<u64>()) {
         let mut chance = Chance(seed);
-        let plan = plan_of(&mut chance);
+        let document = chance.document();
+        let known = Known { traits: None, currency: "USD".to_owned() };
+        let plan = Arc::new(Plan::compile(&document, &known).unwrap());
         let engine = |index| {
             let mut engine = Engine::new(plan.clone(), VERSION, Stamp(EPOCH as u64));
             engine.own(half(index));
@@ -356,6 +359,7 @@ proptest! {
             engine
         };
         let mut two = Two {
+            document,
             plan: plan.clone(),
             engines: [engine(0), engine(1)],
             told: Default::default(),
@@ -379,6 +383,9 @@ proptest! {
             while !engine.reach(stamp, 1) {}
             if chance.one_in(2) {
                 two.tell(shard_of(&facet));
+            }
+            if chance.one_in(8) {
+                two.succeed(&mut chance, &shard);
             }
             for _ in 0..chance.below(4) {
                 if !two.under_way.is_empty() {

@@ -20,6 +20,44 @@ fn like(chance: &mut Chance, document: &isthmus_segment::Document) -> isthmus_se
     next
 }
 
+impl Two {
+    /// Both go over to other definitions, and tell each other all they know anew; what is under way is of the ones before.
+    pub fn succeed(&mut self, chance: &mut Chance, shard: &Shard) {
+        let next = like(chance, &self.document);
+        let known = Known { traits: None, currency: "USD".to_owned() };
+        let Ok(plan) = Plan::compile(&next, &known) else { return };
+        let plan = Arc::new(plan);
+        let mut made = Vec::new();
+        for (index, engine) in self.engines.iter().enumerate() {
+            let Some((mut engine, missing)) = engine.successor(&plan, VERSION) else { return };
+            if let Some(plan) = &missing.plan {
+                let at = engine.at();
+                for (_, op) in shard.ops.iter().filter(|(stamp, _)| *stamp <= at) {
+                    if let Op::Event(facet, sent) = op
+                        && shard_of(facet) == index
+                    {
+                        engine.load_missing(plan, *facet, &RecordView::read(&record(sent)).unwrap());
+                    }
+                }
+            }
+            engine.begin_missing(&missing);
+            made.push(engine);
+        }
+        let [Some(second), Some(first)] = [made.pop(), made.pop()] else { return };
+        (self.engines, self.plan, self.document) = ([first, second], plan, next);
+        self.under_way.clear();
+        for index in 0..2 {
+            // What was told once and is nobody's any more is not told again: who knows it forgets it.
+            self.told[index].clear();
+            self.tell(index);
+            while !self.under_way.is_empty() {
+                self.deliver(0, false);
+            }
+            self.engines[1 - index].forget_told((index as u64, self.begun[index]));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 0, ..ProptestConfig::default() })]
 

@@ -1,7 +1,5 @@
 //! What the part in segments that stands beside the leader needs of its replica.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use isthmus_domain::{FacetId, RecordView, Stamp};
 use isthmus_proto::internal::v1::{SegmentsCommand, ShardCommand, shard_command::Command};
 use prost::Message as _;
@@ -75,27 +73,20 @@ impl ShardHandle {
         Ok(read::feed(&self.shared, &query)?)
     }
 
-    /// Hands all events up to a stamp to `take`, with what it takes them into, which comes back. On a thread of its own,
-    /// which ends when nobody waits for it any more, or the replica doesn't lead.
+    /// Hands out all events up to a stamp; whether it came to the end. `go_on` is asked now and then. It ends, too, when the
+    /// replica doesn't lead any more. For whoever may wait for a disk.
     ///
     /// # Errors
-    /// Storage that fails; a replica that ends, or leads no more.
-    pub async fn segments_events<T: Send + 'static>(
+    /// Storage that fails.
+    pub fn segments_events(
         &self,
-        wanted: EventsWanted,
-        mut into: T,
-        mut take: impl FnMut(&mut T, &RecordView<'_>) + Send + 'static,
-    ) -> Result<T, Error> {
-        let (handle, waited_for) = (self.clone(), Arc::new(()));
-        let waits = Arc::downgrade(&waited_for);
-        let all = blocking(move || {
-            let go_on = || handle.leads() && !handle.stop.is_cancelled() && waits.strong_count() > 0;
-            read::all_events(&handle.shared, &wanted, &go_on, &mut |event| take(&mut into, event))?;
-            Ok(go_on().then_some(into))
-        });
-        let done = all.await?;
-        drop(waited_for);
-        done.ok_or_else(|| Error::Unavailable("the replica leads no more".to_owned()))
+        wanted: &EventsWanted,
+        go_on: &dyn Fn() -> bool,
+        take: &mut dyn FnMut(&RecordView<'_>),
+    ) -> Result<bool, Error> {
+        let go_on = || self.leads() && !self.stop.is_cancelled() && go_on();
+        read::all_events(&self.shared, wanted, &go_on, take)?;
+        Ok(go_on())
     }
 
     /// Identifiers that have another home than themselves, and that home.
@@ -118,18 +109,17 @@ impl ShardHandle {
         Ok(all.await?)
     }
 
-    /// Who is in which segment, as it is kept.
+    /// Who is in which segment, as it is kept, by rising key.
     ///
     /// # Errors
     /// Storage that fails.
-    pub async fn segments_members(&self) -> Result<BTreeMap<Key, Row>, Error> {
+    pub async fn segments_members(&self) -> Result<Vec<(Key, Row)>, Error> {
         let shared = self.shared.clone();
         let all = blocking(move || {
-            let (mut found, mut after) = (BTreeMap::new(), None);
+            let (mut found, mut after) = (Vec::new(), None);
             loop {
-                let (mut some, next) = read::segment_members(&shared, after, MEMBERS_PAGE)?;
-                some.retain(|_, row| row.membership > 0);
-                found.append(&mut some);
+                let (some, next) = read::segment_members(&shared, after, MEMBERS_PAGE)?;
+                found.extend(some.into_iter().filter(|(_, row)| row.membership > 0));
                 match next {
                     Some(next) => after = Some(next),
                     None => return Ok(found),

@@ -120,7 +120,7 @@ pub fn all_events(
         if let Some(memtable) = &view.lower.frozen {
             frozen.hand_out(memtable, after, bound, wanted.at, take)?;
         }
-        if !runs.hand_out(&view.lower.runs, after, bound, (go_on, take))? || !go_on() {
+        if !runs.hand_out(&view.lower.runs, after, bound, go_on, take)? || !go_on() {
             return Ok(());
         }
         after = bound;
@@ -214,7 +214,8 @@ impl<'a> Rows<'a> {
         runs: &Arc<RunSet>,
         after: Option<FacetId>,
         bound: Option<FacetId>,
-        (go_on, take): (&dyn Fn() -> bool, &mut dyn FnMut(&RecordView<'_>)),
+        go_on: &dyn Fn() -> bool,
+        take: &mut dyn FnMut(&RecordView<'_>),
     ) -> Result<bool, Broken> {
         let from = match after.map(|after| successor(after.as_bytes())) {
             Some(None) => return Ok(true),

@@ -1,7 +1,7 @@
 //! What is kept of segments, and what of identity they are worked out from: who has another home, and who is in which
 //! segment. A bounded part at a call.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use isthmus_domain::FacetId;
 use isthmus_identity::{keys as identity_keys, stored};
@@ -13,6 +13,7 @@ use crate::{
     error::broken,
     keys::table,
     machine::Shared,
+    memtable::Memtable,
     read::facets::successor,
     segments::{Key, Row},
     tables::MEMBERS,
@@ -56,35 +57,59 @@ pub fn segment_members(
     after: Option<FacetId>,
     limit: usize,
 ) -> Result<(BTreeMap<Key, Row>, Option<FacetId>), Broken> {
-    let is_behind = |key: &Key| after.is_none_or(|after| key.home > after);
-    let view = shared.view(|state| {
-        let members = state.active.members().iter().filter(|(key, _)| is_behind(key));
-        members.map(|(key, row)| (*key, *row)).collect::<Vec<_>>()
-    });
+    let behind = match after {
+        Some(home) => Bound::Excluded(Key { home, segment: u64::MAX }),
+        None => Bound::Unbounded,
+    };
+    let view = shared.view(|state| some(&state.active, behind, limit));
+    let (active, mut end) = view.active;
+    let frozen = view.lower.frozen.as_ref().map(|frozen| some(frozen, behind, limit));
+    let (frozen, frozen_end) = frozen.unwrap_or_default();
+    end = earlier(end, frozen_end);
     let from = match after.map(|after| successor(after.as_bytes())) {
         Some(None) => return Ok((BTreeMap::new(), None)),
         Some(from) => from,
         None => None,
     };
-    let (mut rows, mut end) = (BTreeMap::new(), None);
+    let (mut rows, mut last): (BTreeMap<Key, Row>, Option<FacetId>) = (BTreeMap::new(), None);
     for row in view.lower.runs.flat_scan(MEMBERS, from, None).map_err(broken)? {
         let row = row.map_err(broken)?;
         let (Some(key), Some(row)) = (Key::from_slice(&row.key), Row::from_slice(&row.value)) else {
             return Err(broken("a member of a segment is damaged"));
         };
-        if rows.len() >= limit
-            && rows.last_key_value().is_some_and(|(last, _): (&Key, _)| last.home < key.home)
-        {
-            end = rows.last_key_value().map(|(last, _)| last.home);
+        if end.is_some_and(|end| key.home > end) {
             break;
         }
+        if rows.len() >= limit && last != Some(key.home) {
+            end = last;
+            break;
+        }
+        last = Some(key.home);
         rows.insert(key, row);
     }
-    let within = |key: &Key| end.is_none_or(|end| key.home <= end);
-    if let Some(frozen) = &view.lower.frozen {
-        let members = frozen.members().iter().filter(|(key, _)| is_behind(key) && within(key));
-        rows.extend(members.map(|(key, row)| (*key, *row)));
-    }
-    rows.extend(view.active.into_iter().filter(|(key, _)| within(key)));
+    // Behind the end some part may have more of a home: it comes with the next page.
+    let within = |(key, _): &(Key, Row)| end.is_none_or(|end| key.home <= end);
+    rows.extend(frozen.into_iter().chain(active).filter(within));
     Ok((rows, end))
+}
+
+/// Rows of a memtable behind a place, about `limit`, whole homes: and behind which home the rest lies.
+fn some(memtable: &Memtable, behind: Bound<Key>, limit: usize) -> (Vec<(Key, Row)>, Option<FacetId>) {
+    let mut rows: Vec<(Key, Row)> = Vec::new();
+    for (key, row) in memtable.members().range((behind, Bound::Unbounded)) {
+        if let Some((last, _)) = rows.last().filter(|(last, _)| rows.len() >= limit && last.home < key.home) {
+            let end = Some(last.home);
+            return (rows, end);
+        }
+        rows.push((*key, *row));
+    }
+    (rows, None)
+}
+
+/// The lower of two ends; `None` is none.
+fn earlier(a: Option<FacetId>, b: Option<FacetId>) -> Option<FacetId> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
