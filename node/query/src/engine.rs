@@ -4,10 +4,7 @@
 //! first. The task plans against the catalog, opens one cut, and drives the plan; batches wait in a short queue for the
 //! caller. When the caller drops the answer, the task ends, and with it its streams, the tasks on other nodes and the cut.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use datafusion::{
     common::ParamValues,
@@ -34,7 +31,7 @@ use crate::{
     limits::{Allowance, Gate},
     options::EngineOptions,
     run::{self, Head},
-    scan::{Names, Turns},
+    scan::{KnownNames, NamesOf, Turns, says_names_are_unknown},
     seam::{Freshness, Members, OpenCut, Shards},
     session, statement,
     worker::{Elsewhere, sweep},
@@ -46,9 +43,6 @@ const READY_MAX: usize = 2;
 const NICENESS: i32 = 10;
 /// How much longer than the query its cut is leased, so that it outlives a query in its last moment.
 const LEASE_MORE: Duration = Duration::from_secs(10);
-
-/// Names of profiles, and of what: shards, and the states of their identifiers.
-pub(crate) type NamesOf = (Vec<(u64, u64)>, Names);
 
 /// Runs statements, and tasks of other nodes' statements.
 #[derive(Clone)]
@@ -63,8 +57,8 @@ pub(crate) struct Inner {
     pub(crate) base: SessionState,
     pub(crate) worker: Worker,
     pub(crate) channels: Arc<Channels>,
-    /// The names of profiles as they were last, and of which states of all shards.
-    pub(crate) names: Mutex<Option<NamesOf>>,
+    /// The names of profiles as they were last.
+    pub(crate) names: Arc<KnownNames>,
     gate: Gate,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -104,12 +98,12 @@ impl Engine {
             .map_err(|error| {
                 QueryError::Internal(format!("the query engine's threads don't start: {error}"))
             })?;
-        let channels = Arc::new(Channels::here());
+        let (channels, names) = (Arc::new(Channels::here()), Arc::<KnownNames>::default());
         let inner = Inner {
-            worker: session::worker(&options, &env, &turns, &shards, &channels),
+            worker: session::worker(&options, &env, &turns, &shards, &channels, &names),
             gate: Gate::new(options.queries, options.waiting, options.wait),
             channels,
-            names: Mutex::default(),
+            names,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             runtime: Some(runtime),
@@ -300,9 +294,27 @@ type Told = oneshot::Sender<Result<Head, QueryError>>;
 
 impl Work {
     async fn drive(
-        self,
+        &self,
         head: &mut Option<Told>,
         batches: &mpsc::Sender<Result<arrow::record_batch::RecordBatch, QueryError>>,
+    ) -> Result<(), QueryError> {
+        let mut sent = false;
+        let first = self.rows(head, batches, &mut sent).await;
+        match first {
+            // Nobody has seen anything of it yet.
+            Err(error) if !sent && says_names_are_unknown(&error) => {
+                self.inner.names.tell(NamesOf::default());
+                self.rows(head, batches, &mut sent).await
+            }
+            done => done,
+        }
+    }
+
+    async fn rows(
+        &self,
+        head: &mut Option<Told>,
+        batches: &mpsc::Sender<Result<arrow::record_batch::RecordBatch, QueryError>>,
+        sent: &mut bool,
     ) -> Result<(), QueryError> {
         let sql = &self.statement.sql;
         let started = run::start(
@@ -328,9 +340,14 @@ impl Work {
             if counts {
                 allowance.take(&batch)?;
             }
+            *sent = true;
             if batches.send(Ok(batch)).await.is_err() {
                 return Err(QueryError::Cancelled);
             }
+        }
+        // Each node that has rows has had the whole plan.
+        if let Some(names) = started.names {
+            self.inner.names.tell(names);
         }
         Ok(())
     }

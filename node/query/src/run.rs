@@ -1,7 +1,7 @@
 //! The run of a statement: parameters, cut, names, plan, rows.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,7 @@ use crate::{
     error::{QueryError, broken, from_datafusion},
     explain, functions, ids, parameters,
     profiles::founder_of,
-    scan::Names,
+    scan::{Names, NamesOf},
     seam::{Freshness, OpenCut, Table},
     tables::{ShardTable, asks_for_members, asks_for_names, founders, told},
 };
@@ -47,6 +47,8 @@ pub(crate) struct Started {
     pub rows: SendableRecordBatchStream,
     /// Held until the rows are read.
     pub cut: Option<Arc<dyn OpenCut>>,
+    /// The state of which all nodes know the names once the rows were read to their end.
+    pub names: Option<NamesOf>,
 }
 
 /// Starts a statement.
@@ -77,7 +79,9 @@ pub(crate) async fn start(
     let mut reading = cut.as_ref().map(|cut| Reading::new(cut.shards(), inner.host.node()));
     if names && let Some(reading) = &mut reading {
         reading.names = known_names(inner, cut.as_deref(), reading).await.map_err(fault)?;
+        reading.tells_names = !inner.names.are_told(reading.names.state());
     }
+    let told = reading.as_ref().filter(|it| names && it.tells_names).map(|it| Arc::clone(it.names.state()));
     let inside = distinct::group_twice(&optimized).and_then(|plan| ids::to_numbers(&plan)).map_err(fault)?;
     let (state, physical) = plan_of(inner, &inside, reading.as_ref()).await.map_err(fault)?;
     let schema = Arc::clone(&statement.schema);
@@ -102,7 +106,7 @@ pub(crate) async fn start(
     };
     // The planner knows better what can be NULL than what was said before.
     let schema = rows.schema();
-    Ok(Started { head: Head { schema, cut: cut.as_ref().map(|cut| cut.at()) }, rows, cut })
+    Ok(Started { head: Head { schema, cut: cut.as_ref().map(|cut| cut.at()) }, rows, cut, names: told })
 }
 
 /// The rows with plain texts: views are for the engine.
@@ -130,8 +134,9 @@ fn planner(inner: &Arc<Inner>, reading: Option<&Reading>, apart: bool) -> Result
     let mut builder = SessionStateBuilder::new_from_existing(inner.base.clone());
     if let Some(reading) = reading {
         let config = inner.base.config().clone().with_extension(Arc::new(reading.clone()));
-        builder =
-            builder.with_config(config).with_distributed_user_codec(Codec::new(Arc::clone(&inner.host)));
+        builder = builder
+            .with_config(config)
+            .with_distributed_user_codec(Codec::new(Arc::clone(&inner.host), Arc::clone(&inner.names)));
         let host = inner.host.as_ref();
         if !reading.is_local(host) {
             let urls = reading.urls(host).map_err(crate::error::to_datafusion)?;
@@ -170,15 +175,11 @@ async fn known_names(inner: &Arc<Inner>, cut: Option<&dyn OpenCut>, reading: &Re
     let mut of: Vec<(u64, u64)> = shards.iter().map(|shard| (shard.shard, shard.identities)).collect();
     of.sort_unstable();
     let is_known = of.iter().all(|(_, identities)| *identities > 0);
-    let kept = || inner.names.lock().unwrap_or_else(PoisonError::into_inner);
-    if is_known && let Some((_, names)) = kept().as_ref().filter(|(known, _)| *known == of) {
-        return Ok(names.clone());
+    let of = if is_known { NamesOf::from(of) } else { NamesOf::default() };
+    match inner.names.get(&of) {
+        Some(names) => Ok(names),
+        None => Ok(inner.names.put(of, names_of(inner, reading).await?)),
     }
-    let names = names_of(inner, reading).await?;
-    if is_known {
-        *kept() = Some((of, names.clone()));
-    }
-    Ok(names)
 }
 
 /// The names of profiles that don't have their home's.

@@ -140,8 +140,11 @@ pub type MakeColumn = Arc<dyn Fn(&RecordBatch) -> Result<ArrayRef, String> + Sen
 pub struct Derived {
     /// Names what it is: columns with the same key are the same.
     pub key: u64,
-    /// The raw columns that it needs, rising; not the home, which changes.
+    /// The raw columns that it needs, rising.
     pub needs: Vec<usize>,
+    /// Names the state that it is of, where it is made of where profiles are, and what they are called; 0: it is made of
+    /// what never changes.
+    pub of: u64,
     /// What it comes to.
     pub field: FieldRef,
     /// Makes it, as many rows, of the field's type.

@@ -21,7 +21,7 @@ use crate::{
     error::QueryError,
     functions,
     options::EngineOptions,
-    scan::Turns,
+    scan::{KnownNames, Turns},
     seam::Shards,
 };
 
@@ -101,11 +101,14 @@ pub(crate) fn worker(
     turns: &Arc<Turns>,
     host: &Arc<dyn Shards>,
     channels: &Arc<Channels>,
+    names: &Arc<KnownNames>,
 ) -> Worker {
     let (host, turns, channels) = (Arc::clone(host), Arc::clone(turns), Arc::clone(channels));
+    let names = Arc::clone(names);
     let (batch_rows, for_merging) = (options.batch_rows, for_merging(options));
     let build = move |context: WorkerQueryContext| {
         let (host, turns, channels) = (Arc::clone(&host), Arc::clone(&turns), Arc::clone(&channels));
+        let names = Arc::clone(&names);
         async move {
             let mut builder = context.builder;
             let config = std::mem::take(builder.config()).unwrap_or_default();
@@ -117,7 +120,7 @@ pub(crate) fn worker(
                         .with_extension(turns),
                 )
                 .with_distributed_channel_resolver(channels as Arc<dyn ChannelResolver + Send + Sync>)
-                .with_distributed_user_codec(Codec::new(host));
+                .with_distributed_user_codec(Codec::new(host, names));
             let mut state = builder.build();
             functions::register(&mut state)?;
             Ok(state)

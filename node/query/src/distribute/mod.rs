@@ -42,6 +42,7 @@ use crate::{
 pub(crate) struct Reading {
     pub nodes: Arc<Vec<NodeShards>>,
     pub names: Names,
+    pub tells_names: bool,
     pub rows: Rows,
 }
 
@@ -68,7 +69,7 @@ impl Reading {
             events: shards.iter().map(|shard| shard.events).sum(),
             facets: shards.iter().map(|shard| shard.facets).sum(),
         };
-        Self { nodes: Arc::new(nodes), names: Names::default(), rows }
+        Self { nodes: Arc::new(nodes), names: Names::default(), tells_names: true, rows }
     }
 
     /// What a scan of this run reads.
@@ -76,6 +77,7 @@ impl Reading {
         Of {
             nodes: Arc::clone(&self.nodes),
             names: self.names.clone(),
+            tells_names: self.tells_names,
             partitions: partitions.max(2),
             batch_rows,
             rows: self.rows,

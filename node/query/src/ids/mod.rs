@@ -92,7 +92,7 @@ pub(crate) fn texts(numbers: &Decimal128Array) -> Result<ArrayRef> {
 /// The number of a text, if it is one of 32 digits as we write them.
 fn number_of_text(text: &str) -> Option<i128> {
     let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-    if text.len() != 32 || !text.as_bytes().iter().all(|byte| is_digit(byte)) {
+    if text.len() != 32 || !text.as_bytes().iter().all(is_digit) {
         return None;
     }
     Some((u128::from_str_radix(text, 16).ok()? ^ SIGN).cast_signed())
@@ -114,9 +114,9 @@ mod tests {
         #[test]
         fn numbers_are_written_as_ids_are_and_ordered_alike(ids in prop::collection::vec(any::<[u8; 16]>(), 2..20)) {
             let array = FixedSizeBinaryArray::try_from_iter(ids.iter()).unwrap();
-            let numbers = super::numbers(&array, |id| id).unwrap();
+            let numbers = numbers(&array, |id| id).unwrap();
             let numbers = numbers.as_primitive::<arrow::datatypes::Decimal128Type>();
-            let texts = super::texts(numbers).unwrap();
+            let texts = texts(numbers).unwrap();
             for (row, text) in texts.as_string_view().iter().enumerate() {
                 let text = text.unwrap();
                 prop_assert_eq!(text, isthmus_domain::FacetId::from_bytes(ids[row]).to_string());

@@ -14,7 +14,7 @@ use arrow::{
     compute::{cast, filter_record_batch, is_not_null},
     datatypes::{DataType, SchemaRef, UInt8Type},
 };
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use isthmus_domain::{EventType, FacetId};
 
 use crate::{
@@ -30,6 +30,8 @@ use crate::{
 /// Makes batches of a scan.
 pub(crate) struct Maker {
     outs: Vec<Out>,
+    /// Which of them are names that shards keep.
+    is_kept: Vec<bool>,
     schema: SchemaRef,
     /// The raw columns that are read, rising.
     columns: Vec<usize>,
@@ -41,16 +43,18 @@ pub(crate) struct Maker {
 
 impl Maker {
     pub(crate) fn new(spec: &ScanSpec, names: &Names) -> Self {
-        let plain = spec.outs.iter().filter(|out| !out.is_derived());
+        let is_derived = |out: &Out| out.is_derived() || is_kept(spec.table, out, names);
+        let plain = spec.outs.iter().filter(|out| !is_derived(out));
         let mut columns: Vec<usize> = plain.flat_map(Out::needs).chain(spec.present).collect();
         columns.sort_unstable();
         columns.dedup();
-        let derived = spec.outs.iter().filter(|out| out.is_derived());
+        let derived: Vec<&Out> = spec.outs.iter().filter(|out| is_derived(out)).collect();
         Self {
+            is_kept: spec.outs.iter().map(|out| is_kept(spec.table, out, names)).collect(),
             outs: spec.outs.clone(),
             schema: schema_of(spec.table, &spec.outs),
             columns,
-            derived: derived.map(|out| derive(spec.table, out)).collect(),
+            derived: derived.into_iter().map(|out| derive(spec.table, out, names)).collect(),
             present: spec.present,
             names: names.clone(),
         }
@@ -79,18 +83,22 @@ impl Maker {
         let rows = Raw { batch: raw, columns: &self.columns };
         let mut derived = raw.columns().iter().skip(self.columns.len());
         let mut arrays = Vec::with_capacity(self.outs.len());
-        for (out, field) in self.outs.iter().zip(self.schema.fields()) {
+        for ((out, is_kept), field) in self.outs.iter().zip(&self.is_kept).zip(self.schema.fields()) {
+            let mut made = || {
+                let made = derived.next();
+                Ok::<_, DataFusionError>(Arc::clone(
+                    made.ok_or_else(|| broken!("a shard did not make {}", out.name))?,
+                ))
+            };
             let array = match &out.make {
+                _ if *is_kept => made()?,
                 Make::Raw(place) => as_type(rows.get(*place)?, field.data_type())?,
                 Make::Hex(place) => hex(rows.ids(*place)?, |id| id),
                 Make::ProfileId(place) => hex(rows.ids(*place)?, |id| self.names.of(id)),
                 Make::ProfileNumber(place) => ids::numbers(rows.ids(*place)?, |id| self.names.of(id))?,
                 Make::Number(place) => ids::numbers(rows.ids(*place)?, |id| id)?,
                 Make::EventType(place) => types(rows.get(*place)?),
-                Make::Property(..) | Make::Profile(_) | Make::Part(_) | Make::Founder => {
-                    let made = derived.next();
-                    Arc::clone(made.ok_or_else(|| broken!("a shard did not make {}", out.name))?)
-                }
+                Make::Property(..) | Make::Profile(_) | Make::Part(_) | Make::Founder => made()?,
             };
             arrays.push(array);
         }
@@ -108,8 +116,16 @@ impl Maker {
     }
 }
 
+/// Whether a column is of names that shards keep with the rows, for as long as profiles have them.
+fn is_kept(table: Table, out: &Out, names: &Names) -> bool {
+    let may_be = matches!(table, Table::Events | Table::Facets) && names.number() > 0;
+    may_be && matches!(out.make, Make::ProfileNumber(_))
+}
+
 /// A column that shards make, and may keep.
-fn derive(table: Table, out: &Out) -> Derived {
+fn derive(table: Table, out: &Out, names: &Names) -> Derived {
+    let of = if is_kept(table, out, names) { names.number() } else { 0 };
+    let names = names.clone();
     let mut needs = out.needs();
     needs.sort_unstable();
     let mut hasher = DefaultHasher::new();
@@ -118,13 +134,14 @@ fn derive(table: Table, out: &Out) -> Derived {
     let field = Arc::new(out.field(table));
     let made = move |raw: &RecordBatch| {
         let rows = Raw { batch: raw, columns: &columns };
-        make_derived(&rows, &make).map_err(|error| error.strip_backtrace())
+        make_derived(&rows, &make, &names).map_err(|error| error.strip_backtrace())
     };
-    Derived { key: hasher.finish(), needs, field, make: Arc::new(made) }
+    Derived { key: hasher.finish(), needs, of, field, make: Arc::new(made) }
 }
 
-fn make_derived(rows: &Raw<'_>, make: &Make) -> Result<ArrayRef> {
+fn make_derived(rows: &Raw<'_>, make: &Make, names: &Names) -> Result<ArrayRef> {
     match make {
+        Make::ProfileNumber(place) => ids::numbers(rows.ids(*place)?, |id| names.of(id)),
         Make::Property(place, column) => {
             typed(rows.texts(*place)?, column.ty, std::slice::from_ref(&column.name))
         }

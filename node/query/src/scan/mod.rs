@@ -11,13 +11,16 @@
 mod exec;
 mod filters;
 mod make;
+mod names;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 pub(crate) use exec::{ScanExec, Turns};
 pub(crate) use filters::{filters_of, is_useful};
 pub(crate) use make::Raw;
+pub(crate) use names::{
+    KnownNames, Names, NamesOf, are_unknown as says_names_are_unknown, unknown as names_are_unknown,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -52,6 +55,8 @@ pub(crate) struct Of {
     /// In the order of tasks.
     pub nodes: Arc<Vec<NodeShards>>,
     pub names: Names,
+    /// Whether names go to other nodes with the plan: they may not know them yet.
+    pub tells_names: bool,
     pub partitions: usize,
     pub batch_rows: usize,
     pub rows: Rows,
@@ -62,117 +67,4 @@ pub(crate) struct Of {
 pub(crate) struct Rows {
     pub events: u64,
     pub facets: u64,
-}
-
-/// The names of profiles whose home is not their founder: pairs of home and name, 32 bytes each, sorted.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Names(Bytes);
-
-impl Names {
-    /// Of pairs in any order.
-    pub(crate) fn new(mut pairs: Vec<[u8; 32]>) -> Self {
-        pairs.sort_unstable();
-        Self(Bytes::from(pairs.concat()))
-    }
-
-    /// Of what [`Self::as_bytes`] gave; `None` when that can't be.
-    pub(crate) fn from_bytes(bytes: Bytes) -> Option<Self> {
-        bytes.len().is_multiple_of(32).then_some(Self(bytes))
-    }
-
-    pub(crate) fn as_bytes(&self) -> &Bytes {
-        &self.0
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len() / 32
-    }
-
-    /// The name of the profile with this home: mostly the home itself.
-    pub(crate) fn of<'a>(&'a self, home: &'a [u8]) -> &'a [u8] {
-        let pair = |at: usize| {
-            self.0.get(at * 32..at * 32 + 32).unwrap_or_default().split_at_checked(16).unwrap_or_default()
-        };
-        // Ids are hashes, so where one lies among the others follows from its first bytes, about; a few looks at far places
-        // of memory are spared, compared with halving from the middle.
-        let (mut low, mut high) = (0, self.len());
-        let (mut lowest, mut highest) = (0, u64::MAX);
-        let wanted = place_of(home);
-        for look in 0_u32.. {
-            if low >= high {
-                break;
-            }
-            let room = (high - low) as u128;
-            let at = match look {
-                // Should they not be spread evenly.
-                8.. => low + (high - low) / 2,
-                _ => {
-                    let part =
-                        u128::from(wanted.saturating_sub(lowest)) * room / (u128::from(highest - lowest) + 1);
-                    low + usize::try_from(part.min(room - 1)).unwrap_or(0)
-                }
-            };
-            let (known, name) = pair(at);
-            match known.cmp(home) {
-                std::cmp::Ordering::Equal => return name,
-                std::cmp::Ordering::Less => (low, lowest) = (at + 1, place_of(known)),
-                std::cmp::Ordering::Greater => (high, highest) = (at, place_of(known)),
-            }
-        }
-        home
-    }
-}
-
-/// The first bytes of an id as a number.
-fn place_of(id: &[u8]) -> u64 {
-    id.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-impl std::fmt::Debug for Names {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Names({})", self.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_home_is_its_own_name_unless_another_is_known() {
-        let pair = |home: u8, name: u8| {
-            let mut pair = [home; 32];
-            pair[16..].fill(name);
-            pair
-        };
-        let names = Names::new((0..100).rev().map(|n| pair(2 * n, 2 * n + 1)).collect());
-        let names = Names::from_bytes(names.as_bytes().clone()).unwrap();
-        for n in 0..=255_u8 {
-            let name = if n < 200 && n % 2 == 0 { n + 1 } else { n };
-            assert_eq!(names.of(&[n; 16]), [name; 16]);
-        }
-        assert!(Names::from_bytes(Bytes::from_static(b"short")).is_none());
-    }
-
-    #[test]
-    fn names_are_found_however_homes_are_spread() {
-        // Nearly all at one end, some far apart, and many with the same first bytes.
-        let mut homes: Vec<u128> = (0..500).map(|n| n * n).collect();
-        homes.extend((0..200).map(|n| (7 << 64) + n * 3));
-        homes.extend((0..100).map(|n| u128::MAX - (n << 90)));
-        let pair = |home: &u128| {
-            let mut pair = [0; 32];
-            pair[..16].copy_from_slice(&home.to_be_bytes());
-            pair[16..].copy_from_slice(&(!home).to_be_bytes());
-            pair
-        };
-        let names = Names::new(homes.iter().map(pair).collect());
-        for home in &homes {
-            assert_eq!(names.of(&home.to_be_bytes()), (!home).to_be_bytes());
-            let other = home ^ 2;
-            if !homes.contains(&other) {
-                assert_eq!(names.of(&other.to_be_bytes()), other.to_be_bytes());
-            }
-        }
-    }
 }

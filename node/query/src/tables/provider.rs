@@ -150,11 +150,10 @@ pub(crate) fn asks_for_names(plan: &LogicalPlan) -> Result<(bool, bool)> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = provider.downcast_ref::<ShardTable>()
         {
-            if let Some(table) = provider.downcast_ref::<ShardTable>() {
-                reads = true;
-                names |= table.needs_names(scan.projected_schema.as_arrow());
-            }
+            reads = true;
+            names |= table.needs_names(scan.projected_schema.as_arrow());
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -203,8 +203,8 @@ fn wanted(filters: Filters) -> scan::Filters {
 }
 
 fn made(derived: isthmus_query::Derived) -> scan::Derived {
-    let isthmus_query::Derived { key, needs, field, make } = derived;
-    scan::Derived { key, needs, field, make }
+    let isthmus_query::Derived { key, needs, of, field, make } = derived;
+    scan::Derived { key, needs, of, field, make }
 }
 
 #[cfg(test)]

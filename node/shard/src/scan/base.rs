@@ -210,7 +210,7 @@ impl OfBlock<'_> {
             return Ok(RecordBatch::new_empty(request.schema()));
         }
         let mut derived: Vec<Option<ArrayRef>> =
-            request.derived.iter().map(|it| self.kept(Kind::Derived(it.key))).collect();
+            request.derived.iter().map(|it| self.kept(Kind::Derived(it.key), it.of)).collect();
         let missing = request.derived.iter().zip(&derived).filter(|(_, kept)| kept.is_none());
         let needs: Vec<usize> = missing.flat_map(|(it, _)| it.needs.iter().copied()).collect();
         let found = self.columns(block, &needs)?;
@@ -230,7 +230,7 @@ impl OfBlock<'_> {
                     &options,
                 );
                 let made = it.of(&raw.map_err(broken)?)?;
-                self.keep(Kind::Derived(it.key), &made);
+                self.keep(Kind::Derived(it.key), it.of, &made);
                 *place = Some(made);
             }
         }
@@ -252,12 +252,12 @@ impl OfBlock<'_> {
         Block::Base(self.view.base.number, u32::try_from(self.block).unwrap_or(u32::MAX))
     }
 
-    fn kept(&self, kind: Kind) -> Option<ArrayRef> {
-        self.snapshot.hot().get(self.name(), kind)
+    fn kept(&self, kind: Kind, of: u64) -> Option<ArrayRef> {
+        self.snapshot.hot().get(self.name(), kind, of)
     }
 
-    fn keep(&self, kind: Kind, array: &ArrayRef) {
-        self.snapshot.hot().put(self.name(), kind, array);
+    fn keep(&self, kind: Kind, of: u64, array: &ArrayRef) {
+        self.snapshot.hot().put(self.name(), kind, of, array);
     }
 
     /// Which rows are asked for; `None`: all.
@@ -303,7 +303,7 @@ impl OfBlock<'_> {
                 facet::FACET => found.push((number, Arc::new(facets.clone()) as ArrayRef)),
                 facet::HOME => found.push((number, block.homes.clone())),
                 facet::MEMBERS => found.push((number, members(&block.alone))),
-                _ => match self.kept(Kind::Raw(number)) {
+                _ => match self.kept(Kind::Raw(number), 0) {
                     Some(array) => found.push((number, array)),
                     None => missing.push(number),
                 },
@@ -314,7 +314,7 @@ impl OfBlock<'_> {
         }
         for (number, array) in missing.iter().zip(self.fill(facets, &missing)?) {
             if self.request.columns.contains(number) && *number != facet::SUMMARY {
-                self.keep(Kind::Raw(*number), &array);
+                self.keep(Kind::Raw(*number), 0, &array);
             }
             found.push((*number, array));
         }

@@ -143,7 +143,8 @@ impl Scan {
         if let Some(homes) = known {
             return Ok(homes.clone());
         }
-        let homes = match self.request.columns.contains(&event::HOME) {
+        let needed = self.request.derived.iter().flat_map(|it| &it.needs);
+        let homes = match self.request.columns.iter().chain(needed).any(|it| *it == event::HOME) {
             true => self.snapshot.homes()?,
             false => Arc::default(),
         };
@@ -214,25 +215,17 @@ impl OfRun {
                 _ => fits = Some(mask),
             }
         }
-        let raw = |column: &usize| if *column == event::HOME { event::FACET } else { *column };
         let wanted: Vec<usize> = request.columns.iter().map(raw).collect();
         let mut derived: Vec<Option<ArrayRef>> = request.derived.iter().map(|it| columns.kept(it)).collect();
         let missing = request.derived.iter().zip(&derived).filter(|(_, kept)| kept.is_none());
-        let needs: Vec<usize> = missing.flat_map(|(it, _)| it.needs.iter().copied()).collect();
+        let needs: Vec<usize> = missing.flat_map(|(it, _)| it.needs.iter().map(raw)).collect();
         columns.take(&wanted, &needs, &mut found)?;
         for (place, it) in derived.iter_mut().zip(&request.derived) {
             if place.is_none() {
-                *place = Some(columns.derive(it, &found)?);
+                *place = Some(columns.derive(it, &found, homes)?);
             }
         }
-        let column = |number: &usize| {
-            let column = found.get(&raw(number)).ok_or_else(|| broken("a column was not read"))?;
-            match *number {
-                event::HOME => home_column(column, homes),
-                _ => Ok(column.clone()),
-            }
-        };
-        let raw_columns = request.columns.iter().map(column);
+        let raw_columns = request.columns.iter().map(|number| column(&found, *number, homes));
         let mut arrays =
             raw_columns.chain(derived.into_iter().flatten().map(Ok)).collect::<Result<Vec<_>, _>>()?;
         let mut rows = rows;
@@ -309,7 +302,7 @@ impl Columns<'_> {
             if found.contains_key(column) {
                 continue;
             }
-            let kept = self.kept_as().and_then(|(hot, block)| hot.get(block, Kind::Raw(*column)));
+            let kept = self.kept_as().and_then(|(hot, block)| hot.get(block, Kind::Raw(*column), 0));
             match kept {
                 Some(array) => _ = found.insert(*column, array),
                 None if !missing.contains(column) => missing.push(*column),
@@ -332,7 +325,7 @@ impl Columns<'_> {
                 _ => array.clone(),
             };
             if let Some((hot, block)) = self.kept_as().filter(|_| wanted.contains(&column)) {
-                hot.put(block, Kind::Raw(column), &array);
+                hot.put(block, Kind::Raw(column), 0, &array);
             }
             found.insert(column, array);
         }
@@ -342,15 +335,14 @@ impl Columns<'_> {
     /// A derived column, if it is kept.
     fn kept(&self, derived: &Derived) -> Option<ArrayRef> {
         let (hot, block) = self.kept_as()?;
-        hot.get(block, Kind::Derived(derived.key))
+        hot.get(block, Kind::Derived(derived.key), derived.of)
     }
 
     /// Makes a derived column of those that were found.
-    fn derive(&self, derived: &Derived, found: &Found) -> Result<ArrayRef, Broken> {
+    fn derive(&self, derived: &Derived, found: &Found, homes: &Homes) -> Result<ArrayRef, Broken> {
         let arrays = derived.needs.iter().map(|need| {
-            let array = found.get(need).ok_or_else(|| broken("a column was not read"))?;
             let field = schema(Table::Events).fields().get(*need).cloned();
-            Ok((field.ok_or_else(|| broken("there is no such column"))?, array.clone()))
+            Ok((field.ok_or_else(|| broken("there is no such column"))?, column(found, *need, homes)?))
         });
         let (fields, arrays): (Vec<_>, Vec<_>) =
             arrays.collect::<Result<Vec<_>, Broken>>()?.into_iter().unzip();
@@ -359,10 +351,24 @@ impl Columns<'_> {
         let raw = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options);
         let made = derived.of(&raw.map_err(broken)?)?;
         if let Some((hot, block)) = self.kept_as() {
-            hot.put(block, Kind::Derived(derived.key), &made);
+            hot.put(block, Kind::Derived(derived.key), derived.of, &made);
         }
         Ok(made)
     }
+}
+
+/// A column that is asked for, of those that were found.
+fn column(found: &Found, number: usize, homes: &Homes) -> Result<ArrayRef, Broken> {
+    let column = found.get(&raw(&number)).ok_or_else(|| broken("a column was not read"))?;
+    match number {
+        event::HOME => home_column(column, homes),
+        _ => Ok(column.clone()),
+    }
+}
+
+/// The column that one follows from: the home from the facet.
+fn raw(column: &usize) -> usize {
+    if *column == event::HOME { event::FACET } else { *column }
 }
 
 impl Iterator for OfRun {

@@ -36,14 +36,17 @@ struct Bytewise;
 /// What an entry costs besides its data, about.
 const ENTRY_BYTES: usize = 256;
 
-impl Weighter<(Block, Kind), ArrayRef> for Bytewise {
-    fn weight(&self, _: &(Block, Kind), array: &ArrayRef) -> u64 {
+impl Weighter<(Block, Kind), Entry> for Bytewise {
+    fn weight(&self, _: &(Block, Kind), (_, array): &Entry) -> u64 {
         (array.get_array_memory_size() + ENTRY_BYTES) as u64
     }
 }
 
 /// The columns of a node.
-pub(crate) struct HotColumns(Cache<(Block, Kind), ArrayRef, Bytewise>);
+pub(crate) struct HotColumns(Cache<(Block, Kind), Entry, Bytewise>);
+
+/// A column, and of which state it is ([`Derived::of`](super::Derived)).
+type Entry = (u64, ArrayRef);
 
 impl HotColumns {
     /// Of at most so many bytes.
@@ -52,14 +55,14 @@ impl HotColumns {
         Self(Cache::with_weighter(entries, budget_bytes, Bytewise))
     }
 
-    /// A column, if it is kept.
-    pub(super) fn get(&self, block: Block, kind: Kind) -> Option<ArrayRef> {
-        self.0.get(&(block, kind))
+    /// A column, if it is kept, of this state.
+    pub(super) fn get(&self, block: Block, kind: Kind, of: u64) -> Option<ArrayRef> {
+        self.0.get(&(block, kind)).filter(|(known, _)| *known == of).map(|(_, array)| array)
     }
 
-    /// Keeps a column.
-    pub(super) fn put(&self, block: Block, kind: Kind, array: &ArrayRef) {
-        self.0.insert((block, kind), Arc::clone(array));
+    /// Keeps a column, instead of one of another state.
+    pub(super) fn put(&self, block: Block, kind: Kind, of: u64, array: &ArrayRef) {
+        self.0.insert((block, kind), (of, Arc::clone(array)));
     }
 
     /// Bytes that are kept.

@@ -47,8 +47,12 @@ pub type MakeColumn = Arc<dyn Fn(&RecordBatch) -> Result<ArrayRef, String> + Sen
 pub struct Derived {
     /// Names what it is: columns with the same key are the same. Not 0.
     pub key: u64,
-    /// The raw columns that it is made of, rising. Not the home and what follows from it: that changes.
+    /// The raw columns that it is made of, rising.
     pub needs: Vec<usize>,
+    /// Names the state that it is of, where it is made of more than what never changes: of where profiles are, and what
+    /// they are called. It is kept for as long as it is asked for of the same state. 0: it never changes, and the home,
+    /// which does, is not among what it needs.
+    pub of: u64,
     /// What it comes to.
     pub field: FieldRef,
     /// Makes it of a batch of just those columns; as many rows, of the field's type.
@@ -63,7 +67,7 @@ impl fmt::Debug for Derived {
 
 impl PartialEq for Derived {
     fn eq(&self, other: &Self) -> bool {
-        (self.key, &self.needs, &self.field) == (other.key, &other.needs, &other.field)
+        (self.key, &self.needs, self.of, &self.field) == (other.key, &other.needs, other.of, &other.field)
     }
 }
 

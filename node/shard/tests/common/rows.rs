@@ -79,7 +79,7 @@ pub fn joined(table: Table, needs: &[usize]) -> Derived {
     };
     let key = needs.iter().fold(table as u64 + 1, |key, column| key * 31 + *column as u64);
     let field = Arc::new(Field::new("joined", DataType::Utf8, true));
-    Derived { key, needs: needs.to_vec(), field, make: Arc::new(make) }
+    Derived { key, needs: needs.to_vec(), of: 0, field, make: Arc::new(make) }
 }
 
 fn said(text: &str) -> Option<String> {
