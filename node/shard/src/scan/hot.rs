@@ -19,6 +19,8 @@ pub(super) enum Block {
     Run(u64, u32),
     /// Of a base: the base, and the block in it.
     Base(u64, u32),
+    /// Link facts of some slots: the first of them. These change, and are kept by their state.
+    Links(u16),
 }
 
 /// A column of a block: a raw one by its place in the table, or a derived one by its key.

@@ -4,6 +4,8 @@
 //! until somebody has asked for one, so apply pays one look at an empty pointer. It may name a facet that hasn't changed
 //! since; it never leaves one out that has.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use isthmus_domain::{FacetId, Stamp};
 
@@ -27,6 +29,8 @@ pub(crate) struct Journal {
     places: HashMap<FacetId, Stamp>,
     /// When a record changed last, or an event came of a facet that has one.
     identities: Stamp,
+    /// When link rows of a slot changed last.
+    links: HashMap<u16, Stamp>,
 }
 
 /// Facets that have changed, in no order.
@@ -41,7 +45,15 @@ pub(super) struct Changed {
 impl Journal {
     /// Of what comes after a stamp.
     pub fn begin(number: u64, since: Stamp) -> Self {
-        Self { number, since, now: since, facets: HashMap::new(), places: HashMap::new(), identities: since }
+        Self {
+            number,
+            since,
+            now: since,
+            facets: HashMap::new(),
+            places: HashMap::new(),
+            identities: since,
+            links: HashMap::new(),
+        }
     }
 
     /// Which one it is.
@@ -78,8 +90,21 @@ impl Journal {
         }
     }
 
+    /// Names the state of the link rows of some slots at a stamp; 0: that is not known.
+    pub fn links(&self, slots: Range<u16>, at: Stamp) -> u64 {
+        let changed = slots.filter_map(|slot| self.links.get(&slot)).max();
+        match changed.copied().unwrap_or(self.since) {
+            changed if changed <= at && self.since <= at => self.number ^ changed.0.rotate_left(1),
+            _ => 0,
+        }
+    }
+
     /// A control row changes; `false` when that is more than is noted.
     pub fn changes(&mut self, key: &[u8]) -> bool {
+        // Of a part of a large row, too, its slot comes second, and then its table.
+        if let [table::LINK_ROW, high, low, ..] | [table::PART, high, low, table::LINK_ROW, ..] = key {
+            self.links.insert(u16::from_be_bytes([*high, *low]), self.now);
+        }
         let facet = match key {
             [table::RECORD, ..] => isthmus_identity::keys::facet(key),
             // A part of a large row: its table stands behind the slot.

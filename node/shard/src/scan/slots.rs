@@ -38,6 +38,18 @@ pub(super) fn spans(owned: &SlotRanges, parts: usize) -> Vec<SlotSpan> {
     slots.chunks(size).filter_map(span).collect()
 }
 
+/// Spans of at most so many slots that hold all of these once, where multiples of that begin: always the same ones.
+pub(super) fn blocks(owned: &SlotRanges, slots: u16) -> Vec<SlotSpan> {
+    let mut blocks: Vec<SlotSpan> = Vec::new();
+    for slot in owned.slots().map(|slot| slot.number()) {
+        match blocks.last_mut() {
+            Some(last) if last.start / slots == slot / slots => last.end = slot.saturating_add(1),
+            _ => blocks.push(SlotSpan { start: slot, end: slot.saturating_add(1) }),
+        }
+    }
+    blocks
+}
+
 /// Whether a shard owns facets; looks first where the last one was.
 pub(super) struct Owned<'a> {
     all: &'a SlotRanges,
@@ -87,5 +99,12 @@ mod tests {
             }
         }
         assert!(spans(&SlotRanges::new(), 4).is_empty());
+        let blocks = blocks(&owned, 16);
+        for slot in owned.slots().map(|slot| slot.number()) {
+            let holding = blocks.iter().filter(|block| block.start <= slot && slot < block.end);
+            assert_eq!(holding.count(), 1, "{slot}");
+        }
+        assert!(blocks.iter().all(|block| block.start / 16 == (block.end - 1) / 16));
+        assert_eq!(blocks.len(), 1 + 57 + 24);
     }
 }

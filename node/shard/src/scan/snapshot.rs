@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{
     Request, Table, base::View, events, facets, homes::Homes, hot::HotColumns, link_facts, pins::Guard,
-    quarantine,
+    quarantine, slots::SlotSpan,
 };
 use crate::{memtable::SharedEvents, tables};
 
@@ -83,6 +83,12 @@ impl Snapshot {
     pub fn identities(&self) -> u64 {
         let state = self.guard.shared.state.read();
         state.active.journal.as_ref().map_or(0, |journal| journal.identities(self.at))
+    }
+
+    /// Names the state of the link rows of some slots: as long as it stays the same, so do they. 0: it is not known.
+    pub(super) fn links(&self, slots: SlotSpan) -> u64 {
+        let state = self.guard.shared.state.read();
+        state.active.journal.as_ref().map_or(0, |journal| journal.links(slots.start..slots.end, self.at))
     }
 
     /// The columns that this node keeps.
