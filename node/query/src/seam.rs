@@ -112,7 +112,8 @@ impl Table {
     }
 }
 
-/// What a scan need not give. `None` and empty restrict nothing; rows outside may still come out.
+/// What a scan need not give. `None` and empty restrict nothing. Exact for events; of other tables rows outside may still come
+/// out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Filters {
     /// Least and largest `timestamp`, microseconds, both included.

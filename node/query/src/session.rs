@@ -52,6 +52,11 @@ pub(crate) fn environment(options: &EngineOptions) -> std::result::Result<Arc<Ru
         .map_err(|error| unusable(&error))
 }
 
+/// Rows of a partition after which a partial aggregate that makes few groups out of them gives up, and hands rows on. A hundred
+/// thousand, as usual, are most of what a partition has.
+const PROBE_ROWS: usize = 10_000;
+const SKIP_AFTER: &str = "datafusion.execution.skip_partial_aggregation_probe_rows_threshold";
+
 /// What every partition of every sort keeps for merging what it spilled: the usual 10 MiB are much of a small pool.
 fn for_merging(options: &EngineOptions) -> usize {
     (options.memory_bytes / 32 / options.threads.max(2)).clamp(64 << 10, 10 << 20)
@@ -66,6 +71,7 @@ fn config(options: &EngineOptions, turns: &Arc<Turns>) -> SessionConfig {
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)
         .with_extension(Arc::clone(turns))
+        .set_usize(SKIP_AFTER, PROBE_ROWS)
         // Places in errors.
         .set_bool("datafusion.sql_parser.collect_spans", true)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
@@ -117,7 +123,8 @@ pub(crate) fn worker(
                     config
                         .with_batch_size(batch_rows)
                         .with_sort_spill_reservation_bytes(for_merging)
-                        .with_extension(turns),
+                        .with_extension(turns)
+                        .set_usize(SKIP_AFTER, PROBE_ROWS),
                 )
                 .with_distributed_channel_resolver(channels as Arc<dyn ChannelResolver + Send + Sync>)
                 .with_distributed_user_codec(Codec::new(host, names));

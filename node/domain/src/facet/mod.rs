@@ -316,6 +316,17 @@ impl<'a> Summary<'a> {
         }
     }
 
+    /// Whether one of its maps is empty.
+    pub fn has_none(&self, map: SummaryMap) -> bool {
+        match map {
+            SummaryMap::Sources => self.sources.is_empty(),
+            SummaryMap::EventCounts => self.event_counts.is_empty(),
+            SummaryMap::TypeCounts => self.type_counts.is_empty(),
+            SummaryMap::Revenue => self.revenue.is_empty(),
+            SummaryMap::Traits => self.traits.is_empty(),
+        }
+    }
+
     /// The same in memory of its own, and no more than it needs.
     pub fn into_owned(self) -> FacetSummary {
         FacetSummary {

@@ -76,8 +76,16 @@ impl AggregateUDFImpl for Fold {
     }
 }
 
-fn bytes(values: &[ArrayRef]) -> Result<&BinaryArray> {
+pub(super) fn bytes(values: &[ArrayRef]) -> Result<&BinaryArray> {
     values.first().and_then(|it| it.as_binary_opt()).ok_or_else(|| broken!("a part of a profile is no bytes"))
+}
+
+/// Parts as the state that each of them comes to, of rows that pass a filter.
+pub(super) fn only(parts: &BinaryArray, filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+    let Some(filter) = filter else { return Ok(vec![Arc::new(parts.clone())]) };
+    let left_out: BooleanArray =
+        (0..parts.len()).map(|row| Some(!(filter.is_valid(row) && filter.value(row)))).collect();
+    Ok(vec![arrow::compute::nullif(parts, &left_out)?])
 }
 
 /// What a group's parts come to.
@@ -219,11 +227,7 @@ impl<W: Whole + Sync> GroupsAccumulator for Many<W> {
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let parts = bytes(values)?;
-        let Some(filter) = filter else { return Ok(vec![Arc::new(parts.clone())]) };
-        let left_out: BooleanArray =
-            (0..parts.len()).map(|row| Some(!(filter.is_valid(row) && filter.value(row)))).collect();
-        Ok(vec![arrow::compute::nullif(parts, &left_out)?])
+        only(bytes(values)?, filter)
     }
 
     fn size(&self) -> usize {

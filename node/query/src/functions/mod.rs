@@ -1,12 +1,14 @@
-//! Functions besides those of DataFusion: JSON by datafusion-functions-json (`->`, `->>`, `json_get`, …), and those that
-//! segments' SQL is written with ([`isthmus_segment::sql`] says what they give).
+//! Functions besides those of DataFusion: JSON by datafusion-functions-json (`->`, `->>`, `json_get`, …), those that segments'
+//! SQL is written with ([`isthmus_segment::sql`] says what they give), and one that is faster for what our tables have.
 
 mod arithmetic;
 mod fold;
 mod id;
 mod named;
+mod newest;
 mod profile;
 mod read;
+mod truncate;
 
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     for function in all() {
         state.register_udf(function)?;
     }
-    for function in [fold(), fold_identifiers()] {
+    for function in [fold(), fold_identifiers(), newest()] {
         state.register_udaf(Arc::new(function))?;
     }
     Ok(())
@@ -34,7 +36,7 @@ fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all: Vec<ScalarUDF> = read::Read::all().into_iter().map(ScalarUDF::from).collect();
     all.extend(arithmetic::Arithmetic::all().map(ScalarUDF::from));
     all.extend(profile::OfProfile::all().map(ScalarUDF::from));
-    all.extend([named(), id()]);
+    all.extend([named(), id(), ScalarUDF::from(truncate::Truncate::new())]);
     all.into_iter().map(Arc::new).collect()
 }
 
@@ -56,6 +58,11 @@ pub(crate) fn fold() -> AggregateUDF {
 /// What identifiers of facets come to.
 pub(crate) fn fold_identifiers() -> AggregateUDF {
     AggregateUDF::from(fold::Fold::new(fold::Kind::Identifiers))
+}
+
+/// What was said last about a trait, of what each facet has.
+pub(crate) fn newest() -> AggregateUDF {
+    AggregateUDF::from(newest::Newest::new())
 }
 
 /// A sum of money.

@@ -54,6 +54,8 @@ pub(crate) fn parts(rows: &Raw<'_>, part: &Part) -> Result<ArrayRef> {
                 None => out.append_null(),
             },
             Part::Summary(column) => match column.map() {
+                // Most facets say nothing of most: then there is nothing to put together.
+                Some(map) if summary.has_none(map) => out.append_null(),
                 Some(map) => out.append_value(summary.only(map).to_bytes()),
                 None => return Err(broken!("a column shows no map of a summary")),
             },

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::{
     error::{QueryError, broken, to_datafusion},
     scan::{Of, ScanSpec, make::Maker},
-    seam::{Batches, Request, Shards, Table},
+    seam::{Batches, Filters, Request, Shards, Table},
     tables::{Out, schema_of},
 };
 
@@ -59,7 +59,7 @@ impl ScanExec {
         &self.of
     }
 
-    /// How many rows there are, about: what a filter leaves of them is the engine's guess.
+    /// How many rows there are, about.
     fn rows(&self) -> usize {
         let rows = self.of.rows;
         let rows = match (self.spec.table, self.spec.filters.alone) {
@@ -68,6 +68,12 @@ impl ScanExec {
             (Table::Facets, _) => rows.facets,
             _ => rows.facets / 4,
         };
+        // What a filter leaves is a guess, the same as the engine makes of those above a scan.
+        let Filters { names, sources, types, timestamp, received_at, .. } = &self.spec.filters;
+        let lists = [names.is_some(), sources.is_some(), types.is_some()];
+        let ranges = [timestamp, received_at].map(|range| *range != (None, None));
+        let filters = lists.into_iter().chain(ranges).filter(|is| *is).count();
+        let rows = (0..filters).fold(rows, |rows, _| rows.div_ceil(5));
         usize::try_from(rows).unwrap_or(usize::MAX).min(self.spec.limit.unwrap_or(usize::MAX))
     }
 

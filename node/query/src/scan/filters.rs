@@ -1,7 +1,7 @@
 //! What of a query's filters a scan can use to leave rows out.
 //!
-//! Each is a conjunct that compares a column with constants. The filter itself stays above the scan, so a scan may give
-//! more than it asks for, never less.
+//! Each is a conjunct that compares a column with constants. A scan of events gives exactly what it asks for; of other tables
+//! it may give more, never less, and the filter itself stays above the scan.
 
 use datafusion::{
     common::ScalarValue,
@@ -15,6 +15,55 @@ use crate::seam::{Filters, Table};
 pub(crate) fn is_useful(table: Table, filter: &Expr) -> bool {
     let none = Filters::default();
     filters_of(table, std::slice::from_ref(filter), none.clone()) != none
+}
+
+/// Whether a scan leaves out all that a filter doesn't let through.
+pub(crate) fn is_exact(table: Table, filter: &Expr) -> bool {
+    // A text that is empty is NULL in our tables, and equals nothing.
+    let is_text = |column: &str| matches!(column, "name" | "source" | "type");
+    let is_time = |column: &str| matches!(column, "timestamp" | "received_at");
+    let are_said = |texts: &[String]| texts.iter().all(|text| !text.is_empty());
+    let compares = |column: &str, op: Operator, value: &ScalarValue| match op {
+        Operator::Eq if is_text(column) => value.try_as_str().flatten().is_some_and(|text| !text.is_empty()),
+        Operator::Gt => is_time(column) && micros_of(value).is_some_and(|micros| micros < i64::MAX),
+        Operator::Lt => is_time(column) && micros_of(value).is_some_and(|micros| micros > i64::MIN),
+        Operator::Eq | Operator::GtEq | Operator::LtEq => is_time(column) && micros_of(value).is_some(),
+        _ => false,
+    };
+    table == Table::Events
+        && match filter {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+                is_exact(table, left) && is_exact(table, right)
+            }
+            Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
+                let mut texts = Vec::new();
+                one_of(filter, &mut texts).is_some_and(is_text) && are_said(&texts)
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (&**left, &**right) {
+                (Expr::Column(column), Expr::Literal(value, _)) => compares(&column.name, *op, value),
+                (Expr::Literal(value, _), Expr::Column(column)) => {
+                    op.swap().is_some_and(|op| compares(&column.name, op, value))
+                }
+                _ => false,
+            },
+            Expr::Between(between) if !between.negated => {
+                match (&*between.expr, &*between.low, &*between.high) {
+                    (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) => {
+                        compares(&column.name, Operator::GtEq, low)
+                            && compares(&column.name, Operator::LtEq, high)
+                    }
+                    _ => false,
+                }
+            }
+            Expr::InList(list) if !list.negated => match &*list.expr {
+                Expr::Column(column) => {
+                    let texts: Option<Vec<String>> = list.list.iter().map(text_of).collect();
+                    is_text(&column.name) && texts.is_some_and(|texts| are_said(&texts))
+                }
+                _ => false,
+            },
+            _ => false,
+        }
 }
 
 /// `all`, and what the filters add.
@@ -178,6 +227,21 @@ mod tests {
     }
 
     #[test]
+    fn filters_that_a_scan_answers_for_are_told_from_those_that_only_help() {
+        let exact = |filter: Expr| is_exact(Table::Events, &filter);
+        assert!(exact(col("name").eq(lit("a")).and(time(1).lt(col("timestamp")))));
+        assert!(exact(col("type").eq(lit("nonsense")).or(col("type").eq(lit("track")))));
+        assert!(exact(col("source").in_list(vec![lit("a"), lit("b")], false)));
+        assert!(exact(col("received_at").between(time(1), time(2))));
+        assert!(!exact(col("name").eq(lit(""))));
+        assert!(!exact(col("name").in_list(vec![lit("a"), lit("")], false)));
+        assert!(!exact(col("timestamp").gt(time(i64::MAX))));
+        assert!(!exact(col("timestamp").eq(lit("2026-01-01"))));
+        assert!(!exact(col("name").gt(lit("a"))));
+        assert!(!is_exact(Table::Quarantine, &col("received_at").between(time(1), time(2))));
+    }
+
+    #[test]
     fn what_is_no_conjunct_of_constants_tells_nothing() {
         for filter in [
             col("name").eq(lit("a")).or(col("source").eq(lit("b"))),
@@ -188,6 +252,7 @@ mod tests {
             col("timestamp").not_between(time(1), time(2)),
         ] {
             assert!(!is_useful(Table::Events, &filter), "{filter}");
+            assert!(!is_exact(Table::Events, &filter), "{filter}");
         }
         assert!(!is_useful(Table::LinkFacts, &col("source").eq(lit("a"))));
     }

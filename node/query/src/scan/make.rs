@@ -11,8 +11,8 @@ use arrow::{
         RecordBatchOptions, StringArray, StringViewArray, make_view, new_null_array,
     },
     buffer::Buffer,
-    compute::{cast, filter_record_batch, is_not_null},
-    datatypes::{DataType, SchemaRef, UInt8Type},
+    compute::{cast, filter_record_batch, is_not_null, take},
+    datatypes::{DataType, Int32Type, SchemaRef, UInt8Type},
 };
 use datafusion::common::{DataFusionError, Result};
 use isthmus_domain::{EventType, FacetId};
@@ -179,7 +179,12 @@ impl<'a> Raw<'a> {
 }
 
 fn as_type(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef> {
-    if array.data_type() == ty { Ok(Arc::clone(array)) } else { Ok(cast(array, ty)?) }
+    match array.as_dictionary_opt::<Int32Type>() {
+        _ if array.data_type() == ty => Ok(Arc::clone(array)),
+        // Views of the few values, one for each row.
+        Some(few) => Ok(take(&cast(few.values(), ty)?, few.keys(), None)?),
+        None => Ok(cast(array, ty)?),
+    }
 }
 
 /// Ids as hexadecimal digits. Rows of one profile often follow each other, and share their text.

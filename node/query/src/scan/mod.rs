@@ -16,7 +16,7 @@ mod names;
 use std::sync::Arc;
 
 pub(crate) use exec::{ScanExec, Turns};
-pub(crate) use filters::{filters_of, is_useful};
+pub(crate) use filters::{filters_of, is_exact, is_useful};
 pub(crate) use make::Raw;
 pub(crate) use names::{
     KnownNames, Names, NamesOf, are_unknown as says_names_are_unknown, unknown as names_are_unknown,

@@ -137,7 +137,8 @@ impl Several {
                 functions::money().call(vec![money, large, currency])
             }
             ProfileColumn::Trait(registered) => {
-                let latest = self.aggregate(Make::Part(Part::Latest(registered.clone())), max);
+                let newest = |part| functions::newest().call(vec![part]);
+                let latest = self.aggregate(Make::Part(Part::Latest(registered.clone())), newest);
                 functions::latest(registered.ty).call(vec![latest])
             }
             ProfileColumn::Identifiers => {

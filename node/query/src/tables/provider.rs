@@ -16,7 +16,7 @@ use datafusion::{
 
 use crate::{
     distribute::Reading,
-    scan::{ScanExec, ScanSpec, filters_of, is_useful},
+    scan::{ScanExec, ScanSpec, filters_of, is_exact, is_useful},
     seam::{Filters, Members, Shards, Table},
     tables::{Out, schema_of},
 };
@@ -94,13 +94,11 @@ impl TableProvider for ShardTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // A scan leaves out what it can; the filter above it stays.
-        let of = |filter: &&Expr| {
-            if is_useful(self.table, filter) {
-                TableProviderFilterPushDown::Inexact
-            } else {
-                TableProviderFilterPushDown::Unsupported
-            }
+        // A scan leaves out what it can; where that isn't all, the filter above it stays.
+        let of = |filter: &&Expr| match is_useful(self.table, filter) {
+            true if is_exact(self.table, filter) => TableProviderFilterPushDown::Exact,
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
         };
         Ok(filters.iter().map(of).collect())
     }

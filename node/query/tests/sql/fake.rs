@@ -11,11 +11,12 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, RecordBatch,
-        RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt64Array,
+        Array, ArrayRef, AsArray, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
+        RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array,
+        UInt64Array,
     },
-    compute::{concat_batches, filter_record_batch},
-    datatypes::{Int32Type, Schema},
+    compute::{cast, concat_batches, filter_record_batch},
+    datatypes::{DataType, Int32Type, Schema, TimestampMicrosecondType, UInt8Type},
 };
 use async_trait::async_trait;
 use isthmus_domain::{FacetId, Stamp};
@@ -288,6 +289,31 @@ impl Drop for Part {
     }
 }
 
+/// The events that filters let through.
+fn passing(events: &RecordBatch, filters: &isthmus_query::Filters) -> BooleanArray {
+    let texts = |column: usize| cast(events.column(column), &DataType::Utf8).unwrap();
+    let (sources, names) = (texts(6), texts(7));
+    let time = |column: usize, row: usize| {
+        events.column(column).as_primitive::<TimestampMicrosecondType>().value(row)
+    };
+    let within = |range: (Option<i64>, Option<i64>), time: i64| {
+        range.0.is_none_or(|low| low <= time) && range.1.is_none_or(|high| time <= high)
+    };
+    let among = |list: &Option<Vec<String>>, texts: &ArrayRef, row: usize| {
+        let text = texts.is_valid(row).then(|| texts.as_string::<i32>().value(row));
+        list.as_ref().is_none_or(|list| list.iter().any(|one| Some(one.as_str()) == text))
+    };
+    let passes = |row: usize| {
+        let kind = events.column(5).as_primitive::<UInt8Type>().value(row);
+        within(filters.timestamp, time(2, row))
+            && within(filters.received_at, time(4, row))
+            && filters.types.as_ref().is_none_or(|types| types.contains(&kind))
+            && among(&filters.sources, &sources, row)
+            && among(&filters.names, &names, row)
+    };
+    (0..events.num_rows()).map(|row| Some(passes(row))).collect()
+}
+
 impl ShardSnapshot for Snapshot {
     fn parts(&self, request: &Request) -> Vec<Batches> {
         let counts = &self.store.counts;
@@ -303,6 +329,10 @@ impl ShardSnapshot for Snapshot {
                 let members = all.column(2);
                 let mask = (0..all.num_rows()).map(|row| members.is_valid(row) == alone);
                 kept = filter_record_batch(all, &mask.collect::<Vec<bool>>().into()).unwrap();
+                &kept
+            }
+            _ if request.table == Table::Events => {
+                kept = filter_record_batch(all, &passing(all, &request.filters)).unwrap();
                 &kept
             }
             _ => all,

@@ -251,11 +251,11 @@ impl OfRun {
             match number {
                 event::TIMESTAMP | event::RECEIVED_AT => {
                     let times = micros(column).ok_or_else(|| broken("an event's time is not one"))?;
-                    fits.keep(times.iter().copied(), |time| rule.time(number, time));
+                    fits.keep(|row| times.get(row).is_some_and(|time| rule.time(number, *time)));
                 }
                 event::TYPE => {
                     let types = column.as_primitive::<UInt8Type>().values();
-                    fits.keep(types.iter().copied(), |kind| rule.kind(kind));
+                    fits.keep(|row| types.get(row).is_some_and(|kind| rule.kind(*kind)));
                 }
                 _ => {
                     let texts = column.as_dictionary::<Int32Type>();
@@ -263,16 +263,23 @@ impl OfRun {
                     let pass: Vec<bool> =
                         values.iter().map(|text| rule.text(number, text.unwrap_or_default())).collect();
                     let null = rule.text(number, "");
-                    let keys = texts.keys().iter();
-                    fits.keep(keys, |key| key.map_or(null, |key| pass.get(key as usize) == Some(&true)));
+                    let passes = |key: &i32| pass.get(*key as usize) == Some(&true);
+                    let (keys, nulls) = (texts.keys().values(), texts.nulls());
+                    match nulls {
+                        None => fits.keep(|row| keys.get(row).is_some_and(passes)),
+                        Some(nulls) => fits.keep(|row| match nulls.is_valid(row) {
+                            true => keys.get(row).is_some_and(passes),
+                            false => null,
+                        }),
+                    }
                 }
             }
         }
         if rule.facets().is_some() || owned.is_some() {
             let ids = column(event::FACET)?.as_fixed_size_binary();
             let mut owned = owned;
-            fits.keep(ids.iter().flatten(), |id| {
-                FacetId::from_slice(id).is_some_and(|facet| {
+            fits.keep_of_rest(|row| {
+                FacetId::from_slice(ids.value(row)).is_some_and(|facet| {
                     rule.facet(&facet) && owned.as_mut().is_none_or(|owned| owned.has(facet.as_bytes()))
                 })
             });

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use arrow::array::BooleanArray;
+use arrow::buffer::BooleanBuffer;
 use hashbrown::HashSet;
 use isthmus_domain::FacetId;
 
@@ -69,21 +70,24 @@ impl Rule {
 }
 
 /// Which rows of a batch pass all that was asked so far.
-pub(super) struct Passes(Vec<bool>);
+pub(super) struct Passes(BooleanBuffer);
 
 impl Passes {
     pub fn all(rows: usize) -> Self {
-        Self(vec![true; rows])
+        Self(BooleanBuffer::new_set(rows))
     }
 
-    /// Keeps the rows whose values fit; those that are out already aren't looked at.
-    pub fn keep<T>(&mut self, values: impl Iterator<Item = T>, mut fits: impl FnMut(T) -> bool) {
-        for (passes, value) in self.0.iter_mut().zip(values) {
-            *passes = *passes && fits(value);
-        }
+    /// Keeps the rows that fit.
+    pub fn keep(&mut self, fits: impl FnMut(usize) -> bool) {
+        self.0 = &self.0 & &BooleanBuffer::collect_bool(self.0.len(), fits);
+    }
+
+    /// Keeps the rows that fit; those that are out already aren't looked at.
+    pub fn keep_of_rest(&mut self, mut fits: impl FnMut(usize) -> bool) {
+        self.0 = BooleanBuffer::collect_bool(self.0.len(), |row| self.0.value(row) && fits(row));
     }
 
     pub fn finish(self) -> BooleanArray {
-        self.0.into()
+        BooleanArray::new(self.0, None)
     }
 }

@@ -12,8 +12,8 @@ use isthmus_raft::Broken;
 use super::schema::{Table, schema};
 use crate::error::broken;
 
-/// Restrictions that a scan may use to read less. Each that is none asks for nothing. Rows outside of them may come all
-/// the same, but for [`Self::facets`], which is exact where a table has facets, and [`Self::alone`].
+/// Restrictions. Each that is none asks for nothing. Those of events are exact. Of other tables rows outside of them may come
+/// all the same, but for [`Self::facets`], which is exact where a table has facets, and [`Self::alone`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filters {
     /// Times of events, from the first to the last, both included; microseconds.
