@@ -25,6 +25,10 @@ use prost::encoding::{self, DecodeContext, WireType};
 
 use crate::value::Value;
 
+mod sum;
+
+pub use sum::Sum;
+
 /// The most digits that one amount may have on either side of its point.
 pub const DIGITS_MAX: usize = 40;
 
@@ -101,13 +105,20 @@ impl Amount {
 
     /// `mantissa * 10^-scale`, scale within its bounds.
     fn of_wide(mut mantissa: i128, mut scale: u8) -> Self {
-        while scale > CENTS && mantissa % 10 == 0 {
+        loop {
+            // Divisions of an i64 are much cheaper, and nearly all amounts fit into one.
+            if let Ok(mut small) = i64::try_from(mantissa) {
+                while scale > CENTS && small % 10 == 0 {
+                    small /= 10;
+                    scale -= 1;
+                }
+                return Self(Repr::Small { mantissa: small, scale });
+            }
+            if scale <= CENTS || mantissa % 10 != 0 {
+                return Self(Repr::Big(Box::new(BigDecimal::new(BigInt::from(mantissa), scale.into()))));
+            }
             mantissa /= 10;
             scale -= 1;
-        }
-        match i64::try_from(mantissa) {
-            Ok(mantissa) => Self(Repr::Small { mantissa, scale }),
-            Err(_) => Self(Repr::Big(Box::new(BigDecimal::new(BigInt::from(mantissa), scale.into())))),
         }
     }
 

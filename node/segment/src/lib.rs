@@ -48,7 +48,7 @@ pub mod tree;
 pub use algebra::Algebra;
 pub use definition::Document;
 pub use duration::WINDOW_DAYS_MAX;
-pub use evaluate::{Evaluated, Held, Membership};
+pub use evaluate::{Evaluated, Held, Judged, Membership};
 pub use fault::{Fault, Place};
 pub use like::Pattern;
 pub use plan::{

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     definition::{Document, check_name},
+    evaluate::Leaf,
     fault::{Fault, Place},
     parse::{self, Names},
     scalar::{Path, Type},
@@ -42,6 +43,13 @@ pub struct Known {
 pub struct Plan {
     /// Computed traits, then segments, each behind those that it builds on.
     definitions: Vec<Definition>,
+    /// How many of them are computed traits.
+    computed: usize,
+    /// Those that build on others.
+    pub(crate) building: Vec<usize>,
+    /// What definitions of common forms come to, all in a row; and of each definition where its part ends.
+    leaves: Vec<Leaf>,
+    leaves_end: Vec<usize>,
     terms: Vec<Planned>,
     /// Terms by name, sorted.
     by_id: Vec<(TermId, usize)>,
@@ -129,6 +137,11 @@ impl Touched {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// The definitions, rising.
@@ -267,8 +280,20 @@ impl Plan {
             let what = "two of them have the same hash: rename one, or write its window in another length";
             return Err(Fault::of_part("", what));
         }
+        let computed = definitions.iter().take_while(|definition| !definition.is_segment).count();
+        let building = definitions.iter().zip(0..).filter(|(it, _)| !it.needs.is_empty());
+        let building = building.map(|(_, index)| index).collect();
+        let (mut leaves, mut leaves_end) = (Vec::new(), Vec::new());
+        for definition in &definitions {
+            leaves.extend(Leaf::of_tree(&definition.tree).unwrap_or_default());
+            leaves_end.push(leaves.len());
+        }
         let mut plan = Self {
             definitions,
+            computed,
+            building,
+            leaves,
+            leaves_end,
             terms,
             by_id,
             by_definition,
@@ -285,6 +310,19 @@ impl Plan {
     /// Computed traits, then segments, each behind those that it builds on.
     pub fn definitions(&self) -> &[Definition] {
         &self.definitions
+    }
+
+    /// A definition, and the leaves that it comes to, if any.
+    pub(crate) fn definition(&self, index: usize) -> Option<(&Definition, &[Leaf])> {
+        let definition = self.definitions.get(index)?;
+        let end = |index: usize| self.leaves_end.get(index).copied().unwrap_or_default();
+        let from = index.checked_sub(1).map_or(0, end);
+        Some((definition, self.leaves.get(from..end(index)).unwrap_or_default()))
+    }
+
+    /// Whether a definition is a segment.
+    pub(crate) fn is_segment(&self, index: usize) -> bool {
+        (self.computed..self.definitions.len()).contains(&index)
     }
 
     /// Where a segment is among the definitions.

@@ -15,7 +15,7 @@ pub use spread::FacetMap;
 pub use successor::Missing;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map, hash_map::Entry},
     sync::Arc,
 };
 
@@ -75,6 +75,8 @@ struct Foreign {
 pub struct Proposed {
     /// The command.
     pub command: SegmentsCommand,
+    /// What it says that segments have been worked out up to.
+    through: Through,
     taken: usize,
 }
 
@@ -233,9 +235,7 @@ impl Engine {
     }
 
     fn states(&self, home: &FacetId) -> Vec<&FacetState> {
-        let own = self.facets.get(home).filter(|_| !self.homes.contains_key(home));
-        let guests = self.guests.get(home).into_iter().flatten();
-        own.into_iter().chain(guests.filter_map(|facet| self.facets.get(facet))).collect()
+        states((&self.facets, &self.homes, &self.guests), home)
     }
 
     /// All that definitions say of a profile now; `None`: there is no such profile.
@@ -290,12 +290,17 @@ impl Engine {
         let now = cause.0.stamp.as_micros();
         // What time alone has brought about by then has no other cause.
         let home = self.home(&facet);
-        if self.profiles.get(&home).and_then(|it| it.standing.next()).is_some_and(|due| due <= now) {
+        // Whose wake is not before all others' has none that is due: most have none at all.
+        if self.next_wake().is_some_and(|due| due <= now)
+            && self.profiles.get(&home).and_then(|it| it.standing.next()).is_some_and(|due| due <= now)
+        {
             self.look(home, &Touched::default(), now, Cause::default());
         }
-        let is_new = !self.facets.contains_key(&facet);
         let mut touched = Touched::default();
-        let state = self.facets.entry(facet).or_default();
+        let (state, is_new) = match self.facets.entry(facet) {
+            Entry::Occupied(known) => (known.into_mut(), false),
+            Entry::Vacant(vacant) => (vacant.insert(FacetState::default()), true),
+        };
         self.plan.absorb(event, state, &mut touched);
         if is_new && home != facet {
             self.guests.entry(home).or_default().insert(facet);
@@ -370,28 +375,29 @@ impl Engine {
     /// Answers what may have changed of a profile, and what is due of it.
     fn look(&mut self, home: FacetId, touched: &Touched, now: i64, cause: Cause) {
         let now = now.max(self.at.as_micros());
-        let states = self.states(&home);
+        let states = states((&self.facets, &self.homes, &self.guests), &home);
         let plan = Arc::clone(&self.plan);
         if states.is_empty() {
             self.end(home, cause);
             return;
         }
-        let which = match self.profiles.get(&home) {
-            None => plan.all(),
-            Some(profile) => {
-                let mut which = profile.standing.due(&plan, now);
-                touched.iter().for_each(|definition| which.insert(definition));
+        let profile = self.profiles.entry(home);
+        let which = match &profile {
+            btree_map::Entry::Vacant(_) => plan.all(),
+            btree_map::Entry::Occupied(known) => {
+                let mut which = touched.clone();
+                known.get().standing.due(now, &mut which);
+                // Nothing asks for it, which is so of most events.
+                if which.is_empty() {
+                    return;
+                }
                 which
             }
         };
-        // Nothing asks for it, which is so of most events.
-        if which.is_empty() && self.profiles.contains_key(&home) {
-            return;
-        }
-        let answers = plan.evaluate(&states, now, &which);
-        let profile = match self.profiles.entry(home) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(vacant) => {
+        let answers = plan.judge(&states, now, &which);
+        let profile = match profile {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(vacant) => {
                 let number = match self.free.pop() {
                     Some(number) => number,
                     None => u32::try_from(self.by_number.len()).unwrap_or(u32::MAX),
@@ -448,9 +454,9 @@ impl Engine {
     fn end(&mut self, home: FacetId, cause: Cause) {
         let Some(profile) = self.profiles.remove(&home) else { return };
         profile.standing.next().map(|due| self.wakes.remove(&(due, home)));
-        let segments: Vec<(usize, DefinitionId)> = self.segments().collect();
-        for (index, id) in segments {
-            let from = profile.standing.membership(id);
+        let segments: Vec<usize> = self.segments().map(|(index, _)| index).collect();
+        for index in segments {
+            let from = profile.standing.membership(index);
             if from != Membership::Out {
                 self.turn(home, profile.number, index, from, Membership::Out, cause);
             }
@@ -458,6 +464,20 @@ impl Engine {
         self.all.remove(profile.number);
         self.free.push(profile.number);
     }
+}
+
+/// What is known of a profile's facets: of all facets that have events, their homes, and the other way round.
+fn states<'a>(
+    (facets, homes, guests): (
+        &'a FacetMap<FacetId, FacetState>,
+        &FacetMap<FacetId, FacetId>,
+        &FacetMap<FacetId, BTreeSet<FacetId>>,
+    ),
+    home: &FacetId,
+) -> Vec<&'a FacetState> {
+    let own = facets.get(home).filter(|_| !homes.contains_key(home));
+    let guests = guests.get(home).into_iter().flatten();
+    own.into_iter().chain(guests.filter_map(|facet| facets.get(facet))).collect()
 }
 
 /// A membership as it is kept.

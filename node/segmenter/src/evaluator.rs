@@ -307,9 +307,10 @@ impl<'a> Work<'a> {
     }
 
     /// Puts a command into the log.
-    async fn put(&mut self, proposed: Proposed) -> Result<(), Failure> {
+    async fn put(&mut self, mut proposed: Proposed) -> Result<(), Failure> {
         let deadline = Instant::now() + TIMEOUT;
-        match self.handle.propose_segments(proposed.command.clone(), deadline).await? {
+        let command = std::mem::take(&mut proposed.command);
+        match self.handle.propose_segments(command, deadline).await? {
             Ok(stamp) => self.now.engine()?.taken(&proposed, stamp),
             Err(_) => return Err(Failure::Elsewhere),
         }

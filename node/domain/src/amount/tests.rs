@@ -139,8 +139,38 @@ fn model(text: &str) -> (BigDecimal, String) {
     (number, plain)
 }
 
+/// Of any size, also such that sums pass what an `i128` holds, and leave it again.
+fn any_amount() -> impl Strategy<Value = Amount> {
+    let wide = (any::<i128>(), 0..=DIGITS_MAX as i64);
+    let small = (any::<i64>(), prop::sample::select(vec![CENTS, 3, 18, 38, 39, 40]));
+    prop_oneof![
+        2 => (-100_000_i64..100_000).prop_map(|cents| Amount::of_wide(cents.into(), CENTS)),
+        2 => small.prop_map(|(mantissa, scale)| Amount::of_wide(mantissa.into(), scale)),
+        1 => wide.prop_map(|(mantissa, scale)| Amount::of_big(BigDecimal::new(mantissa.into(), scale))),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_sum_of_many_is_what_adding_one_by_one_gives(
+        amounts in prop::collection::vec(any_amount(), 0..12),
+        taken_back in any::<bool>(),
+    ) {
+        let mut amounts = amounts;
+        if taken_back {
+            let negative = |amount: &Amount| Amount::of_big(-amount.to_big());
+            amounts.extend(amounts.iter().skip(1).map(negative).collect::<Vec<_>>());
+        }
+        let (mut one_by_one, mut sum) = (Amount::zero(), Sum::default());
+        for amount in &amounts {
+            one_by_one += amount;
+            sum.add(amount);
+            prop_assert_eq!(sum.clone().amount(), one_by_one.clone());
+        }
+        prop_assert_eq!(sum.amount().to_string(), one_by_one.to_string());
+    }
 
     #[test]
     fn it_is_what_a_big_decimal_is(a in text(), b in text(), c in text()) {

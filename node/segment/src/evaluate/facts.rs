@@ -3,11 +3,14 @@
 //! Facets are not merged to be read: what can be added up is added up while reading, and a profile of one facet, which
 //! most are, is read in place.
 
-use std::{borrow::Cow, cmp::Ordering};
+use std::{borrow::Cow, cell::RefCell, cmp::Ordering};
 
-use isthmus_domain::Amount;
+use isthmus_domain::{Amount, amount::Sum};
 
-use super::{Evaluated, Held, Source, Timed, by_count};
+use super::{
+    Held, Judged, Source, Timed, by_count,
+    leaf::{Answer, Number, Truth},
+};
 use crate::{
     plan::Plan,
     scalar::{self, Scalar, Type, scalar_at, texts_at},
@@ -15,13 +18,31 @@ use crate::{
     tree::{Aggregate, Comparison, Fact, Function, Read, Sequence},
 };
 
+/// Sums that are remembered at a time.
+const SUMS_MAX: usize = 16;
+
+/// The sums of windows that were made for definitions before: the term, how many entries, and the sum. At one time, of two
+/// windows of a term one lies in the other: with as many entries in them, they are the same.
+pub(super) type Sums = RefCell<Vec<(usize, usize, Amount)>>;
+
 /// A profile at a time.
 pub(super) struct Facts<'a> {
     pub(super) plan: &'a Plan,
     pub(super) facets: &'a [&'a FacetState],
     pub(super) now: i64,
     /// Answers of what comes before, in order.
-    pub(super) answers: &'a [Evaluated],
+    pub(super) answers: &'a [Judged],
+    /// For all definitions of one evaluation.
+    pub(super) sums: &'a Sums,
+}
+
+/// What of something that rises lies behind a time. All of it and nothing are looked at first, as most windows hold either.
+fn behind<T>(rising: &[T], from: i64, time: impl Fn(&T) -> i64) -> &[T] {
+    match rising {
+        [first, ..] if time(first) > from => rising,
+        [.., last] if time(last) > from => &rising[rising.partition_point(|one| time(one) <= from)..],
+        _ => &[],
+    }
 }
 
 impl<'a> Facts<'a> {
@@ -39,7 +60,7 @@ impl<'a> Facts<'a> {
         said.max().filter(|said| !said.value.is_empty())
     }
 
-    fn seen(&self, term: usize) -> Option<(i64, i64)> {
+    pub(super) fn seen(&self, term: usize) -> Option<(i64, i64)> {
         let seen = self.states(term).filter_map(|state| match state {
             State::Seen { first, last } => Some((*first, *last)),
             _ => None,
@@ -47,15 +68,20 @@ impl<'a> Facts<'a> {
         seen.reduce(|(first, last), (f, l)| (first.min(f), last.max(l)))
     }
 
-    /// Timestamps of a window, rising.
-    fn times(&self, term: usize, window: Option<i64>) -> Cow<'a, [i64]> {
-        let from = window.map_or(i64::MIN, |window| self.now.saturating_sub(window));
-        let inside = |state: &'a State| match state {
-            State::Times { times, .. } if window.is_none() => Some(&times[..]),
-            State::Times { times, .. } => Some(&times[times.partition_point(|time| *time <= from)..]),
+    /// Timestamps of a window, rising, by facet: of those that have any.
+    fn time_parts(&self, term: usize, window: Option<i64>) -> impl Iterator<Item = &'a [i64]> {
+        let from = window.map(|window| self.now.saturating_sub(window));
+        let inside = move |state: &'a State| match (state, from) {
+            (State::Times { times, .. }, None) => Some(&times[..]),
+            (State::Times { times, .. }, Some(from)) => Some(behind(times, from, |time| *time)),
             _ => None,
         };
-        let mut parts = self.states(term).filter_map(inside).filter(|times| !times.is_empty());
+        self.states(term).filter_map(inside).filter(|times| !times.is_empty())
+    }
+
+    /// Timestamps of a window, rising.
+    fn times(&self, term: usize, window: Option<i64>) -> Cow<'a, [i64]> {
+        let mut parts = self.time_parts(term, window);
         let first = parts.next().unwrap_or_default();
         let Some(second) = parts.next() else { return Cow::Borrowed(first) };
         let mut all = [first, second].concat();
@@ -65,15 +91,13 @@ impl<'a> Facts<'a> {
     }
 
     /// The entries of a window, rising, by facet.
-    fn entries(&self, term: usize, window: i64) -> Vec<&'a [Entry]> {
+    fn entries(&self, term: usize, window: i64) -> impl Iterator<Item = &'a [Entry]> {
         let from = self.now.saturating_sub(window);
-        let inside = |state: &'a State| match state {
-            State::Entries { entries, .. } => {
-                Some(&entries[entries.partition_point(|entry| entry.timestamp <= from)..])
-            }
+        let inside = move |state: &'a State| match state {
+            State::Entries { entries, .. } => Some(behind(entries, from, |entry| entry.timestamp)),
             _ => None,
         };
-        self.states(term).filter_map(inside).filter(|entries| !entries.is_empty()).collect()
+        self.states(term).filter_map(inside).filter(|entries| !entries.is_empty())
     }
 
     fn aggregate(&self, aggregate: &Aggregate, term: usize) -> Timed<'a> {
@@ -87,12 +111,72 @@ impl<'a> Facts<'a> {
                 }
                 Timed::until(number(scalar::count(times.len() as u64)), until)
             }
+            Some(window) if matches!(aggregate.function, Function::Sum | Function::Average) => {
+                self.window_sum(aggregate.function, aggregate.bound, term, window)
+            }
             Some(window) => self.windowed(aggregate, term, window),
         }
     }
 
+    /// The sum or the mean of a window.
+    fn window_sum<'h>(&self, function: Function, bound: u32, term: usize, window: i64) -> Timed<'h> {
+        let (many, until) = self.window_size(term, window);
+        if many > bound as usize {
+            return Timed::until(Held::Overflow, until);
+        }
+        let sum = self.with_sum(term, window, many, Amount::clone);
+        Timed::until(summed(function, sum, many as u64), until)
+    }
+
+    /// A comparison of the sum of a window.
+    pub(super) fn compare_sum(
+        &self,
+        term: usize,
+        (window, bound): (i64, u32),
+        holds: impl FnOnce(&Amount) -> bool,
+    ) -> Answer {
+        let (many, until) = self.window_size(term, window);
+        match many {
+            // NULL of none.
+            0 => Answer { truth: Truth::Unknown, until },
+            many if many > bound as usize => Answer::overflow(until),
+            many => Answer::of(self.with_sum(term, window, many, holds), until),
+        }
+    }
+
+    /// How many entries a window has, and when the first of them leaves it.
+    fn window_size(&self, term: usize, window: i64) -> (usize, i64) {
+        let (mut many, mut until) = (0, i64::MAX);
+        for part in self.entries(term, window) {
+            many += part.len();
+            let oldest = part.first().map_or(i64::MAX, |entry| entry.timestamp.saturating_add(window));
+            until = until.min(oldest);
+        }
+        (many, until)
+    }
+
+    /// Hands on the sum of a window, which has so many entries.
+    fn with_sum<T>(&self, term: usize, window: i64, many: usize, f: impl FnOnce(&Amount) -> T) -> T {
+        let mut sums = self.sums.borrow_mut();
+        if let Some((.., sum)) = sums.iter().find(|(of, entries, _)| (*of, *entries) == (term, many)) {
+            return f(sum);
+        }
+        let mut sum = Sum::default();
+        for entry in self.entries(term, window).flatten() {
+            if let Scalar::Number(n) = &entry.value {
+                sum.add(n);
+            }
+        }
+        let sum = sum.amount();
+        let done = f(&sum);
+        if sums.len() < SUMS_MAX {
+            sums.push((term, many, sum));
+        }
+        done
+    }
+
     fn windowed(&self, aggregate: &Aggregate, term: usize, window: i64) -> Timed<'a> {
-        let parts = self.entries(term, window);
+        let parts: Vec<&[Entry]> = self.entries(term, window).collect();
         let all = || parts.iter().flat_map(|entries| entries.iter());
         let oldest = parts.iter().filter_map(|entries| entries.first()).min();
         let newest = parts.iter().filter_map(|entries| entries.last()).max();
@@ -106,15 +190,8 @@ impl<'a> Facts<'a> {
             return Timed::until(Held::Overflow, until);
         }
         let held = match aggregate.function {
-            Function::Count | Function::Sum | Function::Average => {
-                let mut sum = Amount::zero();
-                for entry in all() {
-                    if let Scalar::Number(n) = &entry.value {
-                        sum += n;
-                    }
-                }
-                summed(aggregate.function, sum, many as u64)
-            }
+            // Told without entries, and above.
+            Function::Count | Function::Sum | Function::Average => Held::Null,
             Function::Min => one(all().map(|entry| &entry.value).min()),
             Function::Max => one(all().map(|entry| &entry.value).max()),
             Function::First => one(oldest.map(|entry| &entry.value)),
@@ -136,23 +213,26 @@ impl<'a> Facts<'a> {
         Timed::until(held, until)
     }
 
+    /// How many events there are in all.
+    fn count(&self, term: usize) -> u64 {
+        let counts = self.states(term).map(|state| if let State::Count(n) = state { *n } else { 0 });
+        counts.fold(0, u64::saturating_add)
+    }
+
     /// What all events come to.
     fn folded(&self, aggregate: &Aggregate, term: usize) -> Held<'a> {
         let states = || self.states(term);
         match aggregate.function {
-            Function::Count => {
-                let counts = states().map(|state| if let State::Count(n) = state { *n } else { 0 });
-                number(scalar::count(counts.fold(0, u64::saturating_add)))
-            }
+            Function::Count => number(scalar::count(self.count(term))),
             Function::Sum | Function::Average => {
-                let (mut sum, mut values) = (Amount::zero(), 0_u64);
+                let (mut sum, mut values) = (Sum::default(), 0_u64);
                 for state in states() {
                     if let State::Sum { sum: part, values: n } = state {
-                        sum += part;
+                        sum.add(part);
                         values = values.saturating_add(*n);
                     }
                 }
-                summed(aggregate.function, sum, values)
+                summed(aggregate.function, sum.amount(), values)
             }
             Function::Min | Function::Max => {
                 let values = states().filter_map(|state| match state {
@@ -212,8 +292,61 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// That a sequence has not come about, and won't by time alone, if one of the steps in `asked` has not happened: which
+    /// is so of most profiles. `None`: they have, or a bound was passed.
+    pub(super) fn has_not_begun(
+        &self,
+        asked: &[usize],
+        terms: &[usize],
+        window: Option<i64>,
+        bound: u32,
+    ) -> Option<Answer> {
+        let many = |term: &usize| self.time_parts(*term, window).map(<[i64]>::len).sum::<usize>();
+        (asked.iter().any(|term| many(term) == 0) && terms.iter().all(|term| many(term) <= bound as usize))
+            .then(|| Answer::of(false, i64::MAX))
+    }
+
+    /// A comparison of the count of all events with a number.
+    pub(super) fn compare_all(&self, term: usize, op: Comparison, (whole, rest): Number) -> Option<Answer> {
+        let order = i64::try_from(self.count(term)).ok()?.cmp(&whole);
+        let order = if rest { order.then(Ordering::Less) } else { order };
+        Some(Answer::of(op.holds(order), i64::MAX))
+    }
+
+    /// A comparison of the count of a window with a number, which may hold longer than the count does.
+    pub(super) fn compare_window(
+        &self,
+        term: usize,
+        (window, bound): (i64, u32),
+        op: Comparison,
+        (whole, rest): Number,
+    ) -> Answer {
+        let times = self.times(term, Some(window));
+        // When so few are left: when the one before has left.
+        let falls_to = |left: usize| times[times.len() - 1 - left].saturating_add(window);
+        let (many, bound) = (times.len(), bound as usize);
+        if many > bound {
+            return Answer::overflow(falls_to(bound));
+        }
+        // Counts are compared without making numbers of them.
+        let holds = |n: usize| {
+            let order = i64::try_from(n).unwrap_or(i64::MAX).cmp(&whole);
+            op.holds(if rest { order.then(Ordering::Less) } else { order })
+        };
+        let truth = holds(many);
+        // As the count falls, the answer can change where it comes to the number, or below it, or by one alone.
+        let number = usize::try_from(whole).ok();
+        let turns = [many.checked_sub(1), number, number.and_then(|number| number.checked_sub(1))];
+        let next = turns.into_iter().flatten().find(|left| *left < many && holds(*left) != truth);
+        Answer::of(truth, next.map_or(i64::MAX, falls_to))
+    }
+
     fn sequence(&self, sequence: &Sequence, terms: &[usize]) -> Timed<'a> {
         let Sequence { window, within, .. } = *sequence;
+        let asked = if sequence.without_last { &terms[..terms.len().min(1)] } else { terms };
+        if let Some(answer) = self.has_not_begun(asked, terms, window, sequence.bound) {
+            return answer.timed();
+        }
         let steps: Vec<Cow<'_, [i64]>> = terms.iter().map(|term| self.times(*term, window)).collect();
         let gone = |time: i64| window.map_or(i64::MAX, |window| time.saturating_add(window));
         if steps.iter().any(|times| times.len() > sequence.bound as usize) {
@@ -263,13 +396,13 @@ impl Source for Facts<'_> {
             Fact::FirstSeen => self.seen(term).map_or(Held::Null, |(first, _)| Held::Is(Scalar::Time(first))),
             Fact::LastSeen => self.seen(term).map_or(Held::Null, |(_, last)| Held::Is(Scalar::Time(last))),
             Fact::Revenue(_) => {
-                let mut sum = Amount::zero();
+                let mut sum = Sum::default();
                 for state in self.states(term) {
                     if let State::Revenue(part) = state {
-                        sum += part;
+                        sum.add(part);
                     }
                 }
-                number(sum)
+                number(sum.amount())
             }
             Fact::Consent(_) => match self.said(term) {
                 Some(said) => scalar_at(&said.value, &[], Type::Boolean).map_or(Held::Null, Held::Is),
@@ -283,37 +416,25 @@ impl Source for Facts<'_> {
 
     fn segment(&self, index: usize) -> Timed<'static> {
         match self.answers.binary_search_by_key(&index, |answer| answer.definition) {
-            Ok(at) => Timed::until(self.answers[at].held.clone(), self.answers[at].until),
+            Ok(at) => self.answers[at].answer.timed(),
             // The plan has put it in front.
             Err(_) => Timed::fixed(Held::Null),
         }
     }
 
     fn compare_count(&self, read: &Read, op: Comparison, number: &Amount) -> Option<Timed<'static>> {
-        let Fact::Aggregate(aggregate @ Aggregate { function: Function::Count, window: Some(window), .. }) =
-            &read.fact
+        let Fact::Aggregate(aggregate @ Aggregate { function: Function::Count, window, .. }) = &read.fact
         else {
             return None;
         };
-        let times = self.times(read.terms.first().copied()?, Some(*window));
-        // When so few are left: when the one before has left.
-        let falls_to = |left: usize| times[times.len() - 1 - left].saturating_add(*window);
-        let (many, bound) = (times.len(), aggregate.bound as usize);
-        if many > bound {
-            return Some(Timed::until(Held::Overflow, falls_to(bound)));
-        }
-        // The number as whole ones and whether something is left: counts are compared without making numbers of them.
-        let (whole, rest) = number.floor()?;
-        let holds = |n: usize| {
-            let order = i64::try_from(n).unwrap_or(i64::MAX).cmp(&whole);
-            op.holds(if rest { order.then(Ordering::Less) } else { order })
+        let term = read.terms.first().copied()?;
+        // What a number has too many digits for is left to be compared as numbers are.
+        let number = number.floor()?;
+        let answer = match window {
+            None => self.compare_all(term, op, number)?,
+            Some(window) => self.compare_window(term, (*window, aggregate.bound), op, number),
         };
-        let truth = holds(many);
-        // As the count falls, the answer can change where it comes to the number, or below it, or by one alone.
-        let number = usize::try_from(whole).ok();
-        let turns = [many.checked_sub(1), number, number.and_then(|number| number.checked_sub(1))];
-        let next = turns.into_iter().flatten().find(|left| *left < many && holds(*left) != truth);
-        Some(Timed::until(Held::Is(Scalar::Boolean(truth)), next.map_or(i64::MAX, falls_to)))
+        Some(answer.timed())
     }
 }
 

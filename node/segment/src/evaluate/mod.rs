@@ -11,6 +11,7 @@
 //! *slope*, how many microseconds it grows by in one, and a comparison of two such values turns where they meet.
 
 mod facts;
+mod leaf;
 
 use std::cmp::Ordering;
 
@@ -22,7 +23,9 @@ use crate::{
     state::FacetState,
     tree::{Comparison, Kind, Node, Operator, Read},
 };
-use facts::Facts;
+use facts::{Facts, Sums};
+use leaf::Answer;
+pub(crate) use leaf::Leaf;
 
 /// What is known of a value.
 #[derive(Clone, PartialEq, Debug)]
@@ -124,25 +127,77 @@ pub struct Evaluated {
     pub until: i64,
 }
 
+/// The answer of a segment, as much of it as is kept of a profile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Judged {
+    /// Which of the plan's definitions.
+    pub definition: usize,
+    answer: Answer,
+}
+
+impl Judged {
+    /// Whether a profile is in the segment.
+    pub fn membership(&self) -> Membership {
+        self.answer.truth.membership()
+    }
+
+    /// As [`Evaluated::until`].
+    pub fn until(&self) -> i64 {
+        self.answer.until
+    }
+}
+
+impl From<&Evaluated> for Judged {
+    fn from(of: &Evaluated) -> Self {
+        let answer = Answer::of_timed(&Timed::until(of.held.clone(), of.until));
+        Self { definition: of.definition, answer }
+    }
+}
+
+impl From<&Self> for Judged {
+    fn from(of: &Self) -> Self {
+        *of
+    }
+}
+
 impl Plan {
     /// Answers definitions of a profile at a time, which must not be before what was last told to [`Plan::expire`].
     /// `facets` are the states of all facets of the profile; of one facet there may be several, of different events.
     ///
     /// Answers come in the order of the plan. What they build on is worked out beside them.
     pub fn evaluate(&self, facets: &[&FacetState], now: i64, which: &Touched) -> Vec<Evaluated> {
+        let sums = Sums::default();
+        let facts = Facts { plan: self, facets, now, answers: &[], sums: &sums };
+        let traits = which.iter().take_while(|index| !self.is_segment(*index)).filter_map(|index| {
+            let Timed { held, until, .. } = node(&self.definitions().get(index)?.tree, &facts);
+            Some(Evaluated { definition: index, held: held.into_owned(), until })
+        });
+        let segments = self.judge(facets, now, which).into_iter().map(|Judged { definition, answer }| {
+            let Timed { held, until, .. } = answer.timed();
+            Evaluated { definition, held, until }
+        });
+        traits.chain(segments).collect()
+    }
+
+    /// As [`Self::evaluate`], of segments alone, and less of each.
+    pub fn judge(&self, facets: &[&FacetState], now: i64, which: &Touched) -> Vec<Judged> {
         let mut needed = which.clone();
-        for definition in which.iter().filter_map(|index| self.definitions().get(index)) {
+        let building = self.building.iter().filter(|index| which.contains(**index));
+        for definition in building.filter_map(|index| self.definitions().get(*index)) {
             definition.needs.iter().for_each(|index| needed.insert(*index));
         }
-        let mut answers: Vec<Evaluated> = Vec::new();
-        for index in needed.iter() {
-            let Some(definition) = self.definitions().get(index) else { break };
-            let facts = Facts { plan: self, facets, now, answers: &answers };
-            let Timed { held, until, .. } = node(&definition.tree, &facts);
-            let held = held.into_owned();
-            answers.push(Evaluated { definition: index, held, until });
+        let mut answers: Vec<Judged> = Vec::with_capacity(needed.len());
+        let sums = Sums::default();
+        for index in needed.iter().filter(|index| self.is_segment(*index)) {
+            let Some((definition, leaves)) = self.definition(index) else { break };
+            let facts = Facts { plan: self, facets, now, answers: &answers, sums: &sums };
+            let answer = leaf::answer(leaves, &facts)
+                .unwrap_or_else(|| Answer::of_timed(&node(&definition.tree, &facts)));
+            answers.push(Judged { definition: index, answer });
         }
-        answers.retain(|answer| which.contains(answer.definition));
+        if answers.len() > which.len() {
+            answers.retain(|answer| which.contains(answer.definition));
+        }
         answers
     }
 }
@@ -310,7 +365,10 @@ fn turns(op: Comparison, difference: i128, slope: i32, now: i64) -> i64 {
     let truth = at(0);
     // The sign changes where the difference reaches zero, or is past it, and one later.
     let meets = if difference.signum() == -slope.signum() {
-        (difference.abs() + slope.abs() - 1) / slope.abs()
+        match slope.abs() {
+            1 => difference.abs(),
+            slope => (difference.abs() + slope - 1) / slope,
+        }
     } else {
         0
     };

@@ -109,7 +109,8 @@ impl Live {
             self.now = next - 1;
             self.check();
             self.now = next;
-            let due = self.standing.due(&self.plan, next);
+            let mut due = Touched::default();
+            self.standing.due(next, &mut due);
             self.look(due);
             self.check();
         }
@@ -120,7 +121,7 @@ impl Live {
         for (index, definition) in self.plan.definitions().iter().enumerate() {
             if definition.is_segment {
                 let expected = self.reference(index, self.now).membership();
-                assert_eq!(self.standing.membership(definition.id), expected, "segment {}", definition.name);
+                assert_eq!(self.standing.membership(index), expected, "segment {}", definition.name);
             }
         }
     }
@@ -161,7 +162,8 @@ impl Live {
                 let bytes = self.states[facet].to_bytes();
                 self.states[facet] = FacetState::from_bytes(&bytes).unwrap();
                 assert_eq!(self.states[facet].to_bytes(), bytes);
-                self.standing = Standing::from_bytes(&self.standing.to_bytes()).unwrap();
+                let bytes = self.standing.to_bytes(&self.plan);
+                self.standing = Standing::from_bytes(&bytes, &self.plan).unwrap();
             }
             // A merge or an unmerge.
             _ => {

@@ -1,6 +1,6 @@
 //! What the log knows of who is in which segment, and what goes into it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use isthmus_domain::{FacetId, Stamp};
@@ -37,10 +37,12 @@ impl Engine {
         let mut differences = Vec::new();
         for (home, profile) in &self.profiles {
             let known = before.profiles.get(home).map_or(&none, |known| &known.standing);
-            differences.extend(known.differences(&profile.standing).into_iter().map(|it| (*home, it)));
+            let found = known.differences(&before.plan, (&profile.standing, &self.plan));
+            differences.extend(found.into_iter().map(|it| (*home, it)));
         }
         for (home, known) in before.profiles.iter().filter(|(home, _)| !self.profiles.contains_key(home)) {
-            differences.extend(known.standing.differences(&none).into_iter().map(|it| (*home, it)));
+            let found = known.standing.differences(&before.plan, (&none, &self.plan));
+            differences.extend(found.into_iter().map(|it| (*home, it)));
         }
         for (home, (id, from, to)) in differences {
             if stays.contains(&id.0) {
@@ -53,14 +55,13 @@ impl Engine {
 
     /// Compares where profiles stand with what the log keeps, in some segments.
     fn compare(&mut self, is_asked: &dyn Fn(u64) -> bool) {
-        let segments: Vec<DefinitionId> =
-            self.segments().map(|(_, id)| id).filter(|id| is_asked(id.0)).collect();
+        let segments: Vec<(usize, DefinitionId)> = self.segments().filter(|(_, id)| is_asked(id.0)).collect();
+        let by_name: BTreeMap<u64, usize> = segments.iter().map(|(index, id)| (id.0, *index)).collect();
         let mut owed: Vec<(Key, u8, u8)> = Vec::new();
         for (key, row) in self.stored.iter().filter(|(key, row)| row.membership > 0 && is_asked(key.segment))
         {
-            let id = DefinitionId(key.segment);
-            let profile = self.profiles.get(&key.home).filter(|_| segments.contains(&id));
-            let to = profile.map_or(0, |it| number(it.standing.membership(id)));
+            let stands = by_name.get(&key.segment).zip(self.profiles.get(&key.home));
+            let to = stands.map_or(0, |(index, it)| number(it.standing.membership(*index)));
             if to != row.membership {
                 owed.push((*key, row.membership, to));
             }
@@ -68,9 +69,9 @@ impl Engine {
         // Sorted, so that leaders propose the same in the same order.
         owed.sort_unstable();
         for (home, profile) in &self.profiles {
-            for id in &segments {
+            for (index, id) in &segments {
                 let key = Key { home: *home, segment: id.0 };
-                let to = number(profile.standing.membership(*id));
+                let to = number(profile.standing.membership(*index));
                 if to > 0 && self.stored.get(&key).is_none_or(|row| row.membership == 0) {
                     owed.push((key, 0, to));
                 }
@@ -119,10 +120,15 @@ impl Engine {
             }
             taken += 1;
         }
+        let (mut last, mut home) = (None, Bytes::new());
         let transitions = self.pending.iter().take(taken).map(|pending| {
             let (place, slot) = pending.cause;
+            // What one event has brought about lies together, and shares the bytes.
+            if last.replace(pending.key.home) != Some(pending.key.home) {
+                home = Bytes::copy_from_slice(pending.key.home.as_bytes());
+            }
             SegmentTransition {
-                home: Bytes::copy_from_slice(pending.key.home.as_bytes()),
+                home: home.clone(),
                 segment: pending.key.segment,
                 from: pending.from.into(),
                 from_since: self.stored.get(&pending.key).map_or(0, |row| row.since.0),
@@ -140,7 +146,8 @@ impl Engine {
             document_version: self.version,
             transitions: transitions.collect(),
         };
-        Some(Proposed { command, taken })
+        let through = Through { stamp: self.at, version: self.version };
+        Some(Proposed { command, through, taken })
     }
 
     /// A command was taken, at this stamp.
@@ -152,10 +159,7 @@ impl Engine {
                 self.stored.insert(pending.key, Row { membership: pending.to, since: stamp });
             }
         }
-        self.through = Through {
-            stamp: Stamp(proposed.command.through_stamp),
-            version: proposed.command.document_version,
-        };
+        self.through = proposed.through;
         self.unsaid = 0;
     }
 

@@ -39,7 +39,7 @@ impl Engine {
             facets.values_mut().for_each(|state| state.retain(|id| kept.contains(&id)));
         }
         let mut profiles = self.profiles.clone();
-        profiles.values_mut().for_each(|profile| profile.standing.retain(plan));
+        profiles.values_mut().for_each(|it| it.standing = it.standing.under(&self.plan, plan));
         let wakes = profiles.iter().filter_map(|(home, profile)| Some((profile.standing.next()?, *home)));
         let wakes = wakes.collect();
         let of = |sets: &[RoaringBitmap]| {
