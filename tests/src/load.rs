@@ -3,6 +3,7 @@
 pub mod fill;
 pub mod http;
 pub mod shop;
+mod visits;
 
 use std::{
     sync::{
@@ -20,6 +21,7 @@ use isthmus_proto::v1::{
     ingest_service_client::IngestServiceClient, profile_key::Key,
     profile_service_client::ProfileServiceClient,
 };
+use jiff::Timestamp;
 use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -84,9 +86,31 @@ pub fn event(run: &str, number: u64, profiles: u64, numbers: &mut Numbers) -> By
     json.into()
 }
 
+/// What events are of.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Events {
+    /// Purchases of one day, each of which every definition may look at.
+    #[default]
+    Purchases,
+    /// What a website sends, spread over some seconds before a time.
+    Visits(Timestamp, u64),
+}
+
+impl Events {
+    /// One of them, about 500 bytes of JSON of one of `profiles` customers.
+    pub fn one(self, run: &str, number: u64, profiles: u64, numbers: &mut Numbers) -> Bytes {
+        match self {
+            Self::Purchases => event(run, number, profiles, numbers),
+            Self::Visits(until, seconds) => visits::event(run, number, profiles, (until, seconds), numbers),
+        }
+    }
+}
+
 /// How events are sent.
 #[derive(Clone, Debug)]
 pub struct IngestLoad {
+    /// What is sent.
+    pub what: Events,
     /// Goes into message ids: another name, other events.
     pub run: String,
     /// Number of the first event.
@@ -121,7 +145,7 @@ pub async fn ingest(channels: &[Channel], load: &IngestLoad) -> Measured {
                 let to = (from + load.batch).min(load.events);
                 let mut numbers = Numbers(load.first + from);
                 let items = (from..to).map(|number| IngestItem {
-                    body: Some(Body::Json(event(
+                    body: Some(Body::Json(load.what.one(
                         &load.run,
                         load.first + number,
                         load.profiles,
@@ -167,7 +191,7 @@ pub async fn stream(endpoints: &[String], load: &IngestLoad) -> Measured {
             let mut numbers = Numbers(load.first + writer);
             let mut samples = Vec::new();
             for number in (writer..load.events).step_by(streams as usize) {
-                let json = event(&load.run, load.first + number, load.profiles, &mut numbers);
+                let json = load.what.one(&load.run, load.first + number, load.profiles, &mut numbers);
                 let item = IngestItem { body: Some(Body::Json(json)), origin: String::new() };
                 let receipt = sender.send(item).await.unwrap();
                 if number % 100 < streams {

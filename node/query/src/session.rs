@@ -75,6 +75,8 @@ fn config(options: &EngineOptions, turns: &Arc<Turns>) -> SessionConfig {
         // Places in errors.
         .set_bool("datafusion.sql_parser.collect_spans", true)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+        // What is computed last, above a sort, would be dealt out to partitions that nobody merges in order again.
+        .with_round_robin_repartition(false)
         // On one node as on several: a subquery becomes a join.
         .set_bool("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", false)
 }

@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{IngestLoad, Measured, Numbers, event, measured};
+use super::{IngestLoad, Measured, Numbers, measured};
 
 /// Posts batches of events to `/v1/batch` of the nodes in turn, a connection for each that is under way.
 ///
@@ -63,7 +63,7 @@ fn batch(load: &IngestLoad, from: u64, to: u64) -> Vec<u8> {
         if number > from {
             body.push(b',');
         }
-        body.extend_from_slice(&event(&load.run, load.first + number, load.profiles, &mut numbers));
+        body.extend_from_slice(&load.what.one(&load.run, load.first + number, load.profiles, &mut numbers));
     }
     body.extend_from_slice(b"]}");
     body

@@ -63,3 +63,17 @@ async fn groups_and_joins_go_by_numbers() {
     let texts: Vec<&str> = plan.lines().filter(|line| line.contains("isthmus_id(")).collect();
     assert_eq!(texts.len(), 1, "digits are made once, of what comes out: {plan}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rows_come_in_their_order() {
+    let world = World::of(1_500);
+    for cluster in [Cluster::of_three(&world).await, Cluster::of_one(&world).await] {
+        // More than one batch of each. Above the sort names are made of numbers, and something is computed.
+        let named = cluster.rows("SELECT profile_id, message_id FROM events ORDER BY 1, 2").await;
+        assert!(named.len() > 4 * 512);
+        assert!(named.is_sorted());
+        let computed = "SELECT upper(message_id) FROM events ORDER BY profile_id, message_id";
+        let expected: Vec<Vec<String>> = named.iter().map(|row| vec![row[1].to_uppercase()]).collect();
+        assert_eq!(cluster.rows(computed).await, expected);
+    }
+}

@@ -7,7 +7,7 @@ use isthmus_tests::{
     cli::Cli,
     cluster::{Cluster, ClusterOptions},
     drills::{self, matching::People},
-    load::{self, IngestLoad},
+    load::{self, Events, IngestLoad},
 };
 
 use crate::this_program;
@@ -83,6 +83,7 @@ pub async fn run(options: Options) {
             Drill::Members => {
                 // Something to move: the new node is sent snapshots.
                 let before = IngestLoad {
+                    what: Events::Purchases,
                     run: "before".into(),
                     first: 0,
                     events: options.events / 4,

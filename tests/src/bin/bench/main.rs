@@ -2,8 +2,9 @@
 //!
 //! `cargo run --release -p isthmus-tests --bin bench -- [options]` measures ([`measure`]); with `drill` in front it
 //! runs the drills in full ([`drill`]); with `questions` it asks what analysts ask, and DuckDB the same
-//! ([`questions`]); with `segments` it measures live segments ([`segments`]). The nodes, and the CLI where a drill needs it, are
-//! this same program, started again with `node` or `cli` as its first argument.
+//! ([`questions`]); with `segments` it measures live segments ([`segments`]); with `runaway` what statements without an end cost
+//! others ([`runaway`]). The nodes, and the CLI where a drill needs it, are this same program, started again with `node` or
+//! `cli` as its first argument.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@
 mod drill;
 mod measure;
 mod questions;
+mod runaway;
 mod segments;
 
 use std::process::ExitCode;
@@ -40,6 +42,8 @@ enum Task {
     Drill(drill::Options),
     /// Asks a hub full of events what analysts ask, and DuckDB the same over what it exports.
     Questions(questions::Options),
+    /// Measures what taking events in takes beside statements that run into their limits.
+    Runaway(runaway::Options),
     /// Measures live segments: their cost, how soon they change, counts.
     Segments(segments::Options),
 }
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
     match task {
         Some(Task::Drill(options)) => runtime.block_on(drill::run(options)),
         Some(Task::Questions(options)) => return runtime.block_on(questions::run(options)),
+        Some(Task::Runaway(options)) => runtime.block_on(runaway::run(options)),
         Some(Task::Segments(options)) => runtime.block_on(segments::run(options)),
         None => runtime.block_on(measure::run(measure)),
     }

@@ -10,7 +10,7 @@ use clap::Args;
 use isthmus_proto::v1::{CreateRequest, source_service_client::SourceServiceClient};
 use isthmus_tests::{
     cluster::{Cluster, ClusterOptions},
-    load::{self, IngestLoad, Measured, MergeLoad},
+    load::{self, Events, IngestLoad, Measured, MergeLoad},
 };
 use tonic::transport::Channel;
 
@@ -94,6 +94,7 @@ pub async fn run(options: Options) {
     .await;
     let connections = |count: usize| -> Vec<Channel> { (0..count).map(|i| cluster.channel(i % 3)).collect() };
     let base = IngestLoad {
+        what: Events::Purchases,
         run: "bench".into(),
         first: 0,
         events: options.events,

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use isthmus_proto::v1::{
     IngestItem, IngestRequest, SegmentServiceCountRequest, WatchFilter, WatchRequest, change::What,
     ingest_item::Body, ingest_service_client::IngestServiceClient,
@@ -21,8 +21,9 @@ use isthmus_proto::v1::{
 use isthmus_tests::{
     cli::Cli,
     cluster::{Cluster, ClusterOptions},
-    load::{self, IngestLoad, Measured},
+    load::{self, Events, IngestLoad, Measured},
 };
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tonic::transport::Channel;
 
@@ -55,6 +56,9 @@ pub struct Options {
     /// Counts of each expression.
     #[arg(long, default_value_t = 500)]
     counts: usize,
+    /// What comes in, and which segments look at it.
+    #[arg(long, value_enum, default_value_t = Kind::Visits)]
+    load: Kind,
     /// Shards.
     #[arg(long, default_value_t = 16)]
     shards: u32,
@@ -63,8 +67,52 @@ pub struct Options {
     data: PathBuf,
 }
 
-/// Definitions of many kinds, each touched by the events of the load.
-fn expression(number: u32) -> String {
+/// What the events are, and the segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// What a website sends, most of it views, and segments such as a shop keeps.
+    Visits,
+    /// Purchases only, and segments all of which look at each: four memberships change with every event.
+    Purchases,
+}
+
+impl Kind {
+    /// The events of half a year, or of the last minute.
+    fn events(self, are_new: bool) -> Events {
+        match self {
+            Self::Visits => Events::Visits(Timestamp::now(), if are_new { 60 } else { 180 * 86_400 }),
+            Self::Purchases => Events::Purchases,
+        }
+    }
+
+    /// Definitions of many kinds.
+    fn expression(self, number: u32) -> String {
+        match self {
+            Self::Visits => of_visits(number),
+            Self::Purchases => of_purchases(number),
+        }
+    }
+}
+
+fn of_visits(number: u32) -> String {
+    let n = number / 10 + 1;
+    match number % 10 {
+        0 => format!("events('Order Completed') >= {n}"),
+        1 => format!("sum(revenue, 'Order Completed', '{} days') > {}", 30 * n, 250 * n),
+        2 => format!("did('Product Viewed', '{n} days') AND NOT did('Order Completed', '30 days')"),
+        3 => format!("last_seen < now() - INTERVAL '{} days'", 10 * n),
+        4 => format!("sequence('Product Added', 'Order Completed', within => '{n} hours')"),
+        5 => format!(
+            "sequence('Product Added', NOT 'Order Completed', within => '1 hour', window => '{n} days')"
+        ),
+        6 => format!("events('Product Viewed', '{} days', category = 'books') >= {}", 7 * n, 1 + n),
+        7 => format!("events(type => 'page', window => '30 days') > {}", 3 * n),
+        8 => format!("did('Support Ticket', '{} days') AND segment('s{}')", 7 * n, number - 8),
+        _ => format!("avg(revenue, 'Order Completed', '90 days') > {}", 30 * n),
+    }
+}
+
+fn of_purchases(number: u32) -> String {
     let n = number / 5 + 1;
     match number % 5 {
         0 => format!("events('Order Completed') >= {n}"),
@@ -92,7 +140,9 @@ pub async fn run(options: Options) {
     })
     .await;
     let channels: Vec<Channel> = (0..64).map(|n| cluster.channel(n % 3)).collect();
+    let kind = options.load;
     let load = IngestLoad {
+        what: kind.events(false),
         run: "before".into(),
         first: 0,
         events: options.events,
@@ -101,7 +151,10 @@ pub async fn run(options: Options) {
         parallel: channels.len(),
     };
     print("what is there before", "events", &load::ingest(&channels, &load).await);
-    let burst = |run: &str| IngestLoad { run: run.into(), events: options.burst, ..load.clone() };
+    let burst = |run: &str| {
+        let what = kind.events(true);
+        IngestLoad { what, run: run.into(), events: options.burst, ..load.clone() }
+    };
     let spent = processor_seconds(&cluster);
     let without = load::ingest(&channels, &burst("without")).await;
     print("ingest without segments", "events", &without);
@@ -118,7 +171,7 @@ pub async fn run(options: Options) {
     };
     let begun = Instant::now();
     for number in 0..options.segments {
-        put(&format!("s{number}"), &expression(number), number + 1 == options.segments);
+        put(&format!("s{number}"), &kind.expression(number), number + 1 == options.segments);
     }
     println!("{} segments: live in {:.1} s", options.segments, begun.elapsed().as_secs_f64());
     put("probed", "did('Probed')", true);
@@ -244,13 +297,13 @@ async fn steady(channels: &[Channel], options: &Options) {
             tokio::spawn(async move {
                 let mut client = IngestServiceClient::new(channel);
                 let (mut sent, mut numbers) = (0_u64, load::Numbers(sender as u64));
+                let run = format!("steady{sender}");
                 while !over.load(Relaxed) {
                     let due = begun + Duration::from_secs_f64((sent * 8) as f64 / options.rate as f64);
                     tokio::time::sleep_until(due.into()).await;
+                    let what = options.load.events(true);
                     let items = (0..250).map(|n| {
-                        let number = sent + n;
-                        let json =
-                            load::event(&format!("steady{sender}"), number, options.profiles, &mut numbers);
+                        let json = what.one(&run, sent + n, options.profiles, &mut numbers);
                         IngestItem { body: Some(Body::Json(json)), origin: String::new() }
                     });
                     let request = IngestRequest { items: items.collect(), ..IngestRequest::default() };
