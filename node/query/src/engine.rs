@@ -26,6 +26,7 @@ use tonic::service::RoutesBuilder;
 use crate::{
     answer::{Answer, Kind, Prepared, RunOptions, TableInfo},
     catalog,
+    copy::Exports,
     distribute::Channels,
     error::{Limit, QueryError},
     limits::{Allowance, Gate},
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) channels: Arc<Channels>,
     /// The names of profiles as they were last.
     pub(crate) names: Arc<KnownNames>,
+    /// Where `COPY` may write to.
+    pub(crate) exports: Arc<Exports>,
     gate: Gate,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -99,8 +102,10 @@ impl Engine {
                 QueryError::Internal(format!("the query engine's threads don't start: {error}"))
             })?;
         let (channels, names) = (Arc::new(Channels::here()), Arc::<KnownNames>::default());
+        let exports = Arc::new(Exports::below(&options.export_urls));
         let inner = Inner {
-            worker: session::worker(&options, &env, &turns, &shards, &channels, &names),
+            worker: session::worker(&options, &env, &turns, &shards, &channels, (&names, &exports)),
+            exports,
             gate: Gate::new(options.queries, options.waiting, options.wait),
             channels,
             names,
@@ -298,13 +303,15 @@ impl Work {
         head: &mut Option<Told>,
         batches: &mpsc::Sender<Result<arrow::record_batch::RecordBatch, QueryError>>,
     ) -> Result<(), QueryError> {
-        let mut sent = false;
-        let first = self.rows(head, batches, &mut sent).await;
-        match first {
-            // Nobody has seen anything of it yet.
-            Err(error) if !sent && says_names_are_unknown(&error) => {
+        let (mut sent, mut cut) = (false, self.options.cut.clone());
+        match self.rows(head, batches, &mut sent, &mut cut).await {
+            Err(error) if says_names_are_unknown(&error) => {
                 self.inner.names.tell(NamesOf::default());
-                self.rows(head, batches, &mut sent).await
+                if sent {
+                    return Err(error);
+                }
+                // Nobody has seen anything of it yet but which cut it is of.
+                self.rows(head, batches, &mut sent, &mut cut).await
             }
             done => done,
         }
@@ -315,13 +322,14 @@ impl Work {
         head: &mut Option<Told>,
         batches: &mpsc::Sender<Result<arrow::record_batch::RecordBatch, QueryError>>,
         sent: &mut bool,
+        cut: &mut Option<Arc<dyn OpenCut>>,
     ) -> Result<(), QueryError> {
         let sql = &self.statement.sql;
         let started = run::start(
             &self.inner,
             &self.statement,
             &self.parameters,
-            (self.options.freshness, self.options.cut.clone()),
+            (self.options.freshness, cut.clone()),
             self.lease,
             self.deadline.into_std(),
         )
@@ -334,7 +342,8 @@ impl Work {
         let mut allowance = Allowance::new(self.options.rows_max, self.options.bytes_max);
         let counts = self.statement.kind == Kind::Query;
         // The cut lives as long as the rows are read.
-        let (mut rows, _cut) = (started.rows, started.cut);
+        let mut rows = started.rows;
+        *cut = started.cut;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(|error| crate::error::from_datafusion(&error, sql))?;
             if counts {

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use url::Url;
+
 use crate::error::QueryError;
 
 /// What an engine may use. The defaults are for a node of a few gigabytes.
@@ -27,8 +29,10 @@ pub struct EngineOptions {
     pub statement_bytes: usize,
     /// Rows of a batch.
     pub batch_rows: usize,
-    /// Where `COPY` may write; without it, `COPY` is refused.
+    /// The folder that `COPY` may write below; without it, `COPY` to files is refused.
     pub export_dir: Option<PathBuf>,
+    /// The URLs that `COPY` may write below, each with a `/` at its end; without any, `COPY` to URLs is refused.
+    pub export_urls: Vec<Url>,
 }
 
 impl EngineOptions {
@@ -46,6 +50,7 @@ impl EngineOptions {
             statement_bytes: 1 << 20,
             batch_rows: 8192,
             export_dir: None,
+            export_urls: Vec::new(),
         }
     }
 

@@ -19,12 +19,13 @@ use datafusion::{
     physical_plan::{ExecutionPlan, execute_stream, stream::RecordBatchStreamAdapter},
 };
 use datafusion_distributed::DistributedExt;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use isthmus_domain::Stamp;
 
 use crate::{
     answer::{Kind, Prepared},
-    copy, distinct,
+    copy::{self, Parts, Target, WriteParts},
+    distinct,
     distribute::{Apart, Codec, Reading, check_sound, is_sound, over_nodes},
     engine::Inner,
     error::{QueryError, broken, from_datafusion},
@@ -66,8 +67,9 @@ pub(crate) async fn start(
         LogicalPlan::Explain(explain) => (explain.plan.as_ref().clone(), true),
         other => (other, false),
     };
-    let optimized = planner(inner, None, false).and_then(|state| state.optimize(&plan)).map_err(fault)?;
-    let (reads, names) = asks_for_names(&optimized).map_err(fault)?;
+    let optimized =
+        planner(inner, None, false, None).and_then(|state| state.optimize(&plan)).map_err(fault)?;
+    let (reads, needs_names) = asks_for_names(&optimized).map_err(fault)?;
     let cut = match given {
         Some(given) => Some(given),
         None if reads => {
@@ -77,26 +79,43 @@ pub(crate) async fn start(
         None => None,
     };
     let mut reading = cut.as_ref().map(|cut| Reading::new(cut.shards(), inner.host.node()));
-    if names && let Some(reading) = &mut reading {
+    if needs_names && let Some(reading) = &mut reading {
         reading.names = known_names(inner, cut.as_deref(), reading).await.map_err(fault)?;
         reading.tells_names = !inner.names.are_told(reading.names.state());
     }
-    let told = reading.as_ref().filter(|it| names && it.tells_names).map(|it| Arc::clone(it.names.state()));
+    let told =
+        reading.as_ref().filter(|it| needs_names && it.tells_names).map(|it| Arc::clone(it.names.state()));
     let inside = distinct::group_twice(&optimized).and_then(|plan| ids::to_numbers(&plan)).map_err(fault)?;
-    let (state, physical) = plan_of(inner, &inside, reading.as_ref()).await.map_err(fault)?;
+    let parts = match statement.copy.as_ref().and_then(Target::parts) {
+        Some((url, format)) => Some(Parts::below(url, format, &inner.exports).await?),
+        None => None,
+    };
+    let writing = parts.as_ref().map(|(parts, _)| parts);
+    let (state, physical) = plan_of(inner, &inside, reading.as_ref(), writing).await.map_err(fault)?;
     let schema = Arc::clone(&statement.schema);
     let rows = if explained {
         explain::told(&optimized, physical.as_ref(), &schema).map_err(fault)?
     } else {
         plain(execute_stream(physical, state.task_ctx()).map_err(fault)?)
     };
+    let one = |written: BoxFuture<'static, Result<RecordBatch>>| {
+        let schema = Arc::clone(&schema);
+        Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(written))) as SendableRecordBatchStream
+    };
     let rows = match (statement.kind, &statement.copy) {
         (_, Some(target)) => {
-            let (target, export_dir) = (target.clone(), inner.options.export_dir.clone());
-            let writers = inner.options.threads;
-            let written = async move { copy::copy(rows, &target, export_dir.as_deref(), writers).await };
-            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream::once(written)))
-                as SendableRecordBatchStream
+            let written: BoxFuture<'static, _> = match (parts, target.object()) {
+                (Some((_, leftovers)), _) => leftovers.complete(rows).boxed(),
+                (None, Some((url, format))) => {
+                    copy::to_object(rows, (url.clone(), format), Arc::clone(&inner.exports)).boxed()
+                }
+                (None, None) => {
+                    let (target, export_dir) = (target.clone(), inner.options.export_dir.clone());
+                    let writers = inner.options.threads;
+                    async move { copy::copy(rows, &target, export_dir.as_deref(), writers).await }.boxed()
+                }
+            };
+            one(written)
         }
         (Kind::Explain, _) if !explained => {
             let lines = rows.map(|batch| explain::by_shard(&batch?));
@@ -104,13 +123,15 @@ pub(crate) async fn start(
         }
         _ => rows,
     };
+    // A plan that is only shown goes to nobody.
+    let names = told.filter(|_| !explained);
     // The planner knows better what can be NULL than what was said before.
     let schema = rows.schema();
-    Ok(Started { head: Head { schema, cut: cut.as_ref().map(|cut| cut.at()) }, rows, cut, names: told })
+    Ok(Started { head: Head { schema, cut: cut.as_ref().map(|cut| cut.at()) }, rows, cut, names })
 }
 
 /// The rows with plain texts: views are for the engine.
-fn plain(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+pub(crate) fn plain(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let schema = told(&rows.schema());
     if schema == rows.schema() {
         return rows;
@@ -129,14 +150,21 @@ fn plain(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// A session that plans for a cut; `apart`: with each scan in a stage of its own.
-fn planner(inner: &Arc<Inner>, reading: Option<&Reading>, apart: bool) -> Result<SessionState> {
+/// A session that plans for a cut; `apart`: with each scan in a stage of its own; `writing`: what reads, writes.
+fn planner(
+    inner: &Arc<Inner>,
+    reading: Option<&Reading>,
+    apart: bool,
+    writing: Option<&Parts>,
+) -> Result<SessionState> {
     let mut builder = SessionStateBuilder::new_from_existing(inner.base.clone());
     if let Some(reading) = reading {
         let config = inner.base.config().clone().with_extension(Arc::new(reading.clone()));
-        builder = builder
-            .with_config(config)
-            .with_distributed_user_codec(Codec::new(Arc::clone(&inner.host), Arc::clone(&inner.names)));
+        builder = builder.with_config(config).with_distributed_user_codec(Codec::new(
+            Arc::clone(&inner.host),
+            Arc::clone(&inner.names),
+            Arc::clone(&inner.exports),
+        ));
         let host = inner.host.as_ref();
         if !reading.is_local(host) {
             let urls = reading.urls(host).map_err(crate::error::to_datafusion)?;
@@ -149,6 +177,11 @@ fn planner(inner: &Arc<Inner>, reading: Option<&Reading>, apart: bool) -> Result
             builder = over_nodes(builder, &urls, Arc::clone(&inner.channels) as _, local)?;
         }
     }
+    if let Some(parts) = writing {
+        let exports = Arc::clone(&inner.exports);
+        let rule = Arc::new(WriteParts { parts: parts.clone(), exports });
+        builder = builder.with_physical_optimizer_rule(rule);
+    }
     let mut state = builder.build();
     state.mark_start_execution();
     Ok(state)
@@ -158,12 +191,13 @@ async fn plan_of(
     inner: &Arc<Inner>,
     optimized: &LogicalPlan,
     reading: Option<&Reading>,
+    writing: Option<&Parts>,
 ) -> Result<(SessionState, Arc<dyn ExecutionPlan>)> {
-    let state = planner(inner, reading, false)?;
+    let state = planner(inner, reading, false, writing)?;
     let physical = state.query_planner().create_physical_plan(optimized, &state).await?;
     let Err(why) = is_sound(&physical) else { return Ok((state, physical)) };
     tracing::debug!(why, "a plan is made again, with each scan in a stage of its own");
-    let state = planner(inner, reading, true)?;
+    let state = planner(inner, reading, true, writing)?;
     let physical = state.query_planner().create_physical_plan(optimized, &state).await?;
     check_sound(&physical)?;
     Ok((state, physical))
@@ -189,8 +223,8 @@ async fn names_of(inner: &Arc<Inner>, reading: &Reading) -> Result<Names> {
         .aggregate(vec![col("home")], vec![min(col("founder")).alias("founder")])?
         .filter(functions::named().call(vec![col("home"), col("founder")]))?
         .build()?;
-    let optimized = planner(inner, None, false)?.optimize(&plan)?;
-    let (state, physical) = plan_of(inner, &optimized, Some(reading)).await?;
+    let optimized = planner(inner, None, false, None)?.optimize(&plan)?;
+    let (state, physical) = plan_of(inner, &optimized, Some(reading), None).await?;
     let mut rows = execute_stream(physical, state.task_ctx())?;
     let mut pairs = Vec::new();
     while let Some(batch) = rows.try_next().await? {

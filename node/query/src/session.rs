@@ -17,6 +17,7 @@ use datafusion_distributed::{ChannelResolver, DistributedExt, Worker, WorkerQuer
 use crate::{
     catalog::{CATALOG, PUBLIC, catalog},
     cooperate::Cooperate,
+    copy::Exports,
     distribute::{Channels, Codec},
     error::QueryError,
     functions,
@@ -52,7 +53,7 @@ pub(crate) fn environment(options: &EngineOptions) -> std::result::Result<Arc<Ru
         .map_err(|error| unusable(&error))
 }
 
-/// Rows of a partition after which a partial aggregate that makes few groups out of them gives up, and hands rows on. A hundred
+/// Rows of a partition after which a partial aggregate that has made nearly as many groups gives up, and hands rows on. A hundred
 /// thousand, as usual, are most of what a partition has.
 const PROBE_ROWS: usize = 10_000;
 const SKIP_AFTER: &str = "datafusion.execution.skip_partial_aggregation_probe_rows_threshold";
@@ -109,14 +110,14 @@ pub(crate) fn worker(
     turns: &Arc<Turns>,
     host: &Arc<dyn Shards>,
     channels: &Arc<Channels>,
-    names: &Arc<KnownNames>,
+    (names, exports): (&Arc<KnownNames>, &Arc<Exports>),
 ) -> Worker {
     let (host, turns, channels) = (Arc::clone(host), Arc::clone(turns), Arc::clone(channels));
-    let names = Arc::clone(names);
+    let (names, exports) = (Arc::clone(names), Arc::clone(exports));
     let (batch_rows, for_merging) = (options.batch_rows, for_merging(options));
     let build = move |context: WorkerQueryContext| {
         let (host, turns, channels) = (Arc::clone(&host), Arc::clone(&turns), Arc::clone(&channels));
-        let names = Arc::clone(&names);
+        let (names, exports) = (Arc::clone(&names), Arc::clone(&exports));
         async move {
             let mut builder = context.builder;
             let config = std::mem::take(builder.config()).unwrap_or_default();
@@ -129,7 +130,7 @@ pub(crate) fn worker(
                         .set_usize(SKIP_AFTER, PROBE_ROWS),
                 )
                 .with_distributed_channel_resolver(channels as Arc<dyn ChannelResolver + Send + Sync>)
-                .with_distributed_user_codec(Codec::new(host, names));
+                .with_distributed_user_codec(Codec::new(host, names, exports));
             let mut state = builder.build();
             functions::register(&mut state)?;
             Ok(state)

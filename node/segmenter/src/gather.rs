@@ -15,6 +15,7 @@ use isthmus_proto::internal::v1::feed_change::Body;
 use isthmus_segment::Plan;
 use isthmus_shard::{
     Error, ShardHandle,
+    background::lower_priority,
     feed::Place,
     read::{EventsWanted, FeedPart},
 };
@@ -132,10 +133,7 @@ async fn beside<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let (done, ended) = oneshot::channel();
     let run = move || {
-        // Where that isn't allowed, the thread is as the others.
-        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-            tracing::debug!(%error, "a thread that makes an engine keeps its priority");
-        }
+        lower_priority(NICENESS);
         let made = work(&|| !done.is_closed());
         _ = done.send(made);
     };

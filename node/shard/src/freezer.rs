@@ -9,6 +9,7 @@ use isthmus_raft::Broken;
 use isthmus_storage::{StoreId, keeper::GroupMeta};
 
 use crate::{
+    background::background,
     error::broken,
     machine::{Shared, blocking},
     memtable::Memtable,
@@ -55,7 +56,7 @@ impl Freezer {
         let Some((frozen, meta)) = self.freeze().await else { return Ok(()) };
         let index = meta.applied_index;
         let (of_task, store) = (shared.clone(), StoreId(meta.store));
-        let (runs, changes) = blocking(move || {
+        let (runs, changes) = background(move || {
             let storage = of_task.keeper.storage();
             let rows = write_out::write_out(&frozen, meta).map_err(Broken::new)?;
             let facets = write_out::facets(&rows);
@@ -67,13 +68,19 @@ impl Freezer {
             Ok((storage.runs(store).map_err(broken)?, changes))
         })
         .await?;
-        {
+        let written = {
             let mut lower = shared.lower.write();
             lower.runs = runs;
-            lower.frozen = None;
             lower.generation += 1;
             shared.cache.apply(changes);
-        }
+            lower.frozen.take()
+        };
+        // Giving back tens of thousands of events takes a while: neither under the lock, nor where others are served.
+        blocking(move || {
+            drop(written);
+            Ok(())
+        })
+        .await?;
         shared.durable.store(index, Relaxed);
         shared.load.frozen_bytes.store(0, Relaxed);
         shared.keeper.relieved();
@@ -121,7 +128,7 @@ impl Freezer {
             while let Some(_permit) = shared.keeper.merge_permit().await {
                 let store = shared.store();
                 let storage = shared.keeper.storage().clone();
-                let merged = blocking(move || storage.merge_once(store).map_err(broken)).await;
+                let merged = background(move || storage.merge_once(store).map_err(broken)).await;
                 let shown = match merged {
                     Ok(Some(_)) => shared.show_runs(store).await,
                     Ok(None) => return,

@@ -27,6 +27,7 @@
 //! ever.
 
 pub mod apply;
+pub mod background;
 mod below;
 mod calls;
 mod clock;

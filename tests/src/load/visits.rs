@@ -17,7 +17,11 @@ const NAMES: [(u64, &str); 6] = [
     (2, "Support Ticket"),
 ];
 
-/// An event of one of `profiles` customers, which happened in the seconds before a time.
+/// Events of one visit, and how many visits go on side by side.
+const VISIT: u64 = 8;
+const VISITORS: u64 = 512;
+
+/// An event of one of `profiles` customers, which happened in the seconds before a time. Each visits, and does some things then.
 pub(super) fn event(
     run: &str,
     number: u64,
@@ -25,7 +29,9 @@ pub(super) fn event(
     (until, seconds): (Timestamp, u64),
     numbers: &mut Numbers,
 ) -> Bytes {
-    let (user, mut share) = (numbers.draw() % profiles, numbers.draw() % 100);
+    let visit = number / (VISIT * VISITORS) * VISITORS + number % VISITORS;
+    let user = Numbers(visit.wrapping_add(run.bytes().map(u64::from).sum::<u64>() << 40)).draw() % profiles;
+    let mut share = numbers.draw() % 100;
     let named = NAMES.iter().find(|(weight, _)| match share.checked_sub(*weight) {
         Some(rest) => {
             share = rest;

@@ -1,24 +1,34 @@
-//! `COPY (…) TO 'file'`.
+//! `COPY (…) TO 'file or URL'`.
 //!
-//! Files are written by the node that got the statement, below the folder that its operator named, and nowhere else. A path
-//! that ends in `/` becomes a folder of parts that are written side by side; any other is one file. What is written has
-//! another name until it is complete, so nobody reads half of it; nothing is written over.
+//! Files are written by the node that got the statement, below the folder that its operator named, or below the URLs
+//! that were named; and nothing elsewhere. A path that ends in `/` becomes a folder of parts that are written side by
+//! side, a URL that does, one of parts that every node writes of the rows that it has ([`parts`]); any other is one file. What
+//! is written to a folder has another name until it is complete, so nobody reads half of it; nothing is written over.
 
+mod encode;
+mod exports;
+mod parts;
+mod upload;
 mod write;
 
 use std::{
+    hash::{BuildHasher, RandomState},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::parser::CopyToStatement;
-pub(crate) use write::copy;
+pub(crate) use exports::Exports;
+pub(crate) use parts::{Parts, WriteExec, WriteParts};
+use serde::{Deserialize, Serialize};
+use url::Url;
+pub(crate) use write::{copy, to_object};
 
 use crate::error::QueryError;
 
 /// How rows are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Format {
     Parquet,
     Csv,
@@ -40,8 +50,15 @@ impl Format {
 pub(crate) struct Target {
     /// As it was said.
     path: String,
+    /// Where it is one.
+    url: Option<Url>,
     format: Format,
     in_parts: bool,
+}
+
+/// A number that no other has.
+fn number_of(what: &str) -> u64 {
+    RandomState::new().hash_one(what)
 }
 
 /// What a `COPY` answers.
@@ -62,11 +79,8 @@ impl Target {
             return Err(QueryError::invalid("COPY takes STORED AS PARQUET, CSV or JSON, and no options"));
         }
         let path = copy.target.clone();
-        if path.contains("://") {
-            return Err(QueryError::invalid(
-                "COPY writes to files below the node's query.export_dir, not to URLs",
-            ));
-        }
+        let bad = |error: url::ParseError| QueryError::invalid(format!("{path} is no URL: {error}"));
+        let url = path.contains("://").then(|| Url::parse(&path).map_err(bad)).transpose()?;
         let by_name =
             Path::new(&path).extension().map(|extension| extension.to_string_lossy().to_lowercase());
         let said = copy.stored_as.as_ref().map(|said| said.to_lowercase()).or(by_name);
@@ -76,7 +90,17 @@ impl Target {
             Some("json" | "ndjson" | "jsonl") => Format::Json,
             _ => return Err(QueryError::invalid("say how to write it: STORED AS PARQUET, CSV or JSON")),
         };
-        Ok(Self { in_parts: path.ends_with('/'), path, format })
+        Ok(Self { in_parts: path.ends_with('/'), url, path, format })
+    }
+
+    /// The URL, if it is one that every node writes below.
+    pub(crate) fn parts(&self) -> Option<(&Url, Format)> {
+        self.url.as_ref().filter(|_| self.in_parts).map(|url| (url, self.format))
+    }
+
+    /// The URL, if it is that of one object.
+    pub(crate) fn object(&self) -> Option<(&Url, Format)> {
+        self.url.as_ref().filter(|_| !self.in_parts).map(|url| (url, self.format))
     }
 
     /// The path below `export_dir`, whose folder exists.
@@ -120,7 +144,7 @@ mod tests {
     use super::*;
 
     fn target(path: &str) -> Target {
-        Target { path: path.to_owned(), format: Format::Csv, in_parts: false }
+        Target { path: path.to_owned(), url: None, format: Format::Csv, in_parts: false }
     }
 
     #[test]

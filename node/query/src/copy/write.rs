@@ -2,31 +2,30 @@
 
 use std::{
     fs::{self, File},
-    hash::{BuildHasher, RandomState},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use arrow::{
-    array::{Int64Array, RecordBatch},
-    csv,
-    datatypes::SchemaRef,
-    json::LineDelimitedWriter,
-};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
-    common::{DataFusionError, Result, exec_datafusion_err, runtime::SpawnedTask},
+    common::{Result, exec_datafusion_err, runtime::SpawnedTask},
     execution::SendableRecordBatchStream,
 };
 use futures::StreamExt;
-use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
+use object_store::ObjectStoreExt;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::sync::mpsc;
+use url::Url;
 
-use crate::{
-    copy::{Format, Target, answer_schema},
-    error::to_datafusion,
+use super::{
+    Exports, Format, Target,
+    encode::encode,
+    number_of,
+    parts::answer,
+    upload::{store_failed, upload},
 };
+use crate::error::{QueryError, to_datafusion};
 
 /// Writes a stream, and tells of it.
 pub(crate) async fn copy(
@@ -69,8 +68,8 @@ pub(crate) async fn copy(
         written += task.await.map_err(|error| exec_datafusion_err!("a writer of COPY failed: {error}"))??;
     }
     partial.complete(&place)?;
-    let count = |n: usize| Arc::new(Int64Array::from(vec![i64::try_from(n).unwrap_or(i64::MAX)]));
-    Ok(RecordBatch::try_new(answer_schema(), vec![count(written), count(files.len())])?)
+    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    answer(number(written), number(files.len()))
 }
 
 /// What isn't complete yet, under a name that nobody else has; gone when it is dropped.
@@ -81,7 +80,7 @@ struct Partial {
 impl Partial {
     fn of(place: &Path) -> Self {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let number = RandomState::new().hash_one(place);
+        let number = number_of(&name);
         Self { path: place.with_file_name(format!(".{name}.{number:016x}.partial")) }
     }
 
@@ -109,41 +108,28 @@ fn write(
     path: &Path,
     schema: &SchemaRef,
     format: Format,
-    mut batches: mpsc::Receiver<RecordBatch>,
+    batches: mpsc::Receiver<RecordBatch>,
 ) -> Result<usize> {
     let file = File::create_new(path)?;
     let done = file.try_clone()?;
-    let file = BufWriter::new(file);
-    let mut rows = 0;
-    let mut each = |write: &mut dyn FnMut(&RecordBatch) -> Result<()>| {
-        while let Some(batch) = batches.blocking_recv() {
-            rows += batch.num_rows();
-            write(&batch)?;
-        }
-        Ok::<_, DataFusionError>(())
-    };
-    let mut file = match format {
-        Format::Parquet => {
-            let properties = WriterProperties::builder().set_compression(Compression::LZ4_RAW).build();
-            let mut writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?;
-            each(&mut |batch| Ok(writer.write(batch)?))?;
-            writer.into_inner()?
-        }
-        Format::Csv => {
-            let mut writer = csv::WriterBuilder::new().with_header(true).build(file);
-            // So that the names of columns are there without a row, too.
-            writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
-            each(&mut |batch| Ok(writer.write(batch)?))?;
-            writer.into_inner()
-        }
-        Format::Json => {
-            let mut writer = LineDelimitedWriter::new(file);
-            each(&mut |batch| Ok(writer.write(batch)?))?;
-            writer.finish()?;
-            writer.into_inner()
-        }
-    };
+    let (rows, mut file) = encode(BufWriter::new(file), schema, format, batches)?;
     file.flush()?;
     done.sync_all()?;
     Ok(rows)
+}
+
+/// Writes a stream to one object of a store, and tells of it.
+pub(crate) async fn to_object(
+    rows: SendableRecordBatchStream,
+    (url, format): (Url, Format),
+    exports: Arc<Exports>,
+) -> Result<RecordBatch> {
+    let (store, path) = exports.open(&url).map_err(to_datafusion)?;
+    match store.head(&path).await {
+        Ok(_) => return Err(to_datafusion(QueryError::invalid(format!("{url} is there already")))),
+        Err(object_store::Error::NotFound { .. }) => {}
+        Err(error) => return Err(to_datafusion(store_failed(&path, &error))),
+    }
+    let rows = upload(&store, &path, rows, format, true).await?.unwrap_or_default();
+    answer(i64::try_from(rows).unwrap_or(i64::MAX), 1)
 }

@@ -12,6 +12,7 @@ use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConve
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    copy::{Exports, Parts, WriteExec},
     error::to_datafusion,
     scan::{KnownNames, Names, NodeShards, Of, Rows, ScanExec, ScanSpec, names_are_unknown},
     seam::Shards,
@@ -28,6 +29,7 @@ enum Node {
         rows: Rows,
         names: NamesAre,
     },
+    Write(Parts),
 }
 
 /// Where the names of profiles are that a scan needs.
@@ -45,11 +47,12 @@ enum NamesAre {
 pub(crate) struct Codec {
     host: Arc<dyn Shards>,
     names: Arc<KnownNames>,
+    exports: Arc<Exports>,
 }
 
 impl Codec {
-    pub(crate) fn new(host: Arc<dyn Shards>, names: Arc<KnownNames>) -> Self {
-        Self { host, names }
+    pub(crate) fn new(host: Arc<dyn Shards>, names: Arc<KnownNames>, exports: Arc<Exports>) -> Self {
+        Self { host, names, exports }
     }
 
     fn names(&self, are: NamesAre, behind: &[u8]) -> Result<Names> {
@@ -58,10 +61,16 @@ impl Codec {
             NamesAre::Known(of) => {
                 self.names.get(&of.into()).ok_or_else(|| to_datafusion(names_are_unknown()))
             }
-            NamesAre::Here(of) => match Names::from_bytes(Bytes::copy_from_slice(behind)) {
-                Some(names) => Ok(self.names.put(of.into(), names)),
-                None => internal_err!("the names of profiles are broken"),
-            },
+            NamesAre::Here(of) => {
+                let of = of.into();
+                if let Some(known) = self.names.get(&of) {
+                    return Ok(known);
+                }
+                match Names::from_bytes(Bytes::copy_from_slice(behind)) {
+                    Some(names) => Ok(self.names.put(of, names)),
+                    None => internal_err!("the names of profiles are broken"),
+                }
+            }
         }
     }
 }
@@ -97,6 +106,9 @@ impl PhysicalExtensionCodec for Codec {
                 };
                 Ok(Arc::new(ScanExec::new(Arc::from(spec), of, Arc::clone(&self.host))?))
             }
+            (Node::Write(parts), [input]) => {
+                Ok(Arc::new(WriteExec::new(Arc::clone(input), parts, Arc::clone(&self.exports))))
+            }
             _ => internal_err!("a part of a plan from another node has the wrong inputs"),
         }
     }
@@ -125,6 +137,8 @@ impl PhysicalExtensionCodec for Codec {
                 names,
             };
             (node, behind)
+        } else if let Some(writing) = node.downcast_ref::<WriteExec>() {
+            (Node::Write(writing.parts().clone()), None)
         } else {
             return internal_err!("{} is no node of ours", node.name());
         };

@@ -70,6 +70,8 @@ type Place = (u32, u32);
 struct Many {
     places: Vec<Place>,
     batches: Vec<BinaryArray>,
+    /// Rows of the batches.
+    rows: usize,
     /// Bytes of the batches.
     bytes: usize,
 }
@@ -89,8 +91,7 @@ impl Many {
         if parts.null_count() == parts.len() {
             return;
         }
-        self.bytes += parts.get_array_memory_size();
-        self.batches.push(parts.clone());
+        self.hold(parts.clone());
         let batch = u32::try_from(self.batches.len()).unwrap_or(u32::MAX);
         for (row, group) in groups.enumerate() {
             let taken = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
@@ -106,13 +107,35 @@ impl Many {
         }
     }
 
+    fn hold(&mut self, batch: BinaryArray) {
+        let offsets = batch.value_offsets();
+        // What is of this batch: many arrays may share one buffer.
+        let values = offsets.last().zip(offsets.first()).map_or(0, |(last, first)| last - first);
+        self.rows += batch.len();
+        self.bytes += usize::try_from(values).unwrap_or(0) + size_of_val(offsets) + batch.len() / 8;
+        self.batches.push(batch);
+    }
+
+    /// Lets go of rows that no group has any more: of groups that come in order, few are left at a time.
+    fn let_go(&mut self) {
+        if 2 * self.places.len() > self.rows {
+            return;
+        }
+        let parts = BinaryArray::from_iter(self.places.iter().map(|place| self.at(*place)));
+        (self.batches, self.rows, self.bytes) = (Vec::new(), 0, 0);
+        for (place, row) in self.places.iter_mut().zip(0_u32..).filter(|(place, _)| place.0 > 0) {
+            *place = (1, row);
+        }
+        if !parts.is_empty() {
+            self.hold(parts);
+        }
+    }
+
     fn take(&mut self, emit_to: EmitTo) -> BinaryArray {
         let places = emit_to.take_needed(&mut self.places);
         let mut out = BinaryBuilder::with_capacity(places.len(), places.len() * 32);
         places.into_iter().for_each(|place| out.append_option(self.at(place)));
-        if self.places.is_empty() {
-            (self.batches, self.bytes) = (Vec::new(), 0);
-        }
+        self.let_go();
         out.finish()
     }
 }
@@ -216,6 +239,7 @@ mod tests {
             for part in [EmitTo::First(first), EmitTo::All] {
                 let array = GroupsAccumulator::evaluate(&mut many, part).unwrap();
                 found.extend(array.as_binary::<i32>().iter().map(|part| part.map(<[u8]>::to_vec)));
+                prop_assert!(many.rows <= 2 * many.places.len(), "no more is held than twice what is left");
             }
             prop_assert_eq!(&found, &wanted);
             prop_assert_eq!(GroupsAccumulator::size(&many), many.places.capacity() * size_of::<Place>());

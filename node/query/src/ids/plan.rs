@@ -113,7 +113,7 @@ fn table(scan: &TableScan) -> Result<Rewritten> {
     let (table, ids) = table.with_numbers();
     let numbers: Numbers =
         scan.projected_schema.columns().into_iter().filter(|it| ids.contains(&it.name)).collect();
-    // A filter of a scan is a hint, which no name of a profile is part of.
+    // Filters of a scan go with it, as nobody may apply them again above it; no name of a profile is part of one.
     if numbers.is_empty() || scan.filters.iter().any(|filter| reads(filter, &numbers)) {
         return unchanged();
     }

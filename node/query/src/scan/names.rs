@@ -20,8 +20,10 @@ use crate::error::QueryError;
 /// Of which state of identifiers names are: that of each shard, by rising shard. Empty: it isn't known.
 pub(crate) type NamesOf = Arc<[(u64, u64)]>;
 
-/// States that are kept. Nodes that are asked at the same time may see different ones.
+/// States that are kept at most. Nodes that are asked at the same time may see different ones.
 const KEPT: usize = 3;
+/// Bytes of older states.
+const KEPT_BYTES: usize = 128 << 20;
 /// How a node says that it doesn't know the names that a plan needs.
 const UNKNOWN: &str = "the names of profiles are not known here any more";
 
@@ -115,7 +117,7 @@ impl std::fmt::Debug for Names {
 #[derive(Debug, Default)]
 pub(crate) struct KnownNames {
     kept: Mutex<VecDeque<Names>>,
-    /// The state whose names all other nodes have been told.
+    /// The state whose names the other nodes have been told: those of the cut that they were told with.
     told: Mutex<NamesOf>,
     last: AtomicU64,
 }
@@ -123,8 +125,12 @@ pub(crate) struct KnownNames {
 impl KnownNames {
     /// The names of a state.
     pub(crate) fn get(&self, of: &NamesOf) -> Option<Names> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|names| !of.is_empty() && names.of == *of).cloned()
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|names| !of.is_empty() && names.of == *of)?;
+        let found = kept.remove(at)?;
+        // What is asked for goes last.
+        kept.push_front(found.clone());
+        Some(found)
     }
 
     /// Keeps names of a state, if that is known.
@@ -139,17 +145,20 @@ impl KnownNames {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let names = Names { of, number, ..names };
         kept.truncate(KEPT - 1);
+        while kept.iter().map(|names| names.pairs.len()).sum::<usize>() > KEPT_BYTES {
+            kept.pop_back();
+        }
         kept.push_front(names.clone());
         names
     }
 
-    /// Whether all other nodes have been told the names of a state.
+    /// Whether the other nodes have been told the names of a state.
     pub(crate) fn are_told(&self, of: &NamesOf) -> bool {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         !of.is_empty() && *told == *of
     }
 
-    /// All other nodes have been told the names of a state; an empty one: who knows.
+    /// The other nodes have been told the names of a state; an empty one: who knows.
     pub(crate) fn tell(&self, of: NamesOf) {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = of;
     }

@@ -1,9 +1,16 @@
 //! `COPY`.
 
-use std::{collections::BTreeSet, fs, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use isthmus_query::{QueryError, RunOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use url::Url;
 
 use crate::{
     cluster::{Cluster, collect, until},
@@ -20,7 +27,7 @@ async fn rows_are_written_as_parquet_csv_and_json() {
     let rows =
         cluster.rows("COPY (SELECT message_id, timestamp, revenue FROM events) TO 'all.parquet'").await;
     assert_eq!(rows, [[expected.len().to_string(), "1".to_owned()]]);
-    let ids = |path: std::path::PathBuf| -> BTreeSet<String> {
+    let ids = |path: PathBuf| -> BTreeSet<String> {
         let reader =
             ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap().build().unwrap();
         let ids = reader.flat_map(|batch| {
@@ -74,4 +81,95 @@ async fn a_copy_that_is_broken_off_leaves_nothing() {
     let export = cluster.folder.path().join("export");
     until("nothing is left", || fs::read_dir(&export).unwrap().next().is_none()).await;
     until("no shard is read", || cluster.store.counts.reading.load(Ordering::SeqCst) == 0).await;
+}
+
+/// A cluster whose nodes may write below the URL of a folder, and that URL.
+async fn writing_to_urls(world: &World) -> (Cluster, tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/", folder.path().canonicalize().unwrap().display());
+    let root = url.parse().unwrap();
+    let cluster = Cluster::with(world, |spill| isthmus_query::EngineOptions {
+        export_urls: vec![Url::clone(&root)],
+        ..crate::cluster::options(spill)
+    })
+    .await;
+    (cluster, folder, url)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_writes_the_rows_that_it_has() {
+    let world = World::of(300);
+    let (cluster, folder, url) = writing_to_urls(&world).await;
+    let expected: BTreeSet<String> =
+        world.events.iter().map(|event| event.record.message_id.clone()).collect();
+    let sql = format!("COPY (SELECT message_id FROM events WHERE source <> '') TO '{url}all/' STORED AS CSV");
+    let rows = cluster.rows(&sql).await;
+    let parts = files(&folder.path().join("all"));
+    let names: Vec<_> = parts.iter().map(|part| part.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names[0], "_SUCCESS");
+    let tasks: BTreeSet<&str> = names[1..].iter().map(|name| &name[..10]).collect();
+    assert_eq!(tasks.into_iter().collect::<Vec<_>>(), ["part-00000", "part-00001", "part-00002"]);
+    assert_eq!(rows, [[expected.len().to_string(), (parts.len() - 1).to_string()]]);
+    let mut ids = BTreeSet::new();
+    for part in &parts[1..] {
+        let text = fs::read_to_string(part).unwrap();
+        assert_eq!(text.lines().next(), Some("message_id"));
+        ids.extend(text.lines().skip(1).map(str::to_owned));
+    }
+    assert_eq!(ids, expected);
+    // Nothing is written over, or beside what is there.
+    let error = cluster.error(&sql).await;
+    assert!(error.to_string().contains("already"), "{error}");
+    assert_eq!(files(&folder.path().join("all")), parts);
+    // Groups are written where they are made, an order comes from one place, and of no rows the columns are there.
+    let sql = format!(
+        "COPY (SELECT profile_id, count(*) AS n FROM events GROUP BY profile_id) TO '{url}groups/' STORED AS JSON"
+    );
+    assert_eq!(cluster.rows(&sql).await[0][0], "300");
+    let sql =
+        format!("COPY (SELECT message_id FROM events ORDER BY message_id) TO '{url}ordered/' STORED AS CSV");
+    assert_eq!(cluster.rows(&sql).await, [[expected.len().to_string(), "1".to_owned()]]);
+    let text = fs::read_to_string(&files(&folder.path().join("ordered"))[1]).unwrap();
+    assert_eq!(text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>(), Vec::from_iter(expected));
+    let sql = format!("COPY (SELECT message_id FROM events WHERE false) TO '{url}none/' STORED AS CSV");
+    assert_eq!(cluster.rows(&sql).await, [["0", "1"]]);
+    assert_eq!(fs::read_to_string(&files(&folder.path().join("none"))[1]).unwrap(), "message_id\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_is_written_whole_or_not_at_all() {
+    let world = World::of(60);
+    let (cluster, folder, url) = writing_to_urls(&world).await;
+    let sql = format!("COPY (SELECT message_id, properties FROM events) TO '{url}a/all.parquet'");
+    let count = world.events.len();
+    assert_eq!(cluster.rows(&sql).await, [[count.to_string(), "1".to_owned()]]);
+    let file = fs::File::open(folder.path().join("a/all.parquet")).unwrap();
+    let written =
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().file_metadata().num_rows();
+    assert_eq!(usize::try_from(written).unwrap(), count);
+    let error = cluster.error(&sql).await;
+    assert!(error.to_string().contains("already"), "{error}");
+    let error = cluster.error("COPY (SELECT 1 AS a) TO 's3://bucket/x.csv'").await;
+    assert!(error.to_string().contains("below file://"), "{error}");
+    cluster.store.counts.endless.store(true, Ordering::SeqCst);
+    for target in ["broken.csv", "broken/"] {
+        let run = RunOptions { timeout: Duration::from_millis(500), ..RunOptions::default() };
+        let sql = format!("COPY (SELECT message_id FROM events) TO '{url}{target}' STORED AS CSV");
+        let answer = cluster.answer(&sql, vec![], run).await.unwrap();
+        assert!(matches!(collect(answer).await, Err(QueryError::DeadlineExceeded)));
+    }
+    until("no shard is read", || cluster.store.counts.reading.load(Ordering::SeqCst) == 0).await;
+    assert!(files(folder.path()).iter().all(|path| !path.ends_with("broken.csv")));
+    until("no part is left", || {
+        files(&folder.path().join("broken")).iter().all(|path| !path.to_string_lossy().contains("part-"))
+    })
+    .await;
+    assert!(files(&folder.path().join("broken")).iter().all(|path| !path.ends_with("_SUCCESS")));
 }

@@ -118,7 +118,7 @@ enum LeafKind {
 pub(super) type Number = (i64, bool);
 
 impl Leaf {
-    /// The leaves of a definition; `None`: it is answered by its tree. All but the terms must be settled.
+    /// The leaves of a definition; `None`: it is answered by its tree. Of a tree with its terms.
     pub(crate) fn of_tree(tree: &Node) -> Option<Vec<Self>> {
         let nodes = match &tree.kind {
             Kind::All(nodes) if nodes.len() <= LEAVES_MAX => nodes,

@@ -195,7 +195,7 @@ impl Plan {
                 .unwrap_or_else(|| Answer::of_timed(&node(&definition.tree, &facts)));
             answers.push(Judged { definition: index, answer });
         }
-        if answers.len() > which.len() {
+        if needed.len() > which.len() {
             answers.retain(|answer| which.contains(answer.definition));
         }
         answers

@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{ByteSize, within, within_time};
+use url::Url;
+
+use super::options::{ByteSize, one_or_many, within, within_time};
 use crate::{Error, Result};
 
 /// `[query]`: what queries in SQL may use.
@@ -36,6 +38,10 @@ pub struct QueryOptions {
     /// The folder that COPY may write below. Absent: COPY is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export_dir: Option<PathBuf>,
+    /// The `file://` URLs that COPY may write below, of folders that all nodes see, each with a `/` at its end. None: COPY to URLs
+    /// is refused.
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub export_urls: Vec<String>,
     /// Prepared statements that clients of Flight SQL may have open at this node.
     pub prepared: u32,
 }
@@ -54,6 +60,7 @@ impl Default for QueryOptions {
             rows_max: 10_000_000,
             bytes_max: ByteSize::mib(4 << 10),
             export_dir: None,
+            export_urls: Vec::new(),
             prepared: 1_000,
         }
     }
@@ -82,6 +89,23 @@ impl QueryOptions {
         if self.export_dir.as_ref().is_some_and(|folder| !folder.is_absolute()) {
             return Err(Error::setting("query.export_dir", "must be an absolute path"));
         }
-        Ok(())
+        self.exports().map(drop)
+    }
+
+    /// The URLs that COPY may write below.
+    ///
+    /// # Errors
+    /// One isn't one, or not that of a folder.
+    pub fn exports(&self) -> Result<Vec<Url>> {
+        let one = |text: &String| {
+            let fault = |why: String| Error::setting("query.export_urls", format!("{text}: {why}"));
+            let url = Url::parse(text).map_err(|error| fault(error.to_string()))?;
+            match url.scheme() {
+                "file" if url.path().ends_with('/') => Ok(url),
+                "file" => Err(fault("must end in /".to_owned())),
+                _ => Err(fault("must begin with file://".to_owned())),
+            }
+        };
+        self.export_urls.iter().map(one).collect()
     }
 }

@@ -1,8 +1,9 @@
-//! Decoded columns of what never changes, kept for the next query.
+//! Decoded columns, kept for the next query.
 //!
 //! People ask of the same few columns again and again, and decoding them (a page of Parquet, a number in a JSON text) costs
 //! far more than adding them up. A *block* is some thousand rows of a run, or of a [`Base`](super::base::Base), that will
-//! always be the same; its columns are kept by the block and what they are. All replicas of a node share one budget.
+//! always be the same; its columns are kept by the block and what they are. Where a column depends on more, it is kept with the
+//! state of that, and made anew in another. All replicas of a node share one budget.
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use hashbrown::HashMap;
 use isthmus_domain::{FacetId, Stamp};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::keys::table;
 
@@ -82,10 +83,18 @@ impl Journal {
         self.identities = self.now;
     }
 
+    /// A name of what was so since a stamp: never 0, and no other journal's.
+    fn state(&self, since: Stamp) -> u64 {
+        let mut both = [0; 16];
+        both[..8].copy_from_slice(&self.number.to_be_bytes());
+        both[8..].copy_from_slice(&since.0.to_be_bytes());
+        xxh3_64(&both).max(1)
+    }
+
     /// Names the state of all records, and of what is known of facets that have one, at a stamp; 0: that is not known.
     pub fn identities(&self, at: Stamp) -> u64 {
         match self.identities <= at {
-            true => self.number ^ self.identities.0.rotate_left(1),
+            true => self.state(self.identities),
             false => 0,
         }
     }
@@ -94,7 +103,7 @@ impl Journal {
     pub fn links(&self, slots: Range<u16>, at: Stamp) -> u64 {
         let changed = slots.filter_map(|slot| self.links.get(&slot)).max();
         match changed.copied().unwrap_or(self.since) {
-            changed if changed <= at && self.since <= at => self.number ^ changed.0.rotate_left(1),
+            changed if changed <= at && self.since <= at => self.state(changed),
             _ => 0,
         }
     }

@@ -315,18 +315,22 @@ async fn steady(channels: &[Channel], options: &Options) {
         })
         .collect();
     let probes = options.seconds * options.probes;
+    let taken: Arc<Mutex<Vec<Duration>>> = Arc::default();
     let mut calls = Vec::new();
     for probe in 0..probes {
         let due = begun + Duration::from_secs_f64(probe as f64 / options.probes as f64);
         tokio::time::sleep_until(due.into()).await;
         let (channel, acknowledged) = (channels[8 + probe as usize % 32].clone(), acknowledged.clone());
+        let taken = taken.clone();
         calls.push(tokio::spawn(async move {
             let user = format!("probe-{probe}");
             let json =
                 format!(r#"{{"type":"track","event":"Probed","userId":"{user}","messageId":"{user}"}}"#);
             let item = IngestItem { body: Some(Body::Json(json.into())), origin: String::new() };
             let request = IngestRequest { items: vec![item], ..IngestRequest::default() };
+            let sent = Instant::now();
             IngestServiceClient::new(channel).ingest(request).await.unwrap();
+            taken.lock().push(sent.elapsed());
             acknowledged.lock().insert(user, Instant::now());
         }));
     }
@@ -350,6 +354,10 @@ async fn steady(channels: &[Channel], options: &Options) {
     latencies.resize(latencies.len().max(known as usize), Duration::ZERO);
     latencies.sort_unstable();
     println!("beside {:.0} events/s, {known} of {probes} probes came:", sent as f64 / seconds);
+    let mut taken = std::mem::take(&mut *taken.lock());
+    taken.sort_unstable();
+    let measured = Measured { done: taken.len() as u64, seconds, latencies: taken };
+    print("  from sending an event to its acknowledgement", "events", &measured);
     let measured = Measured { done: known, seconds, latencies };
     print("  from an event's acknowledgement to the change of a segment on the feed", "changes", &measured);
 }
