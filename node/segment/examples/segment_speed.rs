@@ -14,6 +14,8 @@ use isthmus_segment::{
     Document, FacetState, Known, Membership, Plan, Standing, Touched, definition::Segment,
 };
 
+/// How a segment is defined and an event is made, and rounds of events.
+type Load = (fn(usize) -> String, fn(usize) -> Vec<u8>, usize);
 const EPOCH: i64 = 1_700_000_000_000_000;
 const HOUR: i64 = 3_600_000_000;
 const PROFILES: usize = 1_000;
@@ -134,7 +136,7 @@ fn main() {
     let mut args = std::env::args().skip(1).map(|n| n.parse::<usize>().unwrap());
     let (events, segments) = (args.next().unwrap_or(100_000), args.next().unwrap_or(100));
     let days_ago = args.next().map(|days| days as i64);
-    let (expression, event, rounds): (fn(usize) -> String, fn(usize) -> Vec<u8>, usize) = match days_ago {
+    let (expression, event, rounds): Load = match days_ago {
         None => (expression, event, 50),
         Some(_) => (expression_of_load, event_of_load, 2),
     };
@@ -176,7 +178,7 @@ fn main() {
     let mut changed = 0;
     for (n, view) in views.iter().enumerate() {
         let profile = (history + n) % PROFILES;
-        if days_ago.is_some() && n / PROFILES % 2 == 0 {
+        if days_ago.is_some() && (n / PROFILES).is_multiple_of(2) {
             // Histories of two or three, and all of them begin anew before they are longer.
             (states[profile], standings[profile]) = before[profile].clone();
         }

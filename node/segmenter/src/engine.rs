@@ -235,7 +235,7 @@ impl Engine {
     }
 
     fn states(&self, home: &FacetId) -> Vec<&FacetState> {
-        states((&self.facets, &self.homes, &self.guests), home)
+        states(&self.facets, &self.homes, &self.guests, home)
     }
 
     /// All that definitions say of a profile now; `None`: there is no such profile.
@@ -375,7 +375,7 @@ impl Engine {
     /// Answers what may have changed of a profile, and what is due of it.
     fn look(&mut self, home: FacetId, touched: &Touched, now: i64, cause: Cause) {
         let now = now.max(self.at.as_micros());
-        let states = states((&self.facets, &self.homes, &self.guests), &home);
+        let states = states(&self.facets, &self.homes, &self.guests, &home);
         let plan = Arc::clone(&self.plan);
         if states.is_empty() {
             self.end(home, cause);
@@ -468,11 +468,9 @@ impl Engine {
 
 /// What is known of a profile's facets: of all facets that have events, their homes, and the other way round.
 fn states<'a>(
-    (facets, homes, guests): (
-        &'a FacetMap<FacetId, FacetState>,
-        &FacetMap<FacetId, FacetId>,
-        &FacetMap<FacetId, BTreeSet<FacetId>>,
-    ),
+    facets: &'a FacetMap<FacetId, FacetState>,
+    homes: &FacetMap<FacetId, FacetId>,
+    guests: &FacetMap<FacetId, BTreeSet<FacetId>>,
     home: &FacetId,
 ) -> Vec<&'a FacetState> {
     let own = facets.get(home).filter(|_| !homes.contains_key(home));
