@@ -6,7 +6,7 @@
 //! new version asks anew has another name, and must be gathered from the events once.
 //!
 //! Questions that differ only in how far back they look share the state of the one that looks back the furthest
-//! ([`Widest`]): what is kept are the newest events up to a bound, so those of a shorter window are among them, as many as
+//! (`Widest`): what is kept are the newest events up to a bound, so those of a shorter window are among them, as many as
 //! it would keep itself.
 
 use std::{collections::BTreeMap, fmt::Write};
