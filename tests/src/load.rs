@@ -71,12 +71,17 @@ pub fn event(run: &str, number: u64, profiles: u64, numbers: &mut Numbers) -> By
     let (user, amount) = (numbers.draw() % profiles, numbers.draw() % 100_000);
     let (second, sku) = (number % 86_400, numbers.draw());
     let time = format!("2026-01-15T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60);
-    let mut json = format!(
+    let json = format!(
         r#"{{"type":"track","event":"Order Completed","messageId":"{run}-{number}","userId":"u{user}","timestamp":"{time}","properties":{{"revenue":"{}.{:02}","currency":"USD","order_id":"o-{number}","sku":"{sku:016x}","quantity":{},"category":"books","coupon":null,"pad":""#,
         amount / 100,
         amount % 100,
         1 + sku % 9,
     );
+    padded(json)
+}
+
+/// An event of about 500 bytes whose last property, a text, has been begun.
+fn padded(mut json: String) -> Bytes {
     let tail =
         r#""},"context":{"ip":"203.0.113.7","locale":"de-DE","library":{"name":"bench","version":"1"}}}"#;
     while json.len() + tail.len() < 500 {

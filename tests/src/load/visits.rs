@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::Numbers;
+use super::{Numbers, padded};
 
 /// Of a hundred events, so many of a name; the first is a page's.
 const NAMES: [(u64, &str); 6] = [
@@ -55,11 +55,5 @@ pub(super) fn event(
         r#""sku":"{sku:016x}","quantity":{},"category":"{category}","coupon":null,"pad":""#,
         1 + sku % 9
     );
-    let tail =
-        r#""},"context":{"ip":"203.0.113.7","locale":"de-DE","library":{"name":"bench","version":"1"}}}"#;
-    while json.len() + tail.len() < 500 {
-        json.push((b'a' + (json.len() % 26) as u8) as char);
-    }
-    json.push_str(tail);
-    json.into()
+    padded(json)
 }

@@ -19,9 +19,10 @@ mod questions;
 mod runaway;
 mod segments;
 
-use std::process::ExitCode;
+use std::{fs, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use isthmus_tests::cluster::ClusterOptions;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -70,6 +71,22 @@ fn main() -> ExitCode {
         None => runtime.block_on(measure::run(measure)),
     }
     ExitCode::SUCCESS
+}
+
+/// Three nodes of this program, with their data in a folder, which is emptied first.
+fn three_nodes(folder: &Path, shards: u32) -> ClusterOptions {
+    let _emptied = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).unwrap();
+    ClusterOptions {
+        program: this_program("node"),
+        data: folder.canonicalize().unwrap(),
+        nodes: 3,
+        shards,
+        replicas: 3,
+        arguments: vec![],
+        environment: vec![("ISTHMUS_LOG".into(), "warn".into())],
+        http_host: std::net::Ipv4Addr::LOCALHOST,
+    }
 }
 
 /// The command that starts this program in another role.

@@ -9,12 +9,12 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use isthmus_proto::v1::{CreateRequest, source_service_client::SourceServiceClient};
 use isthmus_tests::{
-    cluster::{Cluster, ClusterOptions},
+    cluster::Cluster,
     load::{self, Events, IngestLoad, Measured, MergeLoad},
 };
 use tonic::transport::Channel;
 
-use crate::this_program;
+use crate::three_nodes;
 
 /// Connections of clients that make one small call at a time.
 const CONNECTIONS: usize = 64;
@@ -77,21 +77,10 @@ pub struct Options {
 
 /// Measures all of it.
 pub async fn run(options: Options) {
-    let _emptied = std::fs::remove_dir_all(&options.data);
-    std::fs::create_dir_all(&options.data).unwrap();
-    let data = options.data.canonicalize().unwrap();
+    let nodes = three_nodes(&options.data, options.shards);
+    let data = nodes.data.clone();
     println!("file system: {}", file_system(&data));
-    let mut cluster = Cluster::start(ClusterOptions {
-        program: this_program("node"),
-        data: data.clone(),
-        nodes: 3,
-        shards: options.shards,
-        replicas: 3,
-        arguments: vec![],
-        environment: vec![("ISTHMUS_LOG".into(), "warn".into())],
-        http_host: std::net::Ipv4Addr::LOCALHOST,
-    })
-    .await;
+    let mut cluster = Cluster::start(nodes).await;
     let connections = |count: usize| -> Vec<Channel> { (0..count).map(|i| cluster.channel(i % 3)).collect() };
     let base = IngestLoad {
         what: Events::Purchases,

@@ -22,7 +22,7 @@ use isthmus_tests::{
 };
 use tonic::transport::Channel;
 
-use crate::{measure::print, this_program};
+use crate::{measure::print, this_program, three_nodes};
 
 /// What is measured.
 #[derive(Args, Clone, Debug)]
@@ -56,7 +56,7 @@ pub struct Options {
     data: PathBuf,
 }
 
-/// One meets the limit of time, one that of the size of an answer.
+/// One counts, the rows of the other are taken by a client.
 const STATEMENTS: [&str; 2] = [
     "SELECT count(*) FROM events a, events b WHERE a.message_id < b.message_id",
     "SELECT a.message_id, b.properties FROM events a CROSS JOIN events b",
@@ -64,23 +64,11 @@ const STATEMENTS: [&str; 2] = [
 
 /// Measures it.
 pub async fn run(options: Options) {
-    let _emptied = fs::remove_dir_all(&options.data);
-    fs::create_dir_all(&options.data).unwrap();
-    let data = options.data.canonicalize().unwrap();
-    let mut cluster = Cluster::start(ClusterOptions {
-        program: this_program("node"),
-        data: data.clone(),
-        nodes: 3,
-        shards: options.shards,
-        replicas: 3,
-        arguments: vec![],
-        environment: vec![
-            ("ISTHMUS_LOG".into(), "error".into()),
-            ("ISTHMUS_QUERY__TIMEOUT".into(), options.timeout.clone()),
-        ],
-        http_host: std::net::Ipv4Addr::LOCALHOST,
-    })
-    .await;
+    let nodes = three_nodes(&options.data, options.shards);
+    let data = nodes.data.clone();
+    let limits = [("ISTHMUS_LOG", "error"), ("ISTHMUS_QUERY__TIMEOUT", &options.timeout)];
+    let environment = limits.map(|(key, value)| (key.into(), value.into())).to_vec();
+    let mut cluster = Cluster::start(ClusterOptions { environment, ..nodes }).await;
     let channels: Vec<Channel> = (0..24).map(|n| cluster.channel(n % 3)).collect();
     let before = IngestLoad {
         what: Events::Purchases,

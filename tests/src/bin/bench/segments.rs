@@ -20,14 +20,14 @@ use isthmus_proto::v1::{
 };
 use isthmus_tests::{
     cli::Cli,
-    cluster::{Cluster, ClusterOptions},
+    cluster::Cluster,
     load::{self, Events, IngestLoad, Measured},
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tonic::transport::Channel;
 
-use crate::{measure::print, this_program};
+use crate::{measure::print, this_program, three_nodes};
 
 /// What is measured.
 #[derive(Args, Clone, Debug)]
@@ -125,20 +125,9 @@ fn of_purchases(number: u32) -> String {
 
 /// Measures all of it.
 pub async fn run(options: Options) {
-    let _emptied = fs::remove_dir_all(&options.data);
-    fs::create_dir_all(&options.data).unwrap();
-    let data = options.data.canonicalize().unwrap();
-    let mut cluster = Cluster::start(ClusterOptions {
-        program: this_program("node"),
-        data: data.clone(),
-        nodes: 3,
-        shards: options.shards,
-        replicas: 3,
-        arguments: vec![],
-        environment: vec![("ISTHMUS_LOG".into(), "warn".into())],
-        http_host: std::net::Ipv4Addr::LOCALHOST,
-    })
-    .await;
+    let nodes = three_nodes(&options.data, options.shards);
+    let data = nodes.data.clone();
+    let mut cluster = Cluster::start(nodes).await;
     let channels: Vec<Channel> = (0..64).map(|n| cluster.channel(n % 3)).collect();
     let kind = options.load;
     let load = IngestLoad {
