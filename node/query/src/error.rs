@@ -74,8 +74,8 @@ pub enum QueryError {
         /// When to come back.
         retry_after: Duration,
     },
-    /// A shard or a node can't be reached.
-    #[error("not all shards can be read at the moment: {0}")]
+    /// A shard, a node, or the store that `COPY` writes to can't be reached.
+    #[error("the query can't be run at the moment: {0}")]
     Unavailable(String),
     /// The caller went away, or the engine stops.
     #[error("the query was cancelled")]

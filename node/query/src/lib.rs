@@ -41,6 +41,7 @@ mod values;
 mod worker;
 
 pub use answer::{Answer, Kind, Prepared, RunOptions, TableInfo};
+pub use copy::check_export_url;
 pub use datafusion::common::{ParamValues, ScalarValue, metadata::ScalarAndMetadata};
 pub use engine::Engine;
 pub use error::{Limit, QueryError};

@@ -17,7 +17,8 @@ const ENDLESS: &str = "SELECT count(*) FROM events a, events b, events c, events
 /// How often something that is waited for is looked at.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
 
-async fn refused(hub: &Hub, node: usize, query: impl Into<Query>) -> Refusal {
+/// What a statement is refused with.
+pub async fn refused(hub: &Hub, node: usize, query: impl Into<Query>) -> Refusal {
     let failed = async {
         let rows = hub.clients[node].query(query).await?;
         rows.try_collect::<Vec<_>>().await
@@ -87,8 +88,12 @@ fn metric(hub: &Hub, node: usize, name: &str) -> u64 {
 /// Waits until a number of a node's metrics is this.
 async fn comes_to(hub: &Hub, node: usize, name: &str, value: u64) {
     let until = Instant::now() + PATIENCE;
-    while metric(hub, node, name) != value {
-        assert!(Instant::now() < until, "{name} of node {node} does not come to {value}");
+    loop {
+        let seen = metric(hub, node, name);
+        if seen == value {
+            return;
+        }
+        assert!(Instant::now() < until, "{name} of node {node} is {seen} and does not come to {value}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -99,7 +104,11 @@ const CANCELLED: &str = "isthmus_query_queries_total{outcome=\"cancelled\"}";
 pub async fn who_hangs_up_ends_the_work(hub: &Hub) {
     let before = metric(hub, 2, CANCELLED);
     let client = hub.clients[2].clone();
-    let asking = tokio::spawn(async move { client.query(ENDLESS).await.map(|_| ()) });
+    // Its columns come at once; who lets go of them has hung up already.
+    let asking = tokio::spawn(async move {
+        let rows = client.query(ENDLESS).await?;
+        rows.try_collect::<Vec<_>>().await
+    });
     comes_to(hub, 2, RUNNING, 1).await;
     asking.abort();
     comes_to(hub, 2, RUNNING, 0).await;

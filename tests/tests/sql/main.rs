@@ -11,6 +11,7 @@ mod bounds;
 mod doors;
 mod flight;
 mod programs;
+mod stores;
 
 use isthmus_client::{Client, Query};
 use isthmus_tests::{
@@ -35,12 +36,17 @@ struct Hub {
     /// A client of each node alone.
     clients: Vec<Client>,
     cli: Cli,
+    /// Where COPY may write to, if what serves it is installed.
+    store: Option<stores::Store>,
 }
 
 impl Hub {
     async fn start(data: &std::path::Path) -> Self {
         let options = ClusterOptions::small(env!("CARGO_BIN_EXE_node-under-test"), data, 3);
-        let cluster = Cluster::start(options.with_environment(&BOUNDS)).await;
+        let store = stores::Store::serve();
+        let told = store.as_ref().map(stores::Store::environment).unwrap_or_default();
+        let told: Vec<(&str, &str)> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let cluster = Cluster::start(options.with_environment(&BOUNDS).with_environment(&told)).await;
         let nodes: Vec<Channel> = (0..3).map(|index| cluster.channel(index)).collect();
         let client = |endpoint: &str| {
             let builder = Client::builder().endpoints([endpoint]).deadline(isthmus_tests::cluster::PATIENCE);
@@ -48,7 +54,7 @@ impl Hub {
         };
         let clients = cluster.endpoints().split(',').map(client).collect();
         let cli = Cli(vec![env!("CARGO_BIN_EXE_cli-under-test").to_owned()]);
-        Self { cluster, nodes, clients, cli }
+        Self { cluster, nodes, clients, cli, store }
     }
 
     /// Sends so many events of a name, by three users, through the nodes in turn.
@@ -89,5 +95,7 @@ async fn everything_that_is_known_can_be_asked_for_in_sql() {
     bounds::what_runs_away_is_stopped(&hub).await;
     bounds::who_hangs_up_ends_the_work(&hub).await;
     bounds::a_ticket_can_be_cancelled(&hub).await;
+    stores::every_node_writes_into_an_object_store(&hub).await;
+    stores::what_a_store_refuses_is_told_and_leaves_nothing(&hub).await;
     programs::others_clients_connect_and_load_frames(&hub).await;
 }

@@ -1,8 +1,14 @@
-//! URLs that `COPY` may write to, besides the node's own folder: those of folders that all nodes see.
+//! URLs that `COPY` may write to, besides the node's own folder: those of folders that all nodes see, and of object stores.
+//!
+//! What an object store wants to know (keys, region, endpoint) each node takes from its environment, under the names that
+//! the store's own programs know: `AWS_…`, `AZURE_…`, `GOOGLE_…`. No statement and no plan between nodes carries it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use object_store::{ObjectStore, ObjectStoreScheme, path::Path};
+use object_store::{
+    ObjectStore, ObjectStoreScheme, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder, local::LocalFileSystem, path::Path,
+};
 use parking_lot::Mutex;
 use url::Url;
 
@@ -40,16 +46,60 @@ impl Exports {
         let unusable = |error: &dyn std::fmt::Display| {
             QueryError::Unavailable(format!("COPY can't use the store of {url}: {error}"))
         };
-        let (_, path) = ObjectStoreScheme::parse(url).map_err(|error| unusable(&error))?;
+        let (scheme, path) = ObjectStoreScheme::parse(url).map_err(|error| unusable(&error))?;
         let name = url[..url::Position::BeforePath].to_owned();
         if let Some(store) = self.stores.lock().get(&name) {
             return Ok((Arc::clone(store), path));
         }
-        let (store, _) = object_store::parse_url(url).map_err(|error| unusable(&error))?;
-        let store: Arc<dyn ObjectStore> = Arc::from(store);
+        let store = store(&scheme, &name).map_err(|error| unusable(&error))?;
         self.stores.lock().insert(name, Arc::clone(&store));
         Ok((store, path))
     }
+}
+
+/// Why a URL's files can't be written below, if they can't: it has to name a folder of a store that is known.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub fn check_export_url(url: &Url) -> Result<(), String> {
+    if !url.path().ends_with('/') || url.query().is_some() || url.fragment().is_some() {
+        return Err("must end in /".to_owned());
+    }
+    if url.password().is_some() {
+        return Err("must not carry a password: the environment does".to_owned());
+    }
+    match ObjectStoreScheme::parse(url) {
+        Ok((scheme, _)) if is_known(&scheme) && !matches!(url.scheme(), "http" | "https") => Ok(()),
+        _ => Err("must begin with file:///, s3://BUCKET, gs://BUCKET or az://CONTAINER".to_owned()),
+    }
+}
+
+fn is_known(scheme: &ObjectStoreScheme) -> bool {
+    use ObjectStoreScheme::{AmazonS3, GoogleCloudStorage, Local, MicrosoftAzure};
+    matches!(scheme, Local | AmazonS3 | MicrosoftAzure | GoogleCloudStorage)
+}
+
+/// A store of a kind, with what the environment says of it.
+fn store(scheme: &ObjectStoreScheme, url: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+    // Whoever asked waits: a store that does not answer is told of in time.
+    let retry =
+        RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
+    Ok(match scheme {
+        ObjectStoreScheme::Local => Arc::new(LocalFileSystem::new()),
+        ObjectStoreScheme::AmazonS3 => {
+            Arc::new(AmazonS3Builder::from_env().with_url(url).with_retry(retry).build()?)
+        }
+        ObjectStoreScheme::MicrosoftAzure => {
+            Arc::new(MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build()?)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => {
+            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build()?)
+        }
+        other => {
+            let source = format!("{other:?} is not written to").into();
+            return Err(object_store::Error::Generic { store: "COPY", source });
+        }
+    })
 }
 
 /// Paths of URLs are without `.` and `..` once they are parsed.
@@ -66,6 +116,24 @@ fn is_below(url: &Url, root: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_kind_of_store_is_opened_at_the_place_that_a_url_names() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let roots = ["s3://bucket/hub/", "gs://bucket/hub/", "az://container@account/hub/"].map(url);
+        let exports = Exports::below(&roots);
+        for (root, kind) in
+            roots.iter().zip(["AmazonS3(bucket)", "GoogleCloudStorage(bucket)", "MicrosoftAzure"])
+        {
+            let (store, path) = exports.open(&root.join("a/b.csv").unwrap()).unwrap();
+            assert!(store.to_string().starts_with(kind), "{store}");
+            assert_eq!(path.as_ref(), "hub/a/b.csv");
+        }
+        // Another bucket, or what lies beside, is not.
+        for bad in ["s3://other/hub/x.csv", "s3://bucket/x.csv", "az://container@other/hub/x.csv"] {
+            assert!(matches!(exports.open(&url(bad)), Err(QueryError::Invalid { .. })), "{bad}");
+        }
+    }
 
     #[test]
     fn only_what_was_allowed_is_written_to() {
@@ -88,6 +156,22 @@ mod tests {
             "http://localhost/mnt/hub/x.csv",
         ] {
             assert!(matches!(exports.open(&url(bad)), Err(QueryError::Invalid { .. })), "{bad}");
+        }
+        for (root, wrong) in [
+            ("file:///srv/exports", "end in /"),
+            ("s3://bucket", "end in /"),
+            ("s3://bucket/?x=/", "end in /"),
+            ("s3://key:secret@bucket/", "password"),
+            ("https://bucket.s3.eu-west-1.amazonaws.com/", "begin with"),
+            ("memory:///", "begin with"),
+            ("ftp://host/", "begin with"),
+        ] {
+            assert!(check_export_url(&url(root)).unwrap_err().contains(wrong), "{root}");
+        }
+        for root in
+            ["file:///srv/", "s3://bucket/", "s3://bucket/a/b/", "gs://bucket/", "az://container@account/"]
+        {
+            assert_eq!(check_export_url(&url(root)), Ok(()), "{root}");
         }
         let none = Exports::default().open(&url("file:///mnt/hub/x.csv")).unwrap_err();
         assert!(none.to_string().contains("query.export_urls"), "{none}");

@@ -20,6 +20,7 @@ use std::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::parser::CopyToStatement;
 pub(crate) use exports::Exports;
+pub use exports::check_export_url;
 pub(crate) use parts::{Parts, WriteExec, WriteParts};
 use serde::{Deserialize, Serialize};
 use url::Url;

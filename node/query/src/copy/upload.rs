@@ -12,7 +12,7 @@ use datafusion::{
     execution::SendableRecordBatchStream,
 };
 use futures::StreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart, path::Path};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{Format, encode::encode};
@@ -81,7 +81,11 @@ async fn put(store: &Arc<dyn ObjectStore>, path: &Path, mut made: mpsc::Receiver
         let Some(Writing(Some(upload))) = &mut writing else {
             // What fits into one part needs no more than one request.
             if is_last {
-                store.put(path, PutPayload::from(bytes)).await.map_err(failed)?;
+                // And two that write to one place are told apart by the store.
+                store
+                    .put_opts(path, PutPayload::from(bytes), PutMode::Create.into())
+                    .await
+                    .map_err(failed)?;
                 return Ok(());
             }
             let begun = store.put_multipart(path).await.map_err(failed)?;
@@ -102,7 +106,15 @@ async fn put(store: &Arc<dyn ObjectStore>, path: &Path, mut made: mpsc::Receiver
 }
 
 pub(super) fn store_failed(path: &Path, error: &object_store::Error) -> QueryError {
-    QueryError::Unavailable(format!("COPY can't write {path}: {error}"))
+    use object_store::Error::{AlreadyExists, NotFound, PermissionDenied, Unauthenticated};
+    match error {
+        AlreadyExists { .. } => QueryError::invalid(format!("{path} is there already")),
+        NotFound { .. } | PermissionDenied { .. } | Unauthenticated { .. } => QueryError::invalid(format!(
+            "COPY can't write {path} (do the URL and the store's settings in the nodes' environment hold?): {error}"
+        )),
+        // What may pass.
+        error => QueryError::Unavailable(format!("COPY can't write {path}: {error}")),
+    }
 }
 
 /// An upload of several parts; given up when it is dropped before its end.

@@ -38,8 +38,9 @@ pub struct QueryOptions {
     /// The folder that COPY may write below. Absent: COPY is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export_dir: Option<PathBuf>,
-    /// The `file://` URLs that COPY may write below, of folders that all nodes see, each with a `/` at its end. None: COPY to URLs
-    /// is refused.
+    /// The URLs that COPY may write below, each with a `/` at its end: `file://` of folders that all nodes see, `s3://`, `gs://`
+    /// and `az://` of object stores, whose settings are in the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). None: COPY to
+    /// URLs is refused.
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub export_urls: Vec<String>,
     /// Prepared statements that clients of Flight SQL may have open at this node.
@@ -100,11 +101,8 @@ impl QueryOptions {
         let one = |text: &String| {
             let fault = |why: String| Error::setting("query.export_urls", format!("{text}: {why}"));
             let url = Url::parse(text).map_err(|error| fault(error.to_string()))?;
-            match url.scheme() {
-                "file" if url.path().ends_with('/') => Ok(url),
-                "file" => Err(fault("must end in /".to_owned())),
-                _ => Err(fault("must begin with file://".to_owned())),
-            }
+            isthmus_query::check_export_url(&url).map_err(fault)?;
+            Ok(url)
         };
         self.export_urls.iter().map(one).collect()
     }

@@ -288,7 +288,9 @@ async fn steady(channels: &[Channel], options: &Options) {
                 let (mut sent, mut numbers) = (0_u64, load::Numbers(sender as u64));
                 let run = format!("steady{sender}");
                 while !over.load(Relaxed) {
-                    let due = begun + Duration::from_secs_f64((sent * 8) as f64 / options.rate as f64);
+                    // Steady: one sender after the other, not all of them at a time.
+                    let before = sent * 8 + sender as u64 * 250;
+                    let due = begun + Duration::from_secs_f64(before as f64 / options.rate as f64);
                     tokio::time::sleep_until(due.into()).await;
                     let what = options.load.events(true);
                     let items = (0..250).map(|n| {
