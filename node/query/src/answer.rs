@@ -10,6 +10,7 @@ use isthmus_domain::Stamp;
 use crate::{
     copy::Target,
     error::QueryError,
+    opaque::Opaque,
     seam::{Freshness, OpenCut},
 };
 
@@ -37,7 +38,7 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// What it does.
     pub kind: Kind,
-    pub(crate) plan: LogicalPlan,
+    pub(crate) plan: Opaque<LogicalPlan>,
     pub(crate) copy: Option<Target>,
 }
 

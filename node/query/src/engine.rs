@@ -30,6 +30,7 @@ use crate::{
     distribute::Channels,
     error::{Limit, QueryError},
     limits::{Allowance, Gate},
+    opaque::Opaque,
     options::EngineOptions,
     run::{self, Head},
     scan::{KnownNames, NamesOf, Turns, says_names_are_unknown},
@@ -48,7 +49,7 @@ const LEASE_MORE: Duration = Duration::from_secs(10);
 /// Runs statements, and tasks of other nodes' statements.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    inner: Opaque<Inner>,
 }
 
 /// What runs share.
@@ -117,7 +118,7 @@ impl Engine {
             base,
             _env: env,
         };
-        let engine = Self { inner: Arc::new(inner) };
+        let engine = Self { inner: Opaque::new(inner) };
         if let Some(runtime) = &engine.inner.runtime {
             let (stopping, sweep) = (engine.inner.stopping.clone(), sweep(engine.inner.worker.clone()));
             let sweeping = async move { stopping.run_until_cancelled(sweep).await };
@@ -149,7 +150,7 @@ impl Engine {
             let detail = format!("a statement may have {longest} bytes");
             return Err(QueryError::Limit { what: Limit::Statement, detail });
         }
-        let (inner, sql) = (Arc::clone(&self.inner), sql.to_owned());
+        let (inner, sql) = (self.inner.clone(), sql.to_owned());
         let work = async move {
             let state = session::planning(&inner.base, &inner.host)
                 .map_err(|error| QueryError::Internal(error.strip_backtrace()))?;
@@ -196,7 +197,7 @@ impl Engine {
         let (head, told) = oneshot::channel();
         let (batches, ready) = mpsc::channel(READY_MAX);
         let work = Work {
-            inner: Arc::clone(&self.inner),
+            inner: self.inner.clone(),
             statement: statement.clone(),
             parameters,
             options,
@@ -287,7 +288,7 @@ fn be_nice() {
 
 /// A statement as it runs.
 struct Work {
-    inner: Arc<Inner>,
+    inner: Opaque<Inner>,
     statement: Prepared,
     parameters: ParamValues,
     options: RunOptions,

@@ -28,6 +28,7 @@ mod explain;
 mod functions;
 mod ids;
 mod limits;
+mod opaque;
 mod options;
 mod parameters;
 mod profiles;

@@ -36,7 +36,7 @@ pub(crate) fn bind(statement: &Prepared, values: &ParamValues) -> Result<Logical
         return Err(QueryError::invalid(message));
     }
     if wanted.is_empty() {
-        return Ok(statement.plan.clone());
+        return Ok(LogicalPlan::clone(&statement.plan));
     }
     let mut cast = Vec::with_capacity(values.len());
     for (at, (value, ty)) in values.into_iter().zip(wanted).enumerate() {
@@ -56,6 +56,6 @@ pub(crate) fn bind(statement: &Prepared, values: &ParamValues) -> Result<Logical
         true => ParamValues::List(cast),
         false => ParamValues::Map(names.iter().cloned().zip(cast).collect()),
     };
-    let bound = statement.plan.clone().with_param_values(cast);
+    let bound = LogicalPlan::clone(&statement.plan).with_param_values(cast);
     bound.map_err(|error| from_datafusion(&error, &statement.sql))
 }

@@ -29,7 +29,9 @@ use crate::{
     distribute::{Apart, Codec, Reading, check_sound, is_sound, over_nodes},
     engine::Inner,
     error::{QueryError, broken, from_datafusion},
-    explain, functions, ids, parameters,
+    explain, functions, ids,
+    opaque::Opaque,
+    parameters,
     profiles::founder_of,
     scan::{Names, NamesOf},
     seam::{Freshness, OpenCut, Table},
@@ -54,7 +56,7 @@ pub(crate) struct Started {
 
 /// Starts a statement.
 pub(crate) async fn start(
-    inner: &Arc<Inner>,
+    inner: &Opaque<Inner>,
     statement: &Prepared,
     values: &ParamValues,
     (freshness, given): (Freshness, Option<Arc<dyn OpenCut>>),
@@ -152,7 +154,7 @@ pub(crate) fn plain(rows: SendableRecordBatchStream) -> SendableRecordBatchStrea
 
 /// A session that plans for a cut; `apart`: with each scan in a stage of its own; `writing`: what reads, writes.
 fn planner(
-    inner: &Arc<Inner>,
+    inner: &Opaque<Inner>,
     reading: Option<&Reading>,
     apart: bool,
     writing: Option<&Parts>,
@@ -188,7 +190,7 @@ fn planner(
 }
 
 async fn plan_of(
-    inner: &Arc<Inner>,
+    inner: &Opaque<Inner>,
     optimized: &LogicalPlan,
     reading: Option<&Reading>,
     writing: Option<&Parts>,
@@ -204,7 +206,7 @@ async fn plan_of(
 }
 
 /// The names of profiles, if all identifiers are as they were when they were gathered last; else gathered anew.
-async fn known_names(inner: &Arc<Inner>, cut: Option<&dyn OpenCut>, reading: &Reading) -> Result<Names> {
+async fn known_names(inner: &Opaque<Inner>, cut: Option<&dyn OpenCut>, reading: &Reading) -> Result<Names> {
     let shards = cut.map(OpenCut::shards).unwrap_or_default();
     let mut of: Vec<(u64, u64)> = shards.iter().map(|shard| (shard.shard, shard.identities)).collect();
     of.sort_unstable();
@@ -217,7 +219,7 @@ async fn known_names(inner: &Arc<Inner>, cut: Option<&dyn OpenCut>, reading: &Re
 }
 
 /// The names of profiles that don't have their home's.
-async fn names_of(inner: &Arc<Inner>, reading: &Reading) -> Result<Names> {
+async fn names_of(inner: &Opaque<Inner>, reading: &Reading) -> Result<Names> {
     let table = ShardTable::new("founders", Table::Facets, founders(), Arc::clone(&inner.host)).alone(false);
     let plan = LogicalPlanBuilder::scan("founders", provider_as_source(Arc::new(table)), None)?
         .aggregate(vec![col("home")], vec![min(col("founder")).alias("founder")])?

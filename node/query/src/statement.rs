@@ -20,6 +20,7 @@ use crate::{
     answer::{Kind, Prepared},
     copy::{self, Target},
     error::{QueryError, from_datafusion},
+    opaque::Opaque,
 };
 
 /// How deep a statement may nest.
@@ -47,7 +48,7 @@ pub(crate) async fn prepare(state: &SessionState, sql: &str) -> std::result::Res
     let schema =
         if copy.is_some() { copy::answer_schema() } else { crate::tables::told(plan.schema().as_arrow()) };
     let (names, parameters) = parameters_of(&plan).map_err(fault)?;
-    Ok(Prepared { sql: sql.to_owned(), names, parameters, schema, kind, plan, copy })
+    Ok(Prepared { sql: sql.to_owned(), names, parameters, schema, kind, plan: Opaque::new(plan), copy })
 }
 
 type Parsed = std::result::Result<Statement, QueryError>;

@@ -8,6 +8,7 @@ mod side;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use isthmus_shard::{
     segments::{Key, Row, Through},
 };
 use tokio::{sync::mpsc, time::Instant};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::ReusableBoxFuture, task::AbortOnDropHandle};
 
 use self::{beside::Beside, holds::Holds, side::Side};
 use crate::{
@@ -148,9 +149,20 @@ struct Work<'a> {
     beside: BTreeMap<u64, Beside>,
     /// Has newer definitions take over.
     settling: Option<AbortOnDropHandle<()>>,
+    /// The command on its way into the log.
+    proposing: Option<Proposing<'a>>,
     holds: Holds,
     waiting: VecDeque<Question>,
 }
+
+/// A command on its way into the log: meanwhile the feed is followed, and what is found waits for the next one.
+struct Proposing<'a> {
+    proposed: Proposed,
+    answer: ReusableBoxFuture<'a, Answer>,
+}
+
+/// The stamp of a command that was taken, or how far others have come.
+type Answer = Result<Result<Stamp, Through>, Error>;
 
 impl<'a> Work<'a> {
     async fn begin(
@@ -200,6 +212,7 @@ impl<'a> Work<'a> {
             kept,
             beside: BTreeMap::new(),
             settling: None,
+            proposing: None,
             holds: Holds::default(),
             waiting: VecDeque::new(),
         };
@@ -259,6 +272,7 @@ impl<'a> Work<'a> {
                 () = self.inbox.come.notified() => {}
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
                 () = definitions.changed() => {}
+                answer = answered(&mut self.proposing), if self.proposing.is_some() => self.taken(answer)?,
                 () = tokio::time::sleep(wait.unwrap_or_default().min(TIMEOUT)), if wait.is_some() => {
                     self.pass_time().await?;
                 }
@@ -289,8 +303,12 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Puts what was found into the log; whether there was anything.
+    /// Has what was found go into the log, one command after the other; whether there is more to do at once.
     async fn propose(&mut self) -> Result<bool, Failure> {
+        if let Some(proposing) = &mut self.proposing {
+            let Poll::Ready(answer) = futures::poll!(proposing.answer.get_pin()) else { return Ok(false) };
+            self.taken(answer)?;
+        }
         if self.kept.is_some() {
             return Ok(false);
         }
@@ -302,19 +320,47 @@ impl<'a> Work<'a> {
             // The last command's own stamp is not in yet.
             return Ok(self.holds.limit().is_none() && self.now.whole() < self.handle.stamp());
         };
-        self.put(proposed).await?;
-        Ok(true)
+        self.begin_to_put(proposed).await?;
+        Ok(false)
     }
 
-    /// Puts a command into the log.
-    async fn put(&mut self, mut proposed: Proposed) -> Result<(), Failure> {
-        let deadline = Instant::now() + TIMEOUT;
+    /// Sends a command off; none may be under way.
+    async fn begin_to_put(&mut self, mut proposed: Proposed) -> Result<(), Failure> {
+        let (handle, deadline) = (self.handle, Instant::now() + TIMEOUT);
         let command = std::mem::take(&mut proposed.command);
-        match self.handle.propose_segments(command, deadline).await? {
+        let mut answer = ReusableBoxFuture::new(handle.propose_segments(command, deadline));
+        // It is on its way once it was looked at.
+        let first = futures::poll!(answer.get_pin());
+        self.proposing = Some(Proposing { proposed, answer });
+        match first {
+            Poll::Ready(answer) => self.taken(answer),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// A command was answered.
+    fn taken(&mut self, answer: Answer) -> Result<(), Failure> {
+        let Some(Proposing { proposed, .. }) = self.proposing.take() else { return Ok(()) };
+        match answer? {
             Ok(stamp) => self.now.engine()?.taken(&proposed, stamp),
             Err(_) => return Err(Failure::Elsewhere),
         }
         Ok(())
+    }
+
+    /// Waits until no command is under way.
+    async fn put_all(&mut self) -> Result<(), Failure> {
+        if self.proposing.is_some() {
+            let answer = answered(&mut self.proposing).await;
+            self.taken(answer)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a command into the log, when none is under way.
+    async fn put(&mut self, proposed: Proposed) -> Result<(), Failure> {
+        self.begin_to_put(proposed).await?;
+        self.put_all().await
     }
 
     /// A wake is due and nothing happens: a command whose stamp says what time it is.
@@ -323,6 +369,7 @@ impl<'a> Work<'a> {
             tokio::time::sleep(PAUSE / 10).await;
             return Ok(());
         }
+        self.put_all().await?;
         let now = self.segments.clock.now_micros();
         let engine = self.now.engine()?;
         if engine.next_wake().is_none_or(|due| due > now) || self.now.whole() < self.handle.stamp() {
@@ -332,5 +379,13 @@ impl<'a> Work<'a> {
             Some(proposed) => self.put(proposed).await,
             None => Ok(()),
         }
+    }
+}
+
+/// The answer to the command that is under way; never, if there is none.
+async fn answered(proposing: &mut Option<Proposing<'_>>) -> Answer {
+    match proposing {
+        Some(proposing) => proposing.answer.get_pin().await,
+        None => std::future::pending().await,
     }
 }

@@ -1,9 +1,10 @@
 //! A `COPY` to a URL that ends in `/`: each task of the plan writes the rows that it has, from the node where it runs.
 //!
 //! A store knows no names that change, so what was written lies under its final name at once; that all of it is there
-//! says an object `_SUCCESS`, as Hadoop's writers have it. What a `COPY` that failed has written is removed again.
+//! says an object `_SUCCESS`, as Hadoop's writers have it. While parts are written, `_STARTED` is there, which one `COPY` alone
+//! can make. What a `COPY` that failed has written is removed again.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arrow::{
     array::{AsArray, Int64Array, RecordBatch},
@@ -24,12 +25,15 @@ use datafusion::{
 };
 use datafusion_distributed::DistributedTaskContext;
 use futures::{TryStreamExt, stream};
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::{Exports, Format, answer_schema, upload::store_failed, upload::upload};
+use super::{
+    Exports, Format, answer_schema,
+    upload::{Object, store_failed, upload},
+};
 use crate::{
     error::{QueryError, broken, to_datafusion},
     run::plain,
@@ -37,6 +41,10 @@ use crate::{
 
 /// What says that all parts are there.
 const SUCCESS: &str = "_SUCCESS";
+/// What says that a `COPY` is at work here.
+const STARTED: &str = "_STARTED";
+/// After which times parts are removed once more: what a node had on its way when the statement ended comes to lie there by then.
+const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 
 /// Where parts are written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,8 +72,16 @@ impl Parts {
             return Err(QueryError::invalid(format!("something is below {url} already")));
         }
         let number = super::number_of(url.as_str());
+        let started = folder.clone().join(STARTED);
+        let claimed = store.put_opts(&started, PutPayload::new(), PutMode::Create.into()).await;
+        claimed.map_err(|error| match error {
+            object_store::Error::AlreadyExists { .. } => {
+                QueryError::invalid(format!("another COPY writes below {url} already"))
+            }
+            error => store_failed(&started, &error),
+        })?;
         let parts = Self { url: url.to_string(), format, number };
-        Ok((parts, Leftovers { store, folder, mark: format!("{number:016x}"), is_complete: false }))
+        Ok((parts, Leftovers { store, folder, mark: format!("{number:016x}"), is_over: false }))
     }
 
     fn name(&self, task: usize, partition: usize) -> String {
@@ -79,8 +95,8 @@ pub(crate) struct Leftovers {
     folder: Path,
     /// In the names of parts.
     mark: String,
-    /// Nothing is left to remove.
-    is_complete: bool,
+    /// All is there, or its removal is seen to.
+    is_over: bool,
 }
 
 impl Leftovers {
@@ -88,11 +104,10 @@ impl Leftovers {
     pub(crate) async fn complete(mut self, told: SendableRecordBatchStream) -> Result<RecordBatch> {
         let done = self.told(told).await;
         if done.is_err() {
-            // Now, so that who tries again finds nothing.
-            match remove(&self.store, &self.folder, &self.mark).await {
-                Ok(()) => self.is_complete = true,
-                Err(error) => tracing::debug!(%error, "removing parts is tried once more"),
-            }
+            // Now, so that who tries again finds nothing; and what is on its way, later.
+            self.remove().await;
+            self.is_over = true;
+            self.remove_later();
         }
         done
     }
@@ -107,35 +122,67 @@ impl Leftovers {
         let success = self.folder.clone().join(SUCCESS);
         let put = self.store.put(&success, PutPayload::new()).await;
         put.map_err(|error| to_datafusion(store_failed(&success, &error)))?;
-        self.is_complete = true;
+        self.is_over = true;
+        if let Err(error) = self.store.delete(&self.folder.clone().join(STARTED)).await {
+            tracing::warn!(%error, folder = %self.folder, "_STARTED of a COPY that is complete stays in the store");
+        }
         answer(rows, files)
+    }
+
+    /// Removes the parts, and then what keeps others out.
+    async fn remove(&self) {
+        let removed = remove(&self.store, &self.folder, &self.mark).await;
+        let left = match removed {
+            Ok(()) => self.store.delete(&self.folder.clone().join(STARTED)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = left {
+            tracing::warn!(%error, folder = %self.folder, "what a COPY that was broken off has written stays in the store");
+        }
+    }
+
+    fn remove_later(&self) {
+        let (store, folder, mark) = (Arc::clone(&self.store), self.folder.clone(), self.mark.clone());
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            for pause in AGAIN {
+                tokio::time::sleep(pause).await;
+                if let Err(error) = remove(&store, &folder, &mark).await {
+                    tracing::warn!(%error, %folder, "parts of a COPY that was broken off may stay in the store");
+                }
+            }
+        });
     }
 }
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        let (store, folder, mark) = (Arc::clone(&self.store), self.folder.clone(), self.mark.clone());
-        if self.is_complete {
+        if self.is_over {
             return;
         }
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = remove(&store, &folder, &mark).await {
-                    tracing::warn!(%error, %folder, "what a COPY that was broken off has written stays in the store");
-                }
-            });
-        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (store, folder, mark) = (Arc::clone(&self.store), self.folder.clone(), self.mark.clone());
+        let rest = Self { store, folder, mark, is_over: true };
+        runtime.spawn(async move {
+            rest.remove().await;
+            rest.remove_later();
+        });
     }
 }
 
+/// Removes the parts of a run; of those that can't be, the last one's error.
 async fn remove(store: &Arc<dyn ObjectStore>, folder: &Path, mark: &str) -> object_store::Result<()> {
     let all: Vec<_> = store.list(Some(folder)).try_collect().await?;
+    let mut done = Ok(());
     for object in all {
         if object.location.filename().is_some_and(|name| name.contains(mark)) {
-            store.delete(&object.location).await?;
+            match store.delete(&object.location).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => done = Err(error),
+            }
         }
     }
-    Ok(())
+    done
 }
 
 pub(super) fn answer(rows: i64, files: i64) -> Result<RecordBatch> {
@@ -239,9 +286,9 @@ impl ExecutionPlan for WriteExec {
         let rows = plain(self.input.execute(partition, context)?);
         let format = self.parts.format;
         // One says what the columns are where there are no rows at all.
-        let is_wanted_empty = (task, partition) == (0, 0);
+        let object = Object::Part { is_wanted_empty: (task, partition) == (0, 0) };
         let written = async move {
-            let rows = upload(&store, &path, rows, format, is_wanted_empty).await?;
+            let rows = upload(&store, &path, rows, format, object).await?;
             let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
             answer(number(rows.unwrap_or_default()), number(usize::from(rows.is_some())))
         };

@@ -11,8 +11,10 @@ use datafusion::{
     common::{DataFusionError, Result, exec_datafusion_err, runtime::SpawnedTask},
     execution::SendableRecordBatchStream,
 };
-use futures::StreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart, path::Path};
+use futures::{StreamExt, stream::FuturesUnordered};
+use object_store::{
+    MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UploadPart, path::Path,
+};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{Format, encode::encode};
@@ -23,6 +25,15 @@ const PART_BYTES: usize = 16 << 20;
 /// Parts under way at a time.
 const PARTS_MAX: usize = 2;
 
+/// What an object is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Object {
+    /// One that somebody named: it must not be there before, and is written of no rows, too.
+    Named,
+    /// A part under a name that no other has, and whether it is written of no rows, too.
+    Part { is_wanted_empty: bool },
+}
+
 /// Writes rows to an object, which is there when all of it is; how many rows. `None`: there were no rows, and an object without
 /// any isn't wanted.
 pub(super) async fn upload(
@@ -30,7 +41,7 @@ pub(super) async fn upload(
     path: &Path,
     mut rows: SendableRecordBatchStream,
     format: Format,
-    is_wanted_empty: bool,
+    object: Object,
 ) -> Result<Option<usize>> {
     let schema = rows.schema();
     let first = loop {
@@ -39,7 +50,7 @@ pub(super) async fn upload(
             first => break first,
         }
     };
-    if first.is_none() && !is_wanted_empty {
+    if first.is_none() && matches!(object, Object::Part { is_wanted_empty: false }) {
         return Ok(None);
     }
     let (lane, batches) = mpsc::channel::<RecordBatch>(2);
@@ -58,7 +69,7 @@ pub(super) async fn upload(
         drop(lane);
         encoding.await.map_err(|error| exec_datafusion_err!("a writer of COPY failed: {error}"))?
     };
-    let put = put(store, path, made);
+    let put = put(store, path, object, made);
     match tokio::join!(put, encode) {
         // When the store fails, the encoder only knows that nobody takes its parts.
         (Err(error), _) | (_, Err(error)) => Err(error),
@@ -74,30 +85,40 @@ struct Part {
 }
 
 /// Completes the object once its last part has come, and not when parts end before.
-async fn put(store: &Arc<dyn ObjectStore>, path: &Path, mut made: mpsc::Receiver<Part>) -> Result<()> {
+async fn put(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    object: Object,
+    mut made: mpsc::Receiver<Part>,
+) -> Result<()> {
     let failed = |error| to_datafusion(store_failed(path, &error));
     let mut writing: Option<Writing> = None;
     while let Some(Part { bytes, is_last }) = made.recv().await {
-        let Some(Writing(Some(upload))) = &mut writing else {
-            // What fits into one part needs no more than one request.
+        let payload = PutPayload::from(bytes);
+        let Some(begun) = &mut writing else {
             if is_last {
-                // And two that write to one place are told apart by the store.
-                store
-                    .put_opts(path, PutPayload::from(bytes), PutMode::Create.into())
-                    .await
-                    .map_err(failed)?;
+                // What fits into one part needs no more than one request.
+                let mode = match object {
+                    Object::Named => PutMode::Create,
+                    // May be tried again when nobody knows how the first try ended.
+                    Object::Part { .. } => PutMode::Overwrite,
+                };
+                store.put_opts(path, payload, mode.into()).await.map_err(failed)?;
                 return Ok(());
             }
-            let begun = store.put_multipart(path).await.map_err(failed)?;
-            let mut upload = WriteMultipart::new_with_chunk_size(begun, PART_BYTES);
-            upload.put(bytes);
-            writing = Some(Writing(Some(upload)));
+            let mut begun = Writing::of(store.put_multipart(path).await.map_err(failed)?);
+            begun.put(payload).await.map_err(failed)?;
+            writing = Some(begun);
             continue;
         };
-        upload.wait_for_capacity(PARTS_MAX).await.map_err(failed)?;
-        upload.put(bytes);
-        if is_last && let Some(upload) = writing.as_mut().and_then(|writing| writing.0.take()) {
-            upload.finish().await.map_err(failed)?;
+        begun.put(payload).await.map_err(failed)?;
+        if is_last {
+            begun.all_put(0).await.map_err(failed)?;
+            // Stores know no condition for an object of several parts: who came first is looked for at the last moment.
+            if matches!(object, Object::Named) {
+                must_not_be_there(store, path).await?;
+            }
+            begun.complete().await.map_err(failed)?;
             return Ok(());
         }
     }
@@ -105,12 +126,22 @@ async fn put(store: &Arc<dyn ObjectStore>, path: &Path, mut made: mpsc::Receiver
     Ok(())
 }
 
+/// Checks that nothing is at a place.
+pub(super) async fn must_not_be_there(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<()> {
+    match store.head(path).await {
+        Ok(_) => Err(to_datafusion(QueryError::invalid(format!("{path} is there already")))),
+        Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(to_datafusion(store_failed(path, &error))),
+    }
+}
+
 pub(super) fn store_failed(path: &Path, error: &object_store::Error) -> QueryError {
     use object_store::Error::{AlreadyExists, NotFound, PermissionDenied, Unauthenticated};
     match error {
         AlreadyExists { .. } => QueryError::invalid(format!("{path} is there already")),
-        NotFound { .. } | PermissionDenied { .. } | Unauthenticated { .. } => QueryError::invalid(format!(
-            "COPY can't write {path} (do the URL and the store's settings in the nodes' environment hold?): {error}"
+        NotFound { .. } => QueryError::invalid(format!("COPY can't write {path}: {error}")),
+        PermissionDenied { .. } | Unauthenticated { .. } => QueryError::Unavailable(format!(
+            "COPY may not write {path} (the store's keys are in the nodes' environment): {error}"
         )),
         // What may pass.
         error => QueryError::Unavailable(format!("COPY can't write {path}: {error}")),
@@ -118,11 +149,45 @@ pub(super) fn store_failed(path: &Path, error: &object_store::Error) -> QueryErr
 }
 
 /// An upload of several parts; given up when it is dropped before its end.
-struct Writing(Option<WriteMultipart>);
+struct Writing {
+    upload: Option<Box<dyn MultipartUpload>>,
+    parts: FuturesUnordered<UploadPart>,
+}
+
+impl Writing {
+    fn of(upload: Box<dyn MultipartUpload>) -> Self {
+        Self { upload: Some(upload), parts: FuturesUnordered::new() }
+    }
+
+    /// Sends a part, once few enough others are under way.
+    async fn put(&mut self, payload: PutPayload) -> object_store::Result<()> {
+        self.all_put(PARTS_MAX - 1).await?;
+        if let Some(upload) = &mut self.upload {
+            self.parts.push(upload.put_part(payload));
+        }
+        Ok(())
+    }
+
+    /// Waits until so many parts, or fewer, are under way.
+    async fn all_put(&mut self, under_way: usize) -> object_store::Result<()> {
+        while self.parts.len() > under_way {
+            self.parts.next().await.transpose()?;
+        }
+        Ok(())
+    }
+
+    async fn complete(&mut self) -> object_store::Result<()> {
+        if let Some(upload) = &mut self.upload {
+            upload.complete().await?;
+        }
+        self.upload = None;
+        Ok(())
+    }
+}
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let Some(upload) = self.0.take() else { return };
+        let Some(mut upload) = self.upload.take() else { return };
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = upload.abort().await {

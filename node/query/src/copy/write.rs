@@ -13,7 +13,6 @@ use datafusion::{
     execution::SendableRecordBatchStream,
 };
 use futures::StreamExt;
-use object_store::ObjectStoreExt;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::sync::mpsc;
 use url::Url;
@@ -23,9 +22,9 @@ use super::{
     encode::encode,
     number_of,
     parts::answer,
-    upload::{store_failed, upload},
+    upload::{Object, must_not_be_there, upload},
 };
-use crate::error::{QueryError, to_datafusion};
+use crate::error::to_datafusion;
 
 /// Writes a stream, and tells of it.
 pub(crate) async fn copy(
@@ -125,11 +124,7 @@ pub(crate) async fn to_object(
     exports: Arc<Exports>,
 ) -> Result<RecordBatch> {
     let (store, path) = exports.open(&url).map_err(to_datafusion)?;
-    match store.head(&path).await {
-        Ok(_) => return Err(to_datafusion(QueryError::invalid(format!("{url} is there already")))),
-        Err(object_store::Error::NotFound { .. }) => {}
-        Err(error) => return Err(to_datafusion(store_failed(&path, &error))),
-    }
-    let rows = upload(&store, &path, rows, format, true).await?.unwrap_or_default();
+    must_not_be_there(&store, &path).await?;
+    let rows = upload(&store, &path, rows, format, Object::Named).await?.unwrap_or_default();
     answer(i64::try_from(rows).unwrap_or(i64::MAX), 1)
 }

@@ -165,6 +165,7 @@ impl Work<'_> {
 
     /// Newer definitions take over, where these are: at one stamp.
     pub(super) async fn take_over(&mut self, version: u64) -> Result<bool, Failure> {
+        self.put_all().await?;
         let at = self.now.engine()?.at();
         let is_there = match self.beside.get_mut(&version).and_then(Beside::side) {
             Some(side) => side.engine()?.at() == at,
@@ -191,7 +192,8 @@ impl Work<'_> {
         if self.now.exchange.is_alone() {
             // What this one has found goes into the log with what brought it about.
             let at = self.now.engine()?.at();
-            if !self.now.engine()?.has_pending()
+            if self.proposing.is_none()
+                && !self.now.engine()?.has_pending()
                 && let Some(side) = self.beside.get_mut(&version).and_then(Beside::side)
             {
                 while side.engine()?.at() < at

@@ -191,6 +191,7 @@ impl Work<'_> {
             }
             if version < PREVIEWS_FROM {
                 // What was found by the definitions before goes into the log with what brought it about.
+                self.put_all().await?;
                 for _ in 0..LAST_COMMANDS_MAX {
                     let engine = self.now.engine()?;
                     let proposed = if engine.has_pending() { engine.propose() } else { None };

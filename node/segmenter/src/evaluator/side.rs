@@ -23,6 +23,8 @@ use crate::{
 
 /// Parts of the feed that are taken up at once: about as many changes as a command may bring.
 const PARTS_MAX: usize = 8;
+/// Changes up to which a shard that was read to its end a moment ago is likely to have few more.
+const NEAR_MAX: usize = 500;
 
 /// An engine at work.
 pub(super) struct Side {
@@ -34,6 +36,8 @@ pub(super) struct Side {
     read: VecDeque<FeedChange>,
     /// All changes up to this stamp were read.
     whole: Stamp,
+    /// Few changes are likely to have come since it was where its shard is.
+    is_near: bool,
     /// What others have to know, and have told.
     pub(super) exchange: Exchange,
 }
@@ -43,7 +47,7 @@ impl Side {
     pub(super) fn new(engine: Box<Engine>, exchange: Exchange) -> Self {
         let whole = engine.at();
         let (after, read) = (Place::end_of(whole), VecDeque::new());
-        Self { engine: Some(engine), after, read, whole, exchange }
+        Self { engine: Some(engine), after, read, whole, is_near: false, exchange }
     }
 
     /// The engine.
@@ -138,32 +142,57 @@ impl Side {
         if engine.at() >= now && self.whole >= now && !due {
             return Ok(true);
         }
-        let engine = self.engine.take().ok_or(Failure::NotLeading)?;
-        let reading = Reading { after: self.after, read: std::mem::take(&mut self.read), whole: self.whole };
-        let (handle, currency) = (handle.clone(), currency.to_owned());
-        let (engine, reading, done) = blocking(move || {
-            let (mut engine, mut reading) = (engine, reading);
-            let mut done = false;
-            for _ in 0..PARTS_MAX {
-                reading.on(&handle, to)?;
-                let upto = reading.whole.min(to);
-                let many = reading.read.iter().take_while(|change| change.stamp <= upto.0).count();
-                for change in reading.read.drain(..many) {
-                    take(&mut engine, &change, &currency)?;
-                }
-                done = engine.reach(upto, PROFILES_MAX);
-                if !done || reading.whole >= handle.stamp().min(to) {
-                    break;
+        let mut engine = self.engine.take().ok_or(Failure::NotLeading)?;
+        let mut reading =
+            Reading { after: self.after, read: std::mem::take(&mut self.read), whole: self.whole };
+        let (taken, done);
+        if self.is_near {
+            // A little, out of memory: that takes less than to have another thread do it.
+            match go_on(&mut engine, &mut reading, (handle, to), currency, 1) {
+                Ok(went) => (taken, done) = went,
+                Err(failure) => {
+                    self.engine = Some(engine);
+                    return Err(failure);
                 }
             }
-            done &= reading.whole >= handle.stamp().min(to);
-            Ok((engine, reading, done))
-        })
-        .await?;
+        } else {
+            let (handle, currency) = (handle.clone(), currency.to_owned());
+            (engine, reading, taken, done) = blocking(move || {
+                let (taken, done) = go_on(&mut engine, &mut reading, (&handle, to), &currency, PARTS_MAX)?;
+                Ok((engine, reading, taken, done))
+            })
+            .await?;
+        }
+        self.is_near = done && taken <= NEAR_MAX;
         self.engine = Some(engine);
         Reading { after: self.after, read: self.read, whole: self.whole } = reading;
         Ok(done)
     }
+}
+
+/// Reads so many parts of the feed and takes them up; how many changes that were, and whether all that there is by then is in.
+fn go_on(
+    engine: &mut Engine,
+    reading: &mut Reading,
+    (handle, to): (&ShardHandle, Stamp),
+    currency: &str,
+    parts: usize,
+) -> Result<(usize, bool), Failure> {
+    let (mut taken, mut done) = (0, false);
+    for _ in 0..parts {
+        reading.on(handle, to)?;
+        let upto = reading.whole.min(to);
+        let many = reading.read.iter().take_while(|change| change.stamp <= upto.0).count();
+        for change in reading.read.drain(..many) {
+            take(engine, &change, currency)?;
+        }
+        taken += many;
+        done = engine.reach(upto, PROFILES_MAX);
+        if !done || reading.whole >= handle.stamp().min(to) {
+            break;
+        }
+    }
+    Ok((taken, done && reading.whole >= handle.stamp().min(to)))
 }
 
 impl Drop for Side {

@@ -105,6 +105,9 @@ struct Watch {
     profiles: Profiles,
     reader: FeedReader,
     names: Names,
+    defined: wire::Defined,
+    /// The segments that are asked for; empty: none, or all where others are not asked for either.
+    segments: BTreeSet<String>,
     /// Whose changes are wanted; empty: everybody's.
     wanted: BTreeSet<FacetId>,
     /// When the next response is due at the latest.
@@ -134,7 +137,9 @@ impl Profiles {
                 return Err(Refusal::field("INVALID_LIMIT", "response_changes_max", what).into());
             }
         };
-        let (filter, wanted) = self.filter(request.filter.unwrap_or_default())?;
+        let asked = request.filter.unwrap_or_default();
+        let segments = asked.segments.iter().cloned().collect();
+        let (filter, wanted) = self.filter(asked)?;
         let given = match request.cursor.as_str() {
             "" => None,
             cursor => Some(cursor::decode(&self.hub.view().cluster_id, cursor)?),
@@ -160,6 +165,8 @@ impl Profiles {
             profiles: Self { hub: self.hub.clone() },
             reader: self.hub.router.feed(position, filter, limit),
             names: Names::default(),
+            defined: wire::Defined::default(),
+            segments,
             wanted,
             due: Instant::now(),
             lag: watchers.lags.enter(),
@@ -268,13 +275,22 @@ impl Watch {
             }
         };
         let mut shown = Vec::with_capacity(found.len());
-        let view = self.profiles.hub.view();
+        if found.iter().any(|change| matches!(change.body, Some(feed_change::Body::Segment(_)))) {
+            self.defined.learn(&self.profiles.hub.view());
+        }
         for change in found {
+            // Shards judge by hashes of names.
+            if let Some(feed_change::Body::Segment(of)) = &change.body
+                && let name = self.defined.name(of.segment)
+                && !(name.is_empty() || self.segments.is_empty() || self.segments.contains(name))
+            {
+                continue;
+            }
             let Some((facet, name)) = facet(change).and_then(|id| Some((id, names.get(&id)?))) else {
                 continue;
             };
             if name.is_wanted {
-                shown.extend(wire::change(change, facet.slot(), name, &view)?);
+                shown.extend(wire::change(change, facet.slot(), name, &self.defined)?);
             }
         }
         Ok(shown)

@@ -1,5 +1,7 @@
 //! Changes as clients get them.
 
+use std::collections::HashMap;
+
 use isthmus_coordinator::View;
 use isthmus_domain::{EventRecord, EventType, Slot, Stamp, quality::changes_of};
 use isthmus_proto::internal::v1::{DocumentKind, FeedChange, FeedSegment, Member, feed_change::Body};
@@ -14,12 +16,42 @@ use super::{id, names::Name};
 use crate::grpc::profile::{damaged, wire};
 use crate::grpc::value::timestamp;
 
+/// Names and versions of segments by their ids, as the definitions that are kept have them.
+#[derive(Default)]
+pub(super) struct Defined {
+    /// The version of the newest document that was read.
+    newest: u64,
+    /// What was known once stays: a change may be read long after its definition was replaced.
+    segments: HashMap<u64, (String, u64)>,
+}
+
+impl Defined {
+    /// Reads the documents that are new.
+    pub fn learn(&mut self, view: &View) {
+        let documents = view.document_versions(DocumentKind::Segments, "");
+        let Some(newest) = documents.last().map(|document| document.version) else { return };
+        for document in documents.iter().filter(|document| document.version > self.newest) {
+            let Ok(document) = Document::from_json(&document.content) else { continue };
+            self.segments.extend(document.segments.into_iter().map(|segment| {
+                let id = DefinitionId::of_segment(&segment.name, segment.version).0;
+                (id, (segment.name, segment.version))
+            }));
+        }
+        self.newest = self.newest.max(newest);
+    }
+
+    /// The name of a segment; empty where its definition is not kept any more.
+    pub fn name(&self, segment: u64) -> &str {
+        self.segments.get(&segment).map_or("", |(name, _)| name)
+    }
+}
+
 /// A change, named; `None` of a kind that this version doesn't know.
 pub(super) fn change(
     change: &FeedChange,
     slot: Slot,
     name: &Name,
-    view: &View,
+    defined: &Defined,
 ) -> Result<Option<Change>, Status> {
     let stamp = Stamp(change.stamp);
     let (what, identifier) = match &change.body {
@@ -47,7 +79,7 @@ pub(super) fn change(
             (What::Members(what), name.identifier.clone())
         }
         Some(Body::Segment(segment)) => {
-            (What::Segment(segment_change(segment, view)), name.identifier.clone())
+            (What::Segment(segment_change(segment, defined)), name.identifier.clone())
         }
         // For the shard itself.
         Some(Body::Home(_) | Body::LeftHome(_)) | None => return Ok(None),
@@ -62,23 +94,15 @@ pub(super) fn change(
     }))
 }
 
-/// The segment that a change names, from the definitions that are kept.
-fn segment_change(change: &FeedSegment, view: &View) -> SegmentChange {
-    let is_it = |segment: &isthmus_segment::definition::Segment| {
-        DefinitionId::of_segment(&segment.name, segment.version).0 == change.segment
-    };
-    let versions = view.document_versions(DocumentKind::Segments, "").iter().rev();
-    let found = versions
-        .filter_map(|document| Document::from_json(&document.content).ok())
-        .find_map(|document| document.segments.into_iter().find(is_it));
+fn segment_change(change: &FeedSegment, defined: &Defined) -> SegmentChange {
     let state = |number: u32| match number {
         1 => SegmentState::In,
         2 => SegmentState::Overflow,
         _ => SegmentState::Unspecified,
     };
     SegmentChange {
-        segment_version: found.as_ref().map_or(0, |segment| segment.version),
-        name: found.map(|segment| segment.name).unwrap_or_default(),
+        segment_version: defined.segments.get(&change.segment).map_or(0, |(_, version)| *version),
+        name: defined.name(change.segment).to_owned(),
         before: state(change.from).into(),
         now: state(change.to).into(),
         cause: match change.cause_stamp {
