@@ -22,8 +22,9 @@
 //! **Data flow.** The evaluator follows the shard's own feed: events, and rows that say that an identifier has another home
 //! (apply writes these for it). An event changes the state of its facet, and only segments that it can touch are answered
 //! anew, for the profile of the facet's home. What has changed goes into the log by a command that says up to which
-//! stamp the feed is in it; the command is taken only if the one before it ended where its leader thinks. A proposal whose
-//! outcome isn't known makes the evaluator begin anew from what the log says.
+//! stamp the feed is in it; the command is taken only if the one before it ended where its leader thinks. One is under way at
+//! a time; the feed is followed meanwhile. A proposal whose outcome isn't known makes the evaluator begin anew from what the
+//! log says.
 //!
 //! **Time is the log's.** Segments are answered at the stamps of commands, never at a clock's time: so what is answered is
 //! a function of the log. If a profile's wake is due and nothing happens, the leader proposes an empty command, whose
