@@ -54,11 +54,15 @@ class _Handlers(grpc.GenericRpcHandler):
                 request_deserializer=wire.IngestStreamRequest.FromString,
                 response_serializer=lambda message: message.SerializeToString(),
             )
-        streams = {"Watch": wire.WatchRequest, "Query": wire.QueryRequest}
-        if name in streams:
+        streams = {
+            ("ProfileService", "Watch"): wire.WatchRequest,
+            ("SegmentService", "Watch"): wire.SegmentServiceWatchRequest,
+            ("QueryService", "Query"): wire.QueryRequest,
+        }
+        if (service, name) in streams:
             return grpc.unary_stream_rpc_method_handler(
                 answer,
-                request_deserializer=streams[name].FromString,
+                request_deserializer=streams[service, name].FromString,
                 response_serializer=lambda message: message.SerializeToString(),
             )
         return grpc.unary_unary_rpc_method_handler(
@@ -125,6 +129,18 @@ class FakeHub:
         service, name = method.path.split("/")[1].rsplit(".", 1)[-1], method.path.rsplit("/", 1)[-1]
         known = {"Ingest": wire.IngestRequest, "Get": wire.GetRequest, "Status": wire.StatusRequest}
         known.update({"Create": wire.CreateRequest, "List": wire.ProfileServiceListRequest})
+        segments = {
+            "PutSegment": wire.PutSegmentRequest,
+            "PutComputedTrait": wire.PutComputedTraitRequest,
+            "DeleteDefinition": wire.DeleteDefinitionRequest,
+            "ListDefinitions": wire.ListDefinitionsRequest,
+            "ListMembers": wire.SegmentServiceListMembersRequest,
+            "GetMemberships": wire.GetMembershipsRequest,
+            "Verify": wire.VerifyRequest,
+        }
+        queries = {"Explain": wire.QueryServiceExplainRequest, "ListTables": wire.ListTablesRequest}
+        if service in ("SegmentService", "QueryService"):
+            return {"SegmentService": segments, "QueryService": queries}[service][name]
         assert service in ("IngestService", "ProfileService", "ClusterService", "SourceService")
         return known[name]
 

@@ -20,6 +20,7 @@ from isthmus._retry import Ending, refusal
         ("NOT_FOUND", "SOURCE_NOT_FOUND", isthmus.SourceNotFoundError),
         ("INVALID_ARGUMENT", "INVALID_CURSOR", isthmus.InvalidRequestError),
         ("INVALID_ARGUMENT", "INVALID_SCHEMA", isthmus.InvalidSchemaError),
+        ("INVALID_ARGUMENT", "INVALID_SEGMENT", isthmus.InvalidSegmentError),
         ("INVALID_ARGUMENT", "BATCH_TOO_MANY", isthmus.TooLargeError),
         ("OUT_OF_RANGE", "TOO_LARGE", isthmus.TooLargeError),
         ("RESOURCE_EXHAUSTED", "QUERY_LIMIT", isthmus.QueryLimitError),

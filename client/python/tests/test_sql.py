@@ -99,9 +99,70 @@ def test_what_makes_no_sense_is_said_with_its_place(fake, fake_client):
     assert (wrong.value.line, wrong.value.column) == (2, 8)
     with pytest.raises(isthmus.QueryLimitError):
         list(fake_client.sql("SELECT 1"))
-    for given in [{"parameters": "a"}, {"timeout": 0}, {"min_version": "a", "max_staleness": 1}]:
+    for given in [
+        {"parameters": "a"},
+        {"timeout": 0},
+        {"min_version": "a", "max_staleness": 1},
+        {"rows_max": 0},
+        {"bytes_max": 2**64},
+    ]:
         with pytest.raises(isthmus.UsageError):
             fake_client.sql("SELECT 1", **given)
+
+
+def test_bounds_are_sent_and_kept_to(fake, fake_client, hub, user):
+    script(fake, [start(), END], [start(), END])
+    list(fake_client.sql("SELECT 1", rows_max=5, bytes_max=2**32))
+    list(fake_client.sql("SELECT 1"))
+    assert [(request.rows_max, request.bytes_max) for request in asked(fake)] == [(5, 2**32), (0, 0)]
+    three = "SELECT * FROM (VALUES (1), (2), (3)) AS t (n)"
+    assert len(list(hub.sql(three, rows_max=3))) == 3
+    for bounds in ({"rows_max": 2}, {"bytes_max": 1}):
+        with pytest.raises(isthmus.QueryLimitError):
+            list(hub.sql(three, **bounds))
+    with pytest.raises(isthmus.InvalidRequestError) as refused:
+        list(hub.sql(three, rows_max=2**63))
+    assert refused.value.reason == "INVALID_LIMIT"
+
+
+def test_tables_are_told_with_their_columns(hub):
+    tables = hub.tables()
+    known = {(table.schema, table.name): table for table in tables}
+    assert {("public", "profiles"), ("public", "events"), ("public", "segment_members")} <= known.keys()
+    events = known["public", "events"]
+    names = [column.name for column in events.columns]
+    answer = hub.sql("SELECT * FROM events LIMIT 0")
+    assert list(answer) == []
+    assert list(answer.columns) == names
+    assert all(column.type for column in events.columns)
+    assert events.to_dict()["columns"][0]["name"] == names[0]
+    html = tables._repr_html_()
+    assert "<table" in html
+    assert names[-1] in html
+
+
+def test_a_statement_is_explained_or_carried_out_for_it(hub):
+    statement = "SELECT name, count(*) FROM events WHERE source = $1 GROUP BY name"
+    plans = hub.explain(statement, ["<web>"])
+    assert [plan.kind for plan in plans] == ["logical_plan", "physical_plan"]
+    assert "\n" in str(plans[1])
+    assert "<pre>" in plans._repr_html_()
+    assert "<web>" not in plans._repr_html_()
+    (done,) = hub.explain(statement, ["web"], analyze=True, max_staleness=60, timeout=60)
+    assert (done.kind, "metrics=" in done.text) == ("Plan with Metrics", True)
+    assert [plan.kind for plan in hub.explain(statement, ["web"], analyze=True)] == ["Plan with Metrics"]
+    with pytest.raises(isthmus.BadQueryError) as wrong:
+        hub.explain("SELECT 1,\n       x")
+    assert (wrong.value.line, wrong.value.column) == (2, 8)
+    with pytest.raises(isthmus.UsageError):
+        hub.explain("SELECT 1", "a")
+
+
+def test_what_writes_files_is_not_explained_twice(fake, fake_client):
+    fake.answers["Explain"] = lambda request, context: refuse(context, "DEADLINE_EXCEEDED", "OUTCOME_UNKNOWN")
+    with pytest.raises(isthmus.OutcomeUnknownError):
+        fake_client.explain(" COPY (SELECT 1) TO 'a.csv'", analyze=True)
+    assert len(fake.calls) == 1
 
 
 def test_a_frame_keeps_the_columns_types(fake, fake_client):

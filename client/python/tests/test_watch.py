@@ -131,6 +131,7 @@ def test_a_watch_that_is_closed_ends_whoever_waits(fake, fake_client):
         {"start": "then"},
         {"types": ["jump"]},
         {"events": "Order Completed"},
+        {"segments": "loyal"},
         {"profiles": ["42"]},
         {"page_size": 0},
         {"page_size": 257},

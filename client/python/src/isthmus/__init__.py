@@ -35,6 +35,7 @@ from .model.ingest import Counts, Ingested, ItemResult
 from .model.profile import Identifier, Key, Profile, TimelineEvent
 from .model.quality import QualityReport, SourceQuality, TraitOverlap, TraitQuality
 from .model.quarantine import QuarantineCounts, QuarantineEntry, QuarantineResult, Resolution
+from .model.query import QueryColumn, QueryPlan, QueryTable
 from .model.registry import (
     PutResult,
     Rules,
@@ -46,6 +47,17 @@ from .model.registry import (
     Source,
     SourceKey,
 )
+from .model.segment import (
+    ComputedTrait,
+    DefinitionResult,
+    Definitions,
+    ProfileSegments,
+    Segment,
+    SegmentCount,
+    SegmentMember,
+    SegmentPreview,
+    SegmentVerification,
+)
 
 __version__ = "0.1.0"
 
@@ -56,8 +68,11 @@ __all__ = [
     "ChangedFact",
     "Client",
     "ClusterStatus",
+    "ComputedTrait",
     "Counts",
     "Decision",
+    "DefinitionResult",
+    "Definitions",
     "Event",
     "Explanation",
     "Group",
@@ -77,11 +92,15 @@ __all__ = [
     "PairWeight",
     "Profile",
     "ProfileChange",
+    "ProfileSegments",
     "PutResult",
     "QualityReport",
     "QuarantineCounts",
     "QuarantineEntry",
     "QuarantineResult",
+    "QueryColumn",
+    "QueryPlan",
+    "QueryTable",
     "Replica",
     "Resolution",
     "Retraction",
@@ -90,6 +109,11 @@ __all__ = [
     "Schema",
     "SchemaCheck",
     "SchemaProblem",
+    "Segment",
+    "SegmentCount",
+    "SegmentMember",
+    "SegmentPreview",
+    "SegmentVerification",
     "ShardRules",
     "Source",
     "SourceKey",

@@ -32,6 +32,7 @@ __all__ = [
     "InvalidRequestError",
     "InvalidRulesError",
     "InvalidSchemaError",
+    "InvalidSegmentError",
     "ItemsRejectedError",
     "NotFoundError",
     "OutcomeUnknownError",
@@ -179,6 +180,10 @@ class InvalidRulesError(InvalidRequestError):
     """They are no rules; the message names the place (INVALID_RULES)."""
 
 
+class InvalidSegmentError(InvalidRequestError):
+    """It is no segment, no computed trait or no set of segments; the message names the place (INVALID_SEGMENT)."""
+
+
 class UnauthenticatedError(RefusedError):
     """The write key is unknown, was rotated away, or its source is disabled (WRITE_KEY_INVALID)."""
 
@@ -264,6 +269,7 @@ _BY_REASON: dict[str, type[RefusedError]] = {
     "BATCH_TOO_MANY": TooLargeError,
     "INVALID_SCHEMA": InvalidSchemaError,
     "INVALID_RULES": InvalidRulesError,
+    "INVALID_SEGMENT": InvalidSegmentError,
     "WRITE_KEY_INVALID": UnauthenticatedError,
     "SOURCE_NOT_FOUND": SourceNotFoundError,
     "SOURCE_DISABLED": SourceDisabledError,

@@ -14,8 +14,10 @@ from .._options import Options, endpoints_of
 from .._tls import Pem, credentials_of
 from ..errors import Error
 from ..events import AnyEvent, item_of
+from ..model.base import Page
 from ..model.ingest import Ingested, ItemResult
 from ..model.profile import Key
+from ..model.query import QueryPlan, QueryTable
 from ._caller import Caller, Channels
 from ._cluster import Cluster, Quality
 from ._groups import Groups
@@ -24,7 +26,8 @@ from ._ingest import send_items
 from ._profiles import Profiles, consistency_of
 from ._quarantine import Quarantine
 from ._registry import Schemas, Sources
-from ._sql import Answer, query_request
+from ._segments import Segments
+from ._sql import Answer, explain, query_request, tables
 from ._watch import CHANGES_MAX, Watch, watch_request
 from ._writer import IngestWriter
 
@@ -39,6 +42,7 @@ class Client:
     Attributes:
         profiles: Profiles, their events, why they are one; splitting.
         groups: Groups, who belongs to them, and the groups of a customer.
+        segments: Segments and computed traits, who is in them, who enters and leaves.
         identity: Pairs that may be one person, decisions, identity rules.
         sources: Sources and write keys.
         schemas: Schemas of events, rules for traits.
@@ -86,6 +90,7 @@ class Client:
         self._caller = caller
         self.profiles = Profiles(caller)
         self.groups = Groups(caller)
+        self.segments = Segments(caller)
         self.identity = Identity(caller)
         self.sources = Sources(caller)
         self.schemas = Schemas(caller)
@@ -180,14 +185,15 @@ class Client:
         types: Sequence[str] = (),
         traits: Sequence[str] = (),
         members: bool = False,
+        segments: Sequence[str] = (),
         page_size: int = CHANGES_MAX,
         retry_for: float | None = None,
         on_wait: Callable[[Error | None], None] | None = None,
     ) -> Watch:
         """Follows changes of profiles, as they come about or from a cursor on; see `Watch`.
 
-        A change passes that fits any of `events`, `types`, `traits` and `members`, or every one if none of them is
-        given; and, with `profiles`, only of those customers. At most 1,000 of each.
+        A change passes that fits any of `events`, `types`, `traits`, `members` and `segments`, or every one if none of
+        them is given; and, with `profiles`, only of those customers. At most 1,000 of each.
 
         Args:
             cursor: Where to go on: `next_cursor` of a page of another watch, of another program too.
@@ -197,6 +203,7 @@ class Client:
             types: Events of these types: identify, track, page, screen, group, alias.
             traits: `identify` events that set or remove one of these traits.
             members: Changes of who belongs to a profile.
+            segments: Who enters these segments and leaves them, by name.
             page_size: At most so many changes in a page, 1 to 256.
             retry_for: For how many seconds no node may serve it before it ends with an error; for ever by default.
             on_wait: Told, where the watch works, when it begins to wait for a hub that is away, with the error of the
@@ -205,7 +212,7 @@ class Client:
         Raises:
             UsageError: When something given can't be.
         """
-        request = watch_request(cursor, start, profiles, events, types, traits, members, page_size)
+        request = watch_request(cursor, start, profiles, events, types, traits, members, segments, page_size)
         return Watch(self._caller, request, retry_for, on_wait)
 
     def sql(
@@ -215,6 +222,8 @@ class Client:
         *,
         min_version: str | None = None,
         max_staleness: float | None = None,
+        rows_max: int | None = None,
+        bytes_max: int | None = None,
         timeout: float | None = None,
     ) -> Answer:
         """Asks in SQL, of all profiles and events at one cut; see `Answer`. The statement runs when rows are asked for.
@@ -227,13 +236,54 @@ class Client:
             parameters: Values for `$1`, `$2`, …, or by name for `$name`.
             min_version: A version token: the answer sees at least what that covers.
             max_staleness: In seconds: the answer may miss what is younger. By default it misses nothing.
+            rows_max: The most rows: with more it ends with `QueryLimitError`. By default, and at most, what the hub
+                allows.
+            bytes_max: The most bytes of rows in memory; the same.
             timeout: How long it may take, in seconds, instead of as long as the hub allows.
 
         Raises:
             UsageError: When something given can't be.
         """
-        request = query_request(statement, parameters, consistency_of(min_version, max_staleness), timeout)
+        consistency = consistency_of(min_version, max_staleness)
+        request = query_request(statement, parameters, consistency, timeout, rows_max, bytes_max)
         return Answer(self._caller, request, timeout)
+
+    def explain(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        analyze: bool = False,
+        min_version: str | None = None,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> Page[QueryPlan]:
+        """How a statement would be carried out, or with `analyze` was: its plans, in the order in which they are made.
+
+        >>> for plan in hub.explain("SELECT name, count(*) FROM events GROUP BY name", analyze=True):
+        ...     print(plan.text)
+
+        Args:
+            statement: One statement, without EXPLAIN in front.
+            parameters: As of `sql`.
+            analyze: Whether to carry it out, and tell what each step took; its rows are thrown away.
+            min_version: As of `sql`, with `analyze`.
+            max_staleness: As of `sql`, with `analyze`.
+            timeout: In seconds, instead of the client's deadline; with `analyze`, instead of as long as the hub allows.
+
+        Raises:
+            BadQueryError: When the statement makes no sense.
+            QueryLimitError: When it needs more than a query may have.
+        """
+        consistency = consistency_of(min_version, max_staleness)
+        return explain(self._caller, statement, parameters, analyze, consistency, timeout)
+
+    def tables(self, *, timeout: float | None = None) -> Page[QueryTable]:
+        """The tables that there are for `sql`, by schema and name, with their columns.
+
+        >>> [table.name for table in hub.tables() if table.schema == "public"]
+        """
+        return tables(self._caller, timeout)
 
     def close(self) -> None:
         """Closes the connections, those of clients made by `with_options` too."""

@@ -14,6 +14,8 @@ from .. import _wire as wire
 from .._retry import BrokenError, Kind, NoStreamError, Verdict, verdict, wait_seconds
 from .._values import duration, to_wire
 from ..errors import BadAnswerError, ClosedError, UsageError
+from ..model.base import Page
+from ..model.query import QueryPlan, QueryTable
 from ._caller import Caller, Stream
 
 if TYPE_CHECKING:
@@ -30,26 +32,75 @@ def query_request(
     parameters: Sequence[Any] | Mapping[str, Any],
     consistency: wire.Consistency | None,
     timeout: float | None,
+    rows_max: int | None,
+    bytes_max: int | None,
 ) -> wire.QueryRequest:
     """What a statement asks for.
 
     Raises:
         UsageError: When something given can't be.
     """
-    if isinstance(parameters, (str, bytes)):
+    for name, bound in (("rows_max", rows_max), ("bytes_max", bytes_max)):
+        if bound is not None and not 1 <= bound < 2**64:
+            raise UsageError(f"{name} is 1 or more, and fits into 64 bits")
+    return wire.QueryRequest(
+        sql=statement,
+        parameters=_parameters(parameters),
+        consistency=consistency,
+        timeout=_time(timeout),
+        rows_max=rows_max,
+        bytes_max=bytes_max,
+    )
+
+
+def _parameters(given: Sequence[Any] | Mapping[str, Any]) -> list[wire.QueryParameter]:
+    if isinstance(given, (str, bytes)):
         raise UsageError("parameters are a list, or a mapping from names")
-    request = wire.QueryRequest(sql=statement, consistency=consistency)
-    if isinstance(parameters, Mapping):
-        request.parameters.extend(
-            wire.QueryParameter(name=name, value=to_wire(value)) for name, value in parameters.items()
-        )
-    else:
-        request.parameters.extend(wire.QueryParameter(value=to_wire(value)) for value in parameters)
-    if timeout is not None:
-        if timeout <= 0:
-            raise UsageError("timeout has to be more than nothing")
-        request.timeout.CopyFrom(duration(datetime.timedelta(seconds=timeout)))
-    return request
+    if isinstance(given, Mapping):
+        return [wire.QueryParameter(name=name, value=to_wire(value)) for name, value in given.items()]
+    return [wire.QueryParameter(value=to_wire(value)) for value in given]
+
+
+def _time(timeout: float | None) -> wire.Duration | None:
+    if timeout is None:
+        return None
+    if timeout <= 0:
+        raise UsageError("timeout has to be more than nothing")
+    return duration(datetime.timedelta(seconds=timeout))
+
+
+def _kind(statement: str) -> Kind:
+    """What doing a statement twice would do. COPY writes files."""
+    return Kind.ONCE if statement.lstrip()[:4].lower() == "copy" else Kind.READ
+
+
+def explain(
+    caller: Caller,
+    statement: str,
+    parameters: Sequence[Any] | Mapping[str, Any],
+    analyze: bool,
+    consistency: wire.Consistency | None,
+    timeout: float | None,
+) -> Page[QueryPlan]:
+    """How a statement would be carried out, or with `analyze` was; see `Client.explain`."""
+    request = wire.QueryServiceExplainRequest(
+        sql=statement,
+        parameters=_parameters(parameters),
+        analyze=analyze,
+        consistency=consistency,
+        timeout=_time(timeout),
+    )
+    kind = _kind(statement) if analyze else Kind.READ
+    if analyze and timeout is None:
+        timeout = LIMIT_SECONDS
+    answer = caller.call(wire.QueryService.Explain, request, kind=kind, timeout=timeout, long=True)
+    return Page([QueryPlan.of(plan) for plan in answer.plans])
+
+
+def tables(caller: Caller, timeout: float | None) -> Page[QueryTable]:
+    """The tables that there are, by schema and name."""
+    answer = caller.call(wire.QueryService.ListTables, wire.ListTablesRequest(), timeout=timeout)
+    return Page([QueryTable.of(table) for table in answer.tables])
 
 
 class Answer:
@@ -139,8 +190,7 @@ class Answer:
 
     def _begin(self, deadline: float) -> tuple[Stream[wire.QueryResponse], wire.QueryStart]:
         """The stream and its first piece. Until that is there, another node may be asked."""
-        # COPY writes files.
-        kind = Kind.ONCE if self._request.sql.lstrip()[:4].lower() == "copy" else Kind.READ
+        kind = _kind(self._request.sql)
         tries = 0
         while True:
             try:

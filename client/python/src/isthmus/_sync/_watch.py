@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Callable, Sequence
+from collections.abc import Iterator, Callable, Mapping, Sequence
 from types import TracebackType
 
 from .. import _wire as wire
@@ -34,6 +34,7 @@ def watch_request(
     types: Sequence[str],
     traits: Sequence[str],
     members: bool,
+    segments: Sequence[str],
     page_size: int,
 ) -> wire.WatchRequest:
     """What a watch asks for.
@@ -41,17 +42,11 @@ def watch_request(
     Raises:
         UsageError: When something given can't be.
     """
-    lists = (("profiles", profiles), ("events", events), ("types", types), ("traits", traits))
-    for name, given in lists:
-        if isinstance(given, str):
-            raise UsageError(f"{name} is a list")
-    if start not in _STARTS:
-        raise UsageError(f"start is one of {', '.join(sorted(_STARTS))}")
+    lists = {"profiles": profiles, "events": events, "types": types, "traits": traits, "segments": segments}
+    _check(lists, start, page_size)
     wrong = [name for name in types if name not in _TYPES]
     if wrong:
         raise UsageError(f"{wrong[0]!r} is none of {', '.join(_TYPES)}")
-    if not 1 <= page_size <= CHANGES_MAX:
-        raise UsageError(f"page_size is 1 to {CHANGES_MAX}")
     keys = [key_to_wire(key) for key in profiles]
     return wire.WatchRequest(
         cursor=cursor,
@@ -63,9 +58,34 @@ def watch_request(
             members=members,
             identifiers=[key.identifier for key in keys if key.HasField("identifier")],
             profile_ids=[key.profile_id for key in keys if not key.HasField("identifier")],
+            segments=segments,
         ),
         response_changes_max=page_size,
     )
+
+
+def segment_watch_request(
+    segments: Sequence[str], cursor: str, start: str, page_size: int
+) -> wire.SegmentServiceWatchRequest:
+    """What a watch of segments asks for.
+
+    Raises:
+        UsageError: When something given can't be.
+    """
+    _check({"segments": segments}, start, page_size)
+    return wire.SegmentServiceWatchRequest(
+        segments=segments, cursor=cursor, start=_STARTS[start], response_changes_max=page_size
+    )
+
+
+def _check(lists: Mapping[str, Sequence[Key]], start: str, page_size: int) -> None:
+    for name, given in lists.items():
+        if isinstance(given, str):
+            raise UsageError(f"{name} is a list")
+    if start not in _STARTS:
+        raise UsageError(f"start is one of {', '.join(sorted(_STARTS))}")
+    if not 1 <= page_size <= CHANGES_MAX:
+        raise UsageError(f"page_size is 1 to {CHANGES_MAX}")
 
 
 class Watch:
@@ -92,7 +112,7 @@ class Watch:
     def __init__(
         self,
         caller: Caller,
-        request: wire.WatchRequest,
+        request: wire.WatchRequest | wire.SegmentServiceWatchRequest,
         retry_for: float | None,
         on_wait: Callable[[Error | None], None] | None,
     ) -> None:
@@ -103,7 +123,7 @@ class Watch:
         self._request = request
         self._retry_for = retry_for
         self._on_wait = on_wait
-        self._stream: Stream[wire.WatchResponse] | None = None
+        self._stream: Stream[wire.WatchResponse] | Stream[wire.SegmentServiceWatchResponse] | None = None
         self._closed = False
         self._failing_since: float | None = None
         self._tries = 0
@@ -166,11 +186,17 @@ class Watch:
     ) -> None:
         self.close()
 
-    def _once(self) -> wire.WatchResponse | None:
+    def _begin(self) -> Stream[wire.WatchResponse] | Stream[wire.SegmentServiceWatchResponse]:
+        """A new stream. Those of profiles and of segments bring the same."""
+        if isinstance(self._request, wire.WatchRequest):
+            return self._caller.follow(wire.ProfileService.Watch, self._request)
+        return self._caller.follow(wire.SegmentService.Watch, self._request)
+
+    def _once(self) -> wire.WatchResponse | wire.SegmentServiceWatchResponse | None:
         """The next response of the stream under way, or of a new one; nothing when the watch is closed."""
         if self._stream is None:
             try:
-                self._stream = self._caller.follow(wire.ProfileService.Watch, self._request)
+                self._stream = self._begin()
             except NoStreamError as error:
                 raise ClosedError("the interpreter is ending: nothing can be followed any more") from error
         response = self._stream.read(SILENCE_SECONDS)

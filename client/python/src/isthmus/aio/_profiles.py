@@ -34,9 +34,15 @@ def consistency_of(min_version: str | None, max_staleness: float | None) -> wire
     return None
 
 
-def _mask(fields: Sequence[str] | None) -> wire.FieldMask | None:
+_ALL_FIELDS = tuple(field.name for field in wire.Profile.DESCRIPTOR.fields)
+
+
+def _mask(fields: Sequence[str] | None, segments: bool = False) -> wire.FieldMask | None:
     if isinstance(fields, str):
         raise UsageError("fields is a list of names")
+    if segments:
+        # They come only where they are named.
+        return wire.FieldMask(paths=[*fields, "segments"] if fields else _ALL_FIELDS)
     return wire.FieldMask(paths=fields) if fields else None
 
 
@@ -73,6 +79,7 @@ class Profiles:
         key: Key,
         *,
         fields: Sequence[str] | None = None,
+        segments: bool = False,
         min_version: str | None = None,
         max_staleness: float | None = None,
         timeout: float | None = None,
@@ -85,16 +92,19 @@ class Profiles:
 
         Args:
             key: `NAMESPACE:VALUE`, an `Identifier`, or 32 hexadecimal digits.
-            fields: Which fields to fill; all by default.
+            fields: Which fields to fill; all but those of segments by default.
+            segments: Whether to fill `segments` and `computed_traits`, too, for which all shards are asked.
             min_version: See the class.
-            max_staleness: See the class.
+            max_staleness: See the class; segments and computed traits miss nothing.
             timeout: In seconds, instead of the client's deadline.
 
         Raises:
             NotFoundError: When nothing is known under the key.
         """
         request = wire.GetRequest(
-            key=key_to_wire(key), consistency=consistency_of(min_version, max_staleness), fields=_mask(fields)
+            key=key_to_wire(key),
+            consistency=consistency_of(min_version, max_staleness),
+            fields=_mask(fields, segments),
         )
         answer = await self._caller.call(wire.ProfileService.Get, request, timeout=timeout)
         if not answer.HasField("profile"):
@@ -106,11 +116,14 @@ class Profiles:
         keys: Sequence[Key],
         *,
         fields: Sequence[str] | None = None,
+        segments: bool = False,
         min_version: str | None = None,
         max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> Page[Profile | None]:
         """The profiles of at most 1,000 customers, in the order asked for; `None` where nothing is known.
+
+        Arguments as of `get`.
 
         >>> [profile and profile.revenue for profile in await hub.profiles.get_many(["user_id:42", "user_id:no"])]
         [Decimal('44.02'), None]
@@ -118,7 +131,7 @@ class Profiles:
         request = wire.BatchGetRequest(
             keys=[key_to_wire(key) for key in keys],
             consistency=consistency_of(min_version, max_staleness),
-            fields=_mask(fields),
+            fields=_mask(fields, segments),
         )
         answer = await self._caller.call(wire.ProfileService.BatchGet, request, timeout=timeout)
         if len(answer.entries) != len(keys):
@@ -145,7 +158,7 @@ class Profiles:
             limit: At most so many; all by default.
             page_size: So many a call, 1 to 1,000.
             cursor: Where to begin: `Pager.cursor` of an earlier walk.
-            fields: Which fields to fill; all by default.
+            fields: Which fields to fill; all by default. Segments can't be: see `hub.segments.members`.
             min_version: See the class.
             max_staleness: See the class.
             timeout: Of each call.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _wire as wire
@@ -97,9 +98,34 @@ def json_of(text: str, what: str) -> Any:
         raise BadAnswerError(f"{what} is no JSON") from error
 
 
+OVERFLOW = "overflow"
+"""What stands for the JSON of a computed trait that has passed its bound."""
+
+
+def computed_of(texts: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Computed traits of an answer: the values by name, and the names of those that have passed their bound.
+
+    Raises:
+        BadAnswerError: When a value is no JSON.
+    """
+    values = {name: json_of(texts[name], "a computed trait") for name in sorted(texts) if texts[name] != OVERFLOW}
+    return values, tuple(name for name in sorted(texts) if texts[name] == OVERFLOW)
+
+
+def shown_values(values: Mapping[str, Any]) -> str:
+    """Named values as a person reads them in a cell, escaped for HTML."""
+    return ", ".join(f"{shown(key)}: {shown(value)}" for key, value in values.items())
+
+
 @dataclass(frozen=True)
 class Profile(Record):
-    """What is known of a customer. Fields that were not asked for are empty."""
+    """What is known of a customer. Fields that were not asked for are empty.
+
+    Segments come only where they are asked for: `segments` is `None` else. `overflows` are segments of which it can't
+    be said whether the customer is in them, and `trait_overflows` computed traits without a value, since a bound was
+    passed. Numbers of computed traits are exact decimal text. `segments_version` is the version token that these are
+    exact at, not before `version`.
+    """
 
     profile_id: str
     identifiers: tuple[Identifier, ...]
@@ -113,11 +139,18 @@ class Profile(Record):
     version: str
     type_counts: dict[str, int]
     rules_version: int | None
+    segments: tuple[str, ...] | None = None
+    overflows: tuple[str, ...] = ()
+    computed_traits: dict[str, Any] = field(default_factory=dict)
+    trait_overflows: tuple[str, ...] = ()
+    segments_version: str | None = None
 
     @classmethod
     def of(cls, message: wire.Profile) -> Profile:
         """From an answer."""
         currencies = message.revenue_by_currency
+        known = message.segments if message.HasField("segments") else None
+        values, trait_overflows = computed_of(known.computed_traits_json) if known else ({}, ())
         return cls(
             profile_id=message.profile_id,
             identifiers=identifiers_of(message.identifiers),
@@ -131,14 +164,20 @@ class Profile(Record):
             version=message.version,
             type_counts={name: message.type_counts[name] for name in sorted(message.type_counts)},
             rules_version=message.rules_version if message.HasField("rules_version") else None,
+            segments=tuple(known.segments) if known else None,
+            overflows=tuple(known.overflows) if known else (),
+            computed_traits=values,
+            trait_overflows=trait_overflows,
+            segments_version=known.version if known else None,
         )
 
     def _cells(self) -> dict[str, str]:
         cells = super()._cells()
         cells["identifiers"] = shown(", ".join(map(str, self.identifiers)))
-        cells["sources"] = shown(", ".join(self.sources))
-        for name in ("traits", "event_counts", "revenue_by_currency", "type_counts"):
-            cells[name] = ", ".join(f"{shown(key)}: {shown(value)}" for key, value in getattr(self, name).items())
+        for name in ("sources", "segments", "overflows", "trait_overflows"):
+            cells[name] = shown(", ".join(getattr(self, name) or ()))
+        for name in ("traits", "event_counts", "revenue_by_currency", "type_counts", "computed_traits"):
+            cells[name] = shown_values(getattr(self, name))
         return cells
 
 
