@@ -102,6 +102,7 @@ impl Shards for NodeShards {
         Catalog {
             traits: columns.traits.clone(),
             properties: columns.properties.clone(),
+            meanings: columns.meanings.clone(),
             currency: DEFAULT_CURRENCY.to_owned(),
             sources: sources.collect(),
             nodes: nodes.collect(),
