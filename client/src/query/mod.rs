@@ -218,8 +218,46 @@ impl Client {
 
 /// What doing a statement twice would do. COPY writes files.
 fn kind(sql: &str) -> Kind {
-    let first = sql.split_whitespace().next().unwrap_or_default();
-    if first.eq_ignore_ascii_case("copy") { Kind::OnceWrite } else { Kind::Read }
+    let statement = behind_comments(sql);
+    let end = statement.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(statement.len());
+    let is_copy = statement.get(..end).is_some_and(|first| first.eq_ignore_ascii_case("copy"));
+    // What stands in a comment of this kind, the hub carries out like any other text.
+    if is_copy || statement.starts_with("/*!") { Kind::OnceWrite } else { Kind::Read }
+}
+
+/// A text from where its first statement begins: behind space, comments and empty statements.
+fn behind_comments(sql: &str) -> &str {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+        rest = if rest.starts_with("--") {
+            rest.split_once('\n').map_or("", |(_, behind)| behind)
+        } else if rest.starts_with("/*") && !rest.starts_with("/*!") {
+            behind_comment(rest)
+        } else {
+            return rest;
+        };
+    }
+}
+
+/// What stands behind a comment in `/* … */`, which may have others inside; nothing when it doesn't end.
+fn behind_comment(text: &str) -> &str {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(pair) = text.as_bytes().get(at..at + 2) {
+        match pair {
+            b"/*" => depth += 1,
+            b"*/" => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
+        if depth == 0 {
+            return text.get(at..).unwrap_or_default();
+        }
+    }
+    ""
 }
 
 /// The pieces of an answer, as they come.
@@ -273,7 +311,30 @@ mod tests {
 
     #[test]
     fn what_writes_files_is_not_repeated() {
-        assert_eq!(kind("  select 1"), Kind::Read);
-        assert_eq!(kind("\nCopy (SELECT 1) TO 'a.parquet'"), Kind::OnceWrite);
+        for read in [
+            "  select 1",
+            "-- COPY\nSELECT 1",
+            "-- COPY",
+            "/* COPY */ SELECT 1",
+            "/* /* */ COPY",
+            "copy_of",
+            "\"copy\"",
+            "é",
+            "",
+        ] {
+            assert_eq!(kind(read), Kind::Read, "{read}");
+        }
+        for copy in [
+            "\nCopy (SELECT 1) TO 'a.parquet'",
+            "COPY(SELECT 1) TO 'a.parquet'",
+            "-- note\nCOPY events TO 'a.parquet'",
+            "--\n --é\r\n\tcopy events TO 'a.parquet'",
+            "/* */COPY events TO 'a.parquet'",
+            "/**//* a /* b */ - /***/ */ -- c\nCOPY/**/events TO 'a.parquet'",
+            " ; ;COPY events TO 'a.parquet'",
+            "/*! COPY events TO 'a.parquet' */",
+        ] {
+            assert_eq!(kind(copy), Kind::OnceWrite, "{copy}");
+        }
     }
 }

@@ -106,6 +106,9 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// The key of a schema's metadata that says what a row is, and of a field's that says what the column means.
+pub const DESCRIPTION: &str = "description";
+
 /// A table of the catalog.
 #[derive(Clone, Debug)]
 pub struct TableInfo {
@@ -117,6 +120,8 @@ pub struct TableInfo {
     pub name: String,
     /// `TABLE` or `VIEW`.
     pub kind: &'static str,
-    /// Its columns.
+    /// Its columns, described: see [`DESCRIPTION`]. Answers of statements carry no descriptions.
     pub columns: SchemaRef,
+    /// The columns that no two rows have all alike, none of them NULL.
+    pub key: &'static [&'static str],
 }

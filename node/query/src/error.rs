@@ -19,7 +19,7 @@ pub enum Limit {
     Time,
     /// Rows of the answer.
     Rows,
-    /// Bytes of the answer.
+    /// Bytes of the answer, or of the files of a `COPY`.
     Bytes,
     /// Length of the statement.
     Statement,

@@ -41,7 +41,7 @@ mod tables;
 mod values;
 mod worker;
 
-pub use answer::{Answer, Kind, Prepared, RunOptions, TableInfo};
+pub use answer::{Answer, DESCRIPTION, Kind, Prepared, RunOptions, TableInfo};
 pub use copy::check_export_url;
 pub use datafusion::common::{ParamValues, ScalarValue, metadata::ScalarAndMetadata};
 pub use engine::Engine;
@@ -49,6 +49,6 @@ pub use error::{Limit, QueryError};
 pub use limits::bytes_of;
 pub use options::EngineOptions;
 pub use seam::{
-    Batches, Catalog, Column, ColumnType, CutShard, Derived, Filters, Freshness, MakeColumn, Members,
-    NodeInfo, OpenCut, Request, ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
+    Batches, Catalog, Column, ColumnType, CutShard, Derived, Filters, Freshness, MakeColumn, Meanings,
+    Members, NodeInfo, OpenCut, Request, ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };

@@ -31,6 +31,8 @@ pub struct EngineOptions {
     pub batch_rows: usize,
     /// The folder that `COPY` may write below; without it, `COPY` to files is refused.
     pub export_dir: Option<PathBuf>,
+    /// Bytes that one `COPY` may write to files there, all together. What goes to URLs is not counted.
+    pub export_bytes: u64,
     /// The URLs that `COPY` may write below, each with a `/` at its end; without any, `COPY` to URLs is refused.
     pub export_urls: Vec<Url>,
 }
@@ -50,6 +52,7 @@ impl EngineOptions {
             statement_bytes: 1 << 20,
             batch_rows: 8192,
             export_dir: None,
+            export_bytes: 64 << 30,
             export_urls: Vec::new(),
         }
     }

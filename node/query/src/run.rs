@@ -112,9 +112,8 @@ pub(crate) async fn start(
                     copy::to_object(rows, (url.clone(), format), Arc::clone(&inner.exports)).boxed()
                 }
                 (None, None) => {
-                    let (target, export_dir) = (target.clone(), inner.options.export_dir.clone());
-                    let writers = inner.options.threads;
-                    async move { copy::copy(rows, &target, export_dir.as_deref(), writers).await }.boxed()
+                    let (target, options) = (target.clone(), inner.options.clone());
+                    async move { copy::copy(rows, &target, &options).await }.boxed()
                 }
             };
             one(written)

@@ -5,6 +5,7 @@
 //! `home` is the facet id of the home of the profile that a facet belongs to at the cut.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -282,6 +283,15 @@ pub struct Column {
     pub ty: ColumnType,
 }
 
+/// What registered traits and properties mean, by name; of those alone of which somebody said so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meanings {
+    /// Of traits.
+    pub traits: BTreeMap<String, String>,
+    /// Of properties.
+    pub properties: BTreeMap<String, String>,
+}
+
 /// A row of `system.sources`.
 #[derive(Clone, Debug)]
 pub struct SourceInfo {
@@ -324,6 +334,8 @@ pub struct Catalog {
     pub traits: Vec<Column>,
     /// Registered properties: typed columns of `events`.
     pub properties: Vec<Column>,
+    /// What they mean.
+    pub meanings: Arc<Meanings>,
     /// The currency of `profiles.revenue`.
     pub currency: String,
     /// Sources.
@@ -339,6 +351,7 @@ impl Default for Catalog {
         Self {
             traits: Vec::new(),
             properties: Vec::new(),
+            meanings: Arc::default(),
             currency: "USD".to_owned(),
             sources: Vec::new(),
             nodes: Vec::new(),

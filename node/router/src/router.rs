@@ -93,6 +93,13 @@ impl Router {
         &self.shared.local
     }
 
+    /// The node that leads a shard, as far as this node knows: by its own replica, or by whom calls last reached.
+    pub fn leader(&self, shard: u64) -> Option<u32> {
+        let routes = self.routes();
+        let known = self.candidates(routes.shard(shard)?);
+        known.local_leader.or_else(|| Some(known.hint).filter(|peer| *peer != 0)).map(node_of)
+    }
+
     /// Calls that wait to be sent to each other node, and bytes of those that wait or have no reply yet.
     pub fn waiting_calls(&self) -> Vec<(u32, usize, usize)> {
         self.routes().links().map(|(node, link)| (node, link.waiting().0, link.waiting().1)).collect()

@@ -196,8 +196,10 @@ async fn calls_find_the_leader_among_the_nodes_and_come_back_to_it() {
     let (two, address) =
         serve(&world, 1, options(), vec![vec![Step::NotLeader(peer(1)), Step::NoLeader]]).await;
     let one = Node::start(topology(1, 1, &address.to_string()), options());
+    assert_eq!(one.router.leader(1), None, "nobody has told it");
     let summary = one.router.ingest(vec![item(&one.router, 3, 0)], within(10_000)).await.unwrap();
     assert_eq!(summary.results, [ItemResult::Accepted]);
+    assert_eq!((one.router.leader(1), one.router.leader(2)), (Some(2), None), "who answered leads");
     let status = one.router.replica_status(1, 2, within(10_000)).await.unwrap();
     assert_eq!(status.peer, peer(2));
     one.end().await;

@@ -105,6 +105,8 @@ pub async fn what_makes_no_sense_is_refused(hub: &Hub) {
         ("/v1/profiles/user_id:%00", 400, "INVALID_IDENTIFIER"),
         ("/v1/profiles/no-namespace!:1", 400, "INVALID_IDENTIFIER"),
         ("/v1/profiles/user_id:read?min_version=7", 400, "INVALID_VERSION"),
+        ("/v1/profiles/user_id:read/segments?min_version=7", 400, "INVALID_VERSION"),
+        ("/v1/profiles/user_id:read/segments?limit=0", 400, "INVALID_LIMIT"),
         ("/v1/profiles/user_id:read?limit=7", 400, "INVALID_QUERY"),
         ("/v1/profiles/user_id:read?canary=7", 400, "INVALID_QUERY"),
         ("/v1/profiles/user_id:read/events?limit=0", 400, "INVALID_LIMIT"),

@@ -1,5 +1,10 @@
 //! What makes no sense, what asks for too much, and what nobody waits for any more.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+};
+
 use arrow_flight::CancelFlightInfoRequest;
 use futures::TryStreamExt as _;
 use isthmus_client::{Error, Query, Reason, Refusal};
@@ -69,9 +74,38 @@ pub async fn too_many_rows_are_refused_and_what_came_is_no_answer(hub: &Hub) {
     assert_eq!(refused(hub, 0, above).await.reason.as_str(), "INVALID_LIMIT");
 }
 
+/// The head of a page of the console about a statement.
+fn in_the_console(address: SocketAddr, statement: &str) -> String {
+    let (_, page) = ask::http(address, "/sql");
+    let (_, token) = page.split_once("name=\"token\" value=\"").unwrap();
+    let form =
+        format!("token={}&statement={}", token.split('"').next().unwrap(), statement.replace(' ', "+"));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "POST /sql HTTP/1.1\r\nHost: {address}\r\nOrigin: http://{address}\r\nConnection: close\r\nContent-Type: \
+         application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(page.contains("<textarea"), "the statement can be changed: {page}");
+    head.to_owned()
+}
+
 pub async fn what_runs_away_is_stopped(hub: &Hub) {
+    let address = hub.cluster.nodes[0].http;
+    let beside = tokio::task::spawn_blocking(move || in_the_console(address, ENDLESS));
     let refusal = refused(hub, 1, ENDLESS).await;
     assert_eq!((refusal.code, &refusal.reason), (Code::ResourceExhausted, &Reason::QueryLimit), "{refusal}");
+    let head = beside.await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 422 ") && !head.to_lowercase().contains("retry-after"), "{head}");
+    // What only makes no sense is what the page is for.
+    let head = tokio::task::spawn_blocking(move || in_the_console(address, "SELEC 1")).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     // The node serves as before.
     assert_eq!(crate::rows(&hub.clients[1], "SELECT 1 AS one").await, [r#"{"one":1}"#]);
 }

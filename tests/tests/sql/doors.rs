@@ -99,8 +99,23 @@ pub async fn tables_are_listed_with_their_columns(hub: &Hub) {
         let events = tables.iter().find(|table| table.name == "events").unwrap();
         let columns: Vec<&str> = events.columns.iter().map(|column| column.name.as_str()).collect();
         assert!(["profile_id", "timestamp", "name"].iter().all(|name| columns.contains(name)), "{columns:?}");
+        for table in &tables {
+            assert!(!table.description.is_empty(), "{}", table.name);
+            for column in &table.columns {
+                assert!(!column.description.is_empty(), "{}: {}", table.name, column.name);
+            }
+        }
     }
     assert_eq!(rows(&hub.clients[1], "SELECT count(*) AS n FROM system.nodes").await, [r#"{"n":3}"#]);
+}
+
+/// What a metric at the beginning of a text comes to: `5`, or `{t0: 2, t1: 3}` of several tasks.
+fn counted(metric: &str) -> u64 {
+    let each = match metric.strip_prefix('{') {
+        Some(tasks) => tasks.split('}').next().unwrap(),
+        None => metric.split([',', ' ', ']']).next().unwrap(),
+    };
+    each.split(", ").map(|task| task.rsplit(' ').next().unwrap().trim().parse::<u64>().unwrap()).sum()
 }
 
 pub async fn a_plan_is_told(hub: &Hub) {
@@ -110,9 +125,26 @@ pub async fn a_plan_is_told(hub: &Hub) {
         let plans = hub.clients[2].explain_query(request).await.unwrap();
         assert!(!plans.is_empty() && plans.iter().all(|plan| !plan.kind.is_empty()), "{plans:?}");
     }
-    let printed =
-        hub.cli.run(&hub.cluster.endpoints(), &["sql", "EXPLAIN ANALYZE SELECT count(*) FROM events"]);
-    assert!(printed.code == 0 && printed.out.lines().count() > 2, "{}{}", printed.out, printed.err);
+    let statement = "EXPLAIN ANALYZE SELECT count(message_id) FROM events WHERE name = 'Same'";
+    let printed = hub.cli.run(&hub.cluster.endpoints(), &["sql", statement]);
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    // What each shard gave, below the scan that says how many nodes read them.
+    let shards = rows(&hub.clients[0], "SELECT shard FROM system.shards ORDER BY shard").await;
+    let shards: Vec<u64> = shards
+        .iter()
+        .map(|row| serde_json::from_str::<Value>(row).unwrap()["shard"].as_u64().unwrap())
+        .collect();
+    let behind = |text: &str, word: &str| {
+        let (_, rest) = printed.out.split_once(text).unwrap_or_else(|| panic!("no {text}:\n{}", printed.out));
+        let line = rest.lines().next().unwrap();
+        let (_, rest) = line.split_once(word).unwrap_or_else(|| panic!("no {word}: {line}"));
+        rest.to_owned()
+    };
+    let scan = format!("ScanExec: events, shards={}, ", shards.len());
+    assert!(matches!(behind(&scan, "nodes=").as_bytes(), [b'1'..=b'3', b',', ..]), "{}", printed.out);
+    let of_shards: u64 =
+        shards.iter().map(|shard| counted(&behind(&format!("shard {shard}: "), "rows="))).sum();
+    assert_eq!(of_shards, 60, "{}", printed.out);
     assert!(!printed.out.contains("\\n"), "a plan is printed over its lines:\n{}", printed.out);
 }
 

@@ -74,9 +74,21 @@ pub async fn a_client_finds_its_way_around(hub: &Hub) {
         assert!(rows(&got(node, info).await.unwrap()) >= 1);
         let info = flight.get_sql_info(vec![SqlInfo::FlightSqlServerName]).await.unwrap();
         assert_eq!(rows(&got(node, info).await.unwrap()), 1);
-        let wanted = CommandGetPrimaryKeys { catalog: None, db_schema: None, table: "events".to_owned() };
-        let info = flight.get_primary_keys(wanted).await.unwrap();
-        assert_eq!(rows(&got(node, info).await.unwrap()), 0);
+        for (table, key) in [
+            ("profiles", &["profile_id"][..]),
+            ("events", &["event_key"]),
+            ("identifiers", &["namespace", "value"]),
+            ("nowhere", &[]),
+        ] {
+            let wanted = CommandGetPrimaryKeys { catalog: None, db_schema: None, table: table.to_owned() };
+            let info = flight.get_primary_keys(wanted).await.unwrap();
+            let told = got(other, info).await.unwrap();
+            let columns = told.iter().flat_map(|batch| {
+                let columns = batch.column(3).as_any().downcast_ref::<StringArray>().unwrap();
+                columns.iter().map(|column| column.unwrap().to_owned()).collect::<Vec<_>>()
+            });
+            assert_eq!(columns.collect::<Vec<_>>(), key, "{table}");
+        }
         // A ticket is served by any node.
         let statement = "SELECT message_id FROM events WHERE name = 'Same'".to_owned();
         let info = flight.execute(statement, None).await.unwrap();

@@ -1,5 +1,7 @@
 //! The catalog that a statement is planned against: `isthmus.public`, `isthmus.system`, and `information_schema` of these.
 
+mod about;
+
 use std::sync::Arc;
 
 use datafusion::{
@@ -77,14 +79,19 @@ pub(crate) fn catalog(host: &Arc<dyn Shards>) -> Result<Arc<dyn CatalogProviderL
 
 /// What is in it, for clients that browse.
 pub(crate) fn tables(host: &Arc<dyn Shards>) -> Result<Vec<TableInfo>> {
-    let info = |schema: &str, kind| {
-        let schema = schema.to_owned();
-        move |(name, table): Named| TableInfo {
-            catalog: CATALOG.to_owned(),
-            schema: schema.clone(),
-            name: name.to_owned(),
-            kind,
-            columns: told(&table.schema()),
+    let catalog = host.catalog();
+    let info = |schema: &'static str, kind| {
+        let catalog = &catalog;
+        move |(name, table): Named| {
+            let about = about::about(schema, name);
+            TableInfo {
+                catalog: CATALOG.to_owned(),
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+                kind,
+                columns: about.tell(&told(&table.schema()), catalog),
+                key: about.key,
+            }
         }
     };
     let public = public(host)?.into_iter().map(info(PUBLIC, "TABLE"));

@@ -3,7 +3,8 @@
 //! Files are written by the node that got the statement, below the folder that its operator named, or below the URLs
 //! that were named; and nothing elsewhere. A path that ends in `/` becomes a folder of parts that are written side by
 //! side, a URL that does, one of parts that every node writes of the rows that it has ([`parts`]); any other is one file. What
-//! is written to a folder has another name until it is complete, so nobody reads half of it; nothing is written over.
+//! is written to a folder has another name until it is complete, so nobody reads half of it; nothing is written over. The files
+//! of one statement have a bound in bytes, as the disk may be the one that the node lives on; what goes to URLs has none.
 
 mod encode;
 mod exports;

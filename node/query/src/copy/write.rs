@@ -2,9 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
@@ -24,17 +27,20 @@ use super::{
     parts::answer,
     upload::{Object, must_not_be_there, upload},
 };
-use crate::error::to_datafusion;
+use crate::{
+    error::{Limit, QueryError, to_datafusion},
+    options::EngineOptions,
+};
 
-/// Writes a stream, and tells of it.
+/// Writes a stream to files of this node, and tells of it.
 pub(crate) async fn copy(
     mut rows: SendableRecordBatchStream,
     target: &Target,
-    export_dir: Option<&Path>,
-    writers: usize,
+    options: &EngineOptions,
 ) -> Result<RecordBatch> {
-    let place = target.place(export_dir).map_err(to_datafusion)?;
-    let schema = rows.schema();
+    let place = target.place(options.export_dir.as_deref()).map_err(to_datafusion)?;
+    let (schema, writers) = (rows.schema(), options.threads);
+    let size = Arc::new(Size { bytes: AtomicU64::new(0), bytes_max: options.export_bytes });
     let partial = Partial::of(&place);
     let files: Vec<PathBuf> = if target.in_parts {
         fs::create_dir(&partial.path)?;
@@ -48,7 +54,8 @@ pub(crate) async fn copy(
     for file in &files {
         let (lane, batches) = mpsc::channel::<RecordBatch>(2);
         let (file, schema, format) = (file.clone(), Arc::clone(&schema), target.format);
-        tasks.push(SpawnedTask::spawn_blocking(move || write(&file, &schema, format, batches)));
+        let size = Arc::clone(&size);
+        tasks.push(SpawnedTask::spawn_blocking(move || write(&file, size, &schema, format, batches)));
         lanes.push(lane);
     }
     let mut next = lanes.iter().cycle();
@@ -64,7 +71,10 @@ pub(crate) async fn copy(
     drop(lanes);
     let mut written = 0;
     for task in tasks {
-        written += task.await.map_err(|error| exec_datafusion_err!("a writer of COPY failed: {error}"))??;
+        let done = task.await.map_err(|error| exec_datafusion_err!("a writer of COPY failed: {error}"))?;
+        // What the writer says of it, it says in the words of its format.
+        size.check().map_err(to_datafusion)?;
+        written += done?;
     }
     partial.complete(&place)?;
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -102,16 +112,59 @@ impl Drop for Partial {
     }
 }
 
+/// How large the files of a statement are, all together.
+struct Size {
+    bytes: AtomicU64,
+    bytes_max: u64,
+}
+
+impl Size {
+    fn check(&self) -> Result<(), QueryError> {
+        if self.bytes.load(Ordering::Acquire) <= self.bytes_max {
+            return Ok(());
+        }
+        let detail = format!(
+            "the files of a COPY may have {} bytes; write less, or raise query.export_bytes_max",
+            self.bytes_max
+        );
+        Err(QueryError::Limit { what: Limit::Bytes, detail })
+    }
+}
+
+/// A file whose bytes are counted, and which takes none that would be too many.
+struct Counted {
+    file: File,
+    size: Arc<Size>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let all = bytes.len() as u64;
+        // Before they are written: a writer of Parquet comes with many at once.
+        self.size.bytes.fetch_add(all, Ordering::AcqRel);
+        self.size.check().map_err(io::Error::other)?;
+        let written = self.file.write(bytes);
+        let done = written.as_ref().map_or(0, |done| *done as u64);
+        self.size.bytes.fetch_sub(all - done, Ordering::AcqRel);
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Writes batches until no more come.
 fn write(
     path: &Path,
+    size: Arc<Size>,
     schema: &SchemaRef,
     format: Format,
     batches: mpsc::Receiver<RecordBatch>,
 ) -> Result<usize> {
     let file = File::create_new(path)?;
     let done = file.try_clone()?;
-    let (rows, mut file) = encode(BufWriter::new(file), schema, format, batches)?;
+    let (rows, mut file) = encode(BufWriter::new(Counted { file, size }), schema, format, batches)?;
     file.flush()?;
     done.sync_all()?;
     Ok(rows)

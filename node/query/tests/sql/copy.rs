@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use isthmus_query::{QueryError, RunOptions};
+use isthmus_query::{EngineOptions, Limit, QueryError, RunOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use url::Url;
 
@@ -83,12 +83,38 @@ async fn a_copy_that_is_broken_off_leaves_nothing() {
     until("no shard is read", || cluster.store.counts.reading.load(Ordering::SeqCst) == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_grows_too_large_is_ended_and_leaves_nothing() {
+    let world = World::of(80);
+    let bounded = |spill| EngineOptions { export_bytes: 100 << 10, ..crate::cluster::options(spill) };
+    let cluster = Cluster::with(&world, bounded).await;
+    let export = cluster.folder.path().join("export");
+    // What can't be compressed: nearly two hundred bytes a row.
+    let large = "SELECT encode(sha256(a.message_id || b.message_id), 'hex') AS one, encode(sha512(a.message_id || b.message_id), 'hex') AS two \
+                 FROM events a JOIN (SELECT message_id FROM events LIMIT 60) b ON TRUE";
+    for target in ["a.parquet", "a.csv", "a.json", "many/"] {
+        let sql = format!("COPY ({large}) TO '{target}'");
+        let sql = if target == "many/" { format!("{sql} STORED AS CSV") } else { sql };
+        let error = cluster.error(&sql).await;
+        assert!(matches!(error, QueryError::Limit { what: Limit::Bytes, .. }), "{target}: {error:?}");
+        let told = "the files of a COPY may have 102400 bytes; write less, or raise query.export_bytes_max";
+        assert!(error.to_string().ends_with(told), "{target}: {error}");
+        assert!(files(&export).is_empty(), "{target}: {:?}", files(&export));
+    }
+    // Each statement may write as much, and an answer has bounds of its own.
+    for target in ["b.csv", "c.csv"] {
+        let sql = format!("COPY (SELECT * FROM ({large}) LIMIT 400) TO '{target}'");
+        assert_eq!(cluster.rows(&sql).await, [["400", "1"]]);
+        assert!(fs::metadata(export.join(target)).unwrap().len() > 60 << 10);
+    }
+}
+
 /// A cluster whose nodes may write below the URL of a folder, and that URL.
 async fn writing_to_urls(world: &World) -> (Cluster, tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("file://{}/", folder.path().canonicalize().unwrap().display());
     let root = url.parse().unwrap();
-    let cluster = Cluster::with(world, |spill| isthmus_query::EngineOptions {
+    let cluster = Cluster::with(world, |spill| EngineOptions {
         export_urls: vec![Url::clone(&root)],
         ..crate::cluster::options(spill)
     })

@@ -21,8 +21,8 @@ use arrow::{
 use async_trait::async_trait;
 use isthmus_domain::{FacetId, Stamp};
 use isthmus_query::{
-    Batches, Catalog, Column, ColumnType, CutShard, Freshness, Members, NodeInfo, OpenCut, QueryError,
-    Request, ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
+    Batches, Catalog, Column, ColumnType, CutShard, Freshness, Meanings, Members, NodeInfo, OpenCut,
+    QueryError, Request, ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };
 
 use crate::world::{World, facet_of};
@@ -406,6 +406,10 @@ impl Shards for Node {
                 // A fixed column has this name.
                 column("Source", ColumnType::Text),
             ],
+            meanings: Arc::new(Meanings {
+                traits: [("age".to_owned(), "In full years".to_owned())].into(),
+                properties: [("Source".to_owned(), "No column of its own".to_owned())].into(),
+            }),
             currency: "USD".to_owned(),
             sources: vec![SourceInfo {
                 name: "web".to_owned(),

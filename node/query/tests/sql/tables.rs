@@ -199,6 +199,40 @@ async fn the_catalog_tells_of_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_table_and_column_is_described_and_every_key_tells_rows_apart() {
+    let cluster = Cluster::of_three(&World::of(60)).await;
+    let engine = &cluster.engines[0];
+    let of =
+        |metadata: &std::collections::HashMap<String, String>| metadata[isthmus_query::DESCRIPTION].clone();
+    for table in engine.tables().unwrap() {
+        let name = format!("{}.{}", table.schema, table.name);
+        assert!(!of(table.columns.metadata()).is_empty(), "{name}");
+        for field in table.columns.fields() {
+            assert!(!of(field.metadata()).is_empty(), "{name}: {}", field.name());
+        }
+        let key = table.key.join(", ");
+        let all_set =
+            table.key.iter().map(|column| format!("{column} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+        let each = format!("SELECT {key} FROM {name} WHERE {all_set} GROUP BY {key}");
+        let sql = format!("SELECT (SELECT count(*) FROM {name}) - (SELECT count(*) FROM ({each}))");
+        assert_eq!(cluster.rows(&sql).await, [["0"]], "{name}: {key}");
+    }
+    let tables = engine.tables().unwrap();
+    let meaning = |table: &str, column: &str| {
+        let table = tables.iter().find(|known| known.name == table).unwrap();
+        of(table.columns.field_with_name(column).unwrap().metadata())
+    };
+    assert_eq!(meaning("profiles", "age"), "In full years", "as the registry says");
+    assert!(meaning("profiles", "country").contains("trait"), "the registry says nothing");
+    assert!(meaning("profiles", "revenue").contains("USD"));
+    // A fixed column is what it is, whatever is registered under its name.
+    assert_eq!(meaning("events", "source"), "The source that sent it");
+    // Answers are not described: nodes would have to agree on it.
+    let answer = cluster.answer("SELECT age FROM profiles", vec![], Default::default()).await.unwrap();
+    assert!(answer.schema.field(0).metadata().is_empty() && answer.schema.metadata().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_is_read_by_operators_and_functions() {
     let world = World::of(40);
     let cluster = Cluster::of_three(&world).await;

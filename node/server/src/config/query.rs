@@ -38,6 +38,9 @@ pub struct QueryOptions {
     /// The folder that COPY may write below. Absent: COPY is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export_dir: Option<PathBuf>,
+    /// The most bytes that one COPY may write to files there, all together: the folder may be on the disk that the log is on.
+    /// What goes to URLs is not counted.
+    pub export_bytes_max: ByteSize,
     /// The URLs that COPY may write below, each with a `/` at its end: `file://` of folders that all nodes see, `s3://`, `gs://`
     /// and `az://` of object stores, whose settings are in the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). None: COPY to
     /// URLs is refused.
@@ -61,6 +64,7 @@ impl Default for QueryOptions {
             rows_max: 10_000_000,
             bytes_max: ByteSize::mib(4 << 10),
             export_dir: None,
+            export_bytes_max: ByteSize::mib(64 << 10),
             export_urls: Vec::new(),
             prepared: 1_000,
         }
@@ -86,6 +90,7 @@ impl QueryOptions {
         )?;
         within("query.rows_max", self.rows_max, 1, u64::MAX)?;
         within("query.bytes_max", self.bytes_max, ByteSize::mib(1), most)?;
+        within("query.export_bytes_max", self.export_bytes_max, ByteSize::mib(1), most)?;
         within("query.prepared", self.prepared, 1, 1_000_000)?;
         if self.export_dir.as_ref().is_some_and(|folder| !folder.is_absolute()) {
             return Err(Error::setting("query.export_dir", "must be an absolute path"));

@@ -3,15 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::{
-    array::RecordBatch,
+    array::{ArrayRef, Int32Array, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
 use arrow_flight::{
     IpcMessage, SchemaAsIpc,
     sql::{
-        CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables, SqlInfo,
-        SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction,
+        CommandGetCatalogs, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTableTypes,
+        CommandGetTables, SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction,
         metadata::{SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfoData, XdbcTypeInfoDataBuilder},
     },
 };
@@ -144,9 +144,29 @@ static FOREIGN_KEYS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// The columns of primary keys, of which tables have none.
-pub fn primary_keys() -> RecordBatch {
-    RecordBatch::new_empty(PRIMARY_KEYS.clone())
+/// The columns of a table's key, which has no name; none of a table that there isn't.
+pub fn primary_keys(command: &CommandGetPrimaryKeys, tables: &[TableInfo]) -> Result<RecordBatch, Status> {
+    let is = |asked: &Option<String>, known: &str| asked.as_ref().is_none_or(|asked| asked == known);
+    let asked = tables.iter().filter(|table| {
+        table.name == command.table
+            && is(&command.catalog, &table.catalog)
+            && is(&command.db_schema, &table.schema)
+    });
+    let columns: Vec<(&TableInfo, &str, i32)> = asked
+        .flat_map(|table| table.key.iter().zip(1..).map(move |(column, at)| (table, *column, at)))
+        .collect();
+    let texts = |of: &dyn Fn(&TableInfo) -> String| -> ArrayRef {
+        Arc::new(columns.iter().map(|(table, ..)| Some(of(table))).collect::<StringArray>())
+    };
+    let arrays: Vec<ArrayRef> = vec![
+        texts(&|table| table.catalog.clone()),
+        texts(&|table| table.schema.clone()),
+        texts(&|table| table.name.clone()),
+        Arc::new(columns.iter().map(|(_, column, _)| Some(*column)).collect::<StringArray>()),
+        Arc::new(StringArray::new_null(columns.len())),
+        Arc::new(columns.iter().map(|(.., at)| Some(*at)).collect::<Int32Array>()),
+    ];
+    RecordBatch::try_new(PRIMARY_KEYS.clone(), arrays).map_err(unwritable)
 }
 
 /// The columns of keys that lead from table to table, of which there are none.
@@ -172,6 +192,32 @@ mod tests {
             name: name.to_owned(),
             kind: "TABLE",
             columns: Arc::new(Schema::new(vec![text("a", true)])),
+            key: &["a", "b"],
+        }
+    }
+
+    #[test]
+    fn a_table_is_told_with_its_key() {
+        let known = [table("public", "nodes"), table("system", "nodes"), table("system", "shards")];
+        let asked = |catalog: Option<&str>, db_schema: Option<&str>, table: &str| {
+            let [catalog, db_schema] = [catalog, db_schema].map(|name| name.map(str::to_owned));
+            let command = CommandGetPrimaryKeys { catalog, db_schema, table: table.to_owned() };
+            let keys = primary_keys(&command, &known).unwrap();
+            let text = |at: usize| {
+                let column = keys.column(at).as_any().downcast_ref::<StringArray>().unwrap();
+                column.iter().map(|text| text.unwrap_or("-").to_owned()).collect::<Vec<_>>()
+            };
+            let places = keys.column(5).as_any().downcast_ref::<Int32Array>().unwrap().values().to_vec();
+            ([1, 2, 3, 4].map(text), places)
+        };
+        let (texts, places) = asked(Some(CATALOG), Some("system"), "nodes");
+        assert_eq!(texts, [["system"; 2], ["nodes"; 2], ["a", "b"], ["-"; 2]]);
+        assert_eq!(places, [1, 2]);
+        assert_eq!(asked(None, None, "nodes").1, [1, 2, 1, 2]);
+        for (catalog, schema, table) in
+            [(Some("other"), None, "nodes"), (None, Some("public"), "shards"), (None, None, "node%")]
+        {
+            assert_eq!(asked(catalog, schema, table).1, [0; 0], "{table}");
         }
     }
 
@@ -200,6 +246,6 @@ mod tests {
         let name = about().unwrap().record_batch([SqlInfo::FlightSqlServerName as u32]).unwrap();
         assert_eq!(name.num_rows(), 1);
         assert!(types().is_ok() && !schema_bytes(&PRIMARY_KEYS).unwrap().is_empty());
-        assert_eq!((primary_keys().num_rows(), foreign_keys().num_rows()), (0, 0));
+        assert_eq!(foreign_keys().num_rows(), 0);
     }
 }

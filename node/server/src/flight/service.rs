@@ -207,7 +207,7 @@ impl FlightSqlService for Flight {
         query: CommandGetPrimaryKeys,
         request: Request<FlightDescriptor>,
     ) -> Info {
-        told(&query, &catalog::primary_keys(), request)
+        told(&query, &catalog::primary_keys(&query, &[])?, request)
     }
 
     async fn get_flight_info_exported_keys(
@@ -285,10 +285,11 @@ impl FlightSqlService for Flight {
 
     async fn do_get_primary_keys(
         &self,
-        _query: CommandGetPrimaryKeys,
+        query: CommandGetPrimaryKeys,
         _request: Request<Ticket>,
     ) -> Rows<Self> {
-        whole(Ok(catalog::primary_keys()))
+        let tables = self.hub.queries.tables().map_err(|error| status(&error))?;
+        whole(catalog::primary_keys(&query, &tables))
     }
 
     async fn do_get_exported_keys(

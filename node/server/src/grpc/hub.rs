@@ -119,7 +119,7 @@ impl Hub {
 }
 
 /// How fresh a read has to be.
-pub(super) fn read_level(consistency: Option<&Consistency>) -> Result<ReadLevel, Refusal> {
+pub(crate) fn read_level(consistency: Option<&Consistency>) -> Result<ReadLevel, Refusal> {
     match consistency.and_then(|consistency| consistency.level.as_ref()) {
         None | Some(Level::Linearizable(_)) => Ok(ReadLevel::Linearizable),
         Some(Level::MinVersion(token)) => token.parse::<Stamp>().map(ReadLevel::AtLeast).map_err(|_| {

@@ -19,7 +19,7 @@ use isthmus_proto::v1::{
     QueryServiceExplainResponse, QueryStart, QueryTable, query_response::Part,
     query_service_server::QueryService, value::Kind,
 };
-use isthmus_query::{ParamValues, QueryError, ScalarValue, TableInfo};
+use isthmus_query::{DESCRIPTION, ParamValues, QueryError, ScalarValue, TableInfo};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
@@ -38,8 +38,6 @@ const PIECE_BYTES: usize = 1 << 20;
 const PIECE_ROWS: usize = 4_096;
 /// The most text of plans that is kept to answer with.
 const PLAN_BYTES_MAX: usize = 4 << 20;
-/// The key of a field's or a schema's metadata that says what it means.
-const DESCRIPTION: &str = "description";
 
 /// The stream that `Query` answers with.
 pub type QueryStream = Pin<Box<dyn Stream<Item = Result<QueryResponse, Status>> + Send>>;

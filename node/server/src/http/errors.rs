@@ -171,6 +171,8 @@ fn status_of(code: Code, reason: &str) -> StatusCode {
     match (code, reason) {
         (Code::InvalidArgument, _) => StatusCode::BAD_REQUEST,
         (Code::OutOfRange | Code::ResourceExhausted, "TOO_LARGE") => StatusCode::PAYLOAD_TOO_LARGE,
+        // The same again would need as much again: there is nothing to wait for.
+        (Code::ResourceExhausted, "QUERY_LIMIT") => StatusCode::UNPROCESSABLE_ENTITY,
         (Code::ResourceExhausted, _) => StatusCode::TOO_MANY_REQUESTS,
         (Code::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
         (Code::PermissionDenied, _) => StatusCode::FORBIDDEN,
@@ -213,6 +215,7 @@ mod tests {
             (Code::OutOfRange, "TOO_LARGE", 413),
             (Code::ResourceExhausted, "TOO_LARGE", 413),
             (Code::Unimplemented, "UNSUPPORTED_ENCODING", 415),
+            (Code::ResourceExhausted, "QUERY_LIMIT", 422),
             (Code::ResourceExhausted, "OVERLOADED", 429),
             (Code::Unavailable, "NO_LEADER", 503),
             (Code::FailedPrecondition, "STALE_SHARD_MAP", 503),
@@ -248,7 +251,9 @@ mod tests {
             Failure::from(refusal).into_response().headers()[RETRY_AFTER].to_str().unwrap().to_owned()
         };
         assert_eq!([told(None), told(Some(50)), told(Some(1_000)), told(Some(1_001))], ["1", "1", "1", "2"]);
-        let plain = Failure::from(Refusal::not_found("nothing")).into_response();
-        assert!(!plain.headers().contains_key(RETRY_AFTER));
+        let limit = Refusal::new(Code::ResourceExhausted, "QUERY_LIMIT", "more memory than it may");
+        for plain in [Refusal::not_found("nothing"), limit] {
+            assert!(!Failure::from(plain).into_response().headers().contains_key(RETRY_AFTER));
+        }
     }
 }

@@ -76,6 +76,7 @@ impl Queries {
             wait: options.wait,
             timeout_max: options.timeout,
             export_dir: options.export_dir.clone(),
+            export_bytes: options.export_bytes_max.0,
             export_urls: options.exports()?,
             ..EngineOptions::spilling_into(data_dir.join(SPILL))
         };

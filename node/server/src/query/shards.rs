@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use isthmus_coordinator::{Coordinator, DEFAULT_CURRENCY};
-use isthmus_domain::{ReplicaId, Stamp};
+use isthmus_domain::Stamp;
 use isthmus_query::{
     Batches, Catalog, CutShard, Filters, Freshness, Limit, Members, NodeInfo, OpenCut, QueryError, Request,
     ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
@@ -92,7 +92,7 @@ impl Shards for NodeShards {
             shard: shard.id.0,
             slots: u32::from(shard.ranges.len()),
             replicas: shard.replicas.iter().map(|replica| replica.node().0).collect(),
-            leader: self.leader(shard.id.0),
+            leader: self.router.leader(shard.id.0),
         });
         let sources = view.sources.values().map(|source| SourceInfo {
             name: source.name.clone(),
@@ -102,6 +102,7 @@ impl Shards for NodeShards {
         Catalog {
             traits: columns.traits.clone(),
             properties: columns.properties.clone(),
+            meanings: columns.meanings.clone(),
             currency: DEFAULT_CURRENCY.to_owned(),
             sources: sources.collect(),
             nodes: nodes.collect(),
@@ -112,14 +113,6 @@ impl Shards for NodeShards {
     fn peers(&self) -> Vec<(u32, String)> {
         let view = self.coordinator.status().view;
         view.nodes.iter().map(|(id, info)| (id.0, format!("http://{}", info.peer_address))).collect()
-    }
-}
-
-impl NodeShards {
-    /// The node that leads a shard, where this node has a replica that knows.
-    fn leader(&self, shard: u64) -> Option<u32> {
-        let leader = self.router.local().get(shard)?.leadership().leader?;
-        Some(ReplicaId(leader).node().0)
     }
 }
 

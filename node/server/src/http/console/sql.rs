@@ -9,7 +9,12 @@ use arrow::{
     datatypes::{DataType, SchemaRef, TimeUnit},
     util::display::{ArrayFormatter, FormatOptions},
 };
-use axum::{Form, extract::rejection::FormRejection, response::Response};
+use axum::{
+    Form,
+    extract::rejection::FormRejection,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
 use futures::StreamExt as _;
 use isthmus_console::sql::{
     Column, Outcome, PATH, Refused, Rows, STATEMENT_BYTES_MAX, Sort, Sql, Table, page as shown,
@@ -25,6 +30,7 @@ use super::{
 };
 use crate::{
     fault::{Fault as _, Refusal},
+    http::errors::Failure,
     query::{Ask, Queries, QueryFault},
 };
 
@@ -66,12 +72,12 @@ pub(super) async fn run(asked: Asked, form: Result<Form<Statement>, FormRejectio
             }
             // Forms send line ends as CR LF; places are told in what is shown.
             let statement = form.statement.replace("\r\n", "\n");
-            let outcome = match rows(&asked.console.hub.queries, &statement).await {
-                Ok(rows) => Outcome::Rows(rows),
-                Err(fault) => Outcome::Refused(refused(fault)),
+            let (status, outcome) = match rows(&asked.console.hub.queries, &statement).await {
+                Ok(rows) => (StatusCode::OK, Outcome::Rows(rows)),
+                Err(fault) => (status_of(&fault), Outcome::Refused(refused(fault))),
             };
             let told = Sql { statement: &statement, outcome: Some(outcome), tables: Vec::new() };
-            Ok(reply::page(shown(&asked.shell_at(PATH), &told)))
+            Ok((status, reply::page(shown(&asked.shell_at(PATH), &told))).into_response())
         })
         .await
 }
@@ -85,6 +91,15 @@ fn table(info: TableInfo) -> Table {
     Table {
         name,
         columns: columns.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
+    }
+}
+
+/// The status of a page that tells of a refusal. What is wrong with a statement is what the page is for; that it needed more
+/// than it may is its status, too, as for programs.
+fn status_of(fault: &QueryFault) -> StatusCode {
+    match fault {
+        QueryFault::Query(error @ QueryError::Limit { .. }) => Failure::from_fault(error).status(),
+        _ => StatusCode::OK,
     }
 }
 

@@ -17,7 +17,10 @@ use utoipa::{ToSchema, openapi::HttpMethod};
 
 use super::{Asked, CURSOR, FAILURES, KEY, LIMIT, MIN_VERSION, Name, Options, Page, key, options, page};
 use crate::{
-    grpc::{hub::Hub, segment::Segments},
+    grpc::{
+        hub::{Hub, read_level},
+        segment::Segments,
+    },
     http::{
         errors::Failure,
         routes::{Auth, Operation, Route},
@@ -61,7 +64,8 @@ pub(super) fn routes(hub: &Arc<Hub>) -> Vec<Route> {
 
 async fn memberships(segments: &Segments, path: Name, asked: Asked) -> Result<Response, Failure> {
     let cut = page::Cut::of(page::Kind::Segments, asked.limit()?, asked.cursor.as_deref())?;
-    // Linearizable: it covers whatever version token is asked for.
+    // Linearizable: it covers whatever version token is asked for, if it is one.
+    read_level(asked.consistency().as_ref())?;
     let request = match key(path)?.key {
         Some(Key::Identifier(identifier)) => {
             GetMembershipsRequest { identifier: Some(identifier), profile_id: String::new() }
