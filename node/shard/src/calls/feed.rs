@@ -45,8 +45,14 @@ impl ShardHandle {
         let (mut stamped, mut view) = (self.shared.stamped.subscribe(), self.group.watch());
         loop {
             stamped.mark_unchanged();
-            let (shared, asked) = (self.shared.clone(), query.clone());
-            let (changes, through, more, floor) = match blocking(move || read::feed(&shared, &asked)).await? {
+            let part = if read::feed_is_near(&self.shared, &query)? {
+                // A bounded look at memory: that takes less than to have another thread do it.
+                read::feed(&self.shared, &query)?
+            } else {
+                let (shared, asked) = (self.shared.clone(), query.clone());
+                blocking(move || read::feed(&shared, &asked)).await?
+            };
+            let (changes, through, more, floor) = match part {
                 FeedPart::Changes { changes, through, more, floor } => (changes, through, more, floor),
                 FeedPart::NotOwned => {
                     return Ok(ReadFeedReply { not_owned: true, ..ReadFeedReply::default() });

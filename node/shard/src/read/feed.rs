@@ -84,6 +84,15 @@ impl FeedQuery {
     }
 }
 
+/// Whether all that is behind the places of a query is in the active memtable, so that reading it waits for no disk.
+///
+/// # Errors
+/// Storage that is damaged.
+pub(crate) fn feed_is_near(shared: &Shared, query: &FeedQuery) -> Result<bool, Broken> {
+    let lower = shared.lower.read().clone();
+    Ok(end(&lower)?.is_none_or(|end| query.after() >= end))
+}
+
 /// Reads a part of the feed. May wait for a disk.
 ///
 /// # Errors

@@ -22,6 +22,7 @@ pub use cache::BaseCache;
 pub(crate) use count::count_hash;
 pub use events::{EventPosition, EventsPage, events};
 pub use facets::{FacetsPage, facet, facets, is_resident, scan};
+pub(crate) use feed::feed_is_near;
 pub(crate) use feed::oldest;
 pub use feed::{FeedPart, FeedQuery, feed};
 pub use group::{GroupsPage, MembershipsPage, group, groups, is_unconfirmed, memberships, memberships_among};

@@ -10,9 +10,10 @@ mod names;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
@@ -104,6 +105,10 @@ fn stopping() -> Status {
 struct Watch {
     profiles: Profiles,
     reader: FeedReader,
+    /// The most changes that one shard answers with at a time.
+    of_a_shard: u32,
+    /// The most changes of a response.
+    limit: u32,
     names: Names,
     defined: wire::Defined,
     /// The segments that are asked for; empty: none, or all where others are not asked for either.
@@ -161,9 +166,12 @@ impl Profiles {
             (None, WatchFrom::Beginning) => stand.beginning,
             (None, WatchFrom::Unspecified | WatchFrom::Now) => stand.now,
         };
+        let of_a_shard = (limit / 2).max(1);
         let watch = Watch {
             profiles: Self { hub: self.hub.clone() },
-            reader: self.hub.router.feed(position, filter, limit),
+            reader: self.hub.router.feed(position, filter, of_a_shard),
+            of_a_shard,
+            limit,
             names: Names::default(),
             defined: wire::Defined::default(),
             segments,
@@ -226,17 +234,25 @@ impl Watch {
                 biased;
                 () = stop.cancelled() => return Err(stopping()),
                 changes = self.reader.next(), if Instant::now() < self.due => {
-                    let found = changes.map_err(|error| status(&error))?;
-                    if found.is_empty() {
+                    let first = changes.map_err(|error| status(&error))?;
+                    if first.is_empty() {
                         self.lag.caught_up();
                         continue;
+                    }
+                    // What other shards have answered meanwhile is named beside it.
+                    let (mut count, mut found) = (first.len(), vec![first]);
+                    while count + self.of_a_shard as usize <= self.limit as usize {
+                        let Poll::Ready(more) = futures::poll!(pin!(self.reader.next())) else { break };
+                        let more = more.map_err(|error| status(&error))?;
+                        count += more.len();
+                        found.push(more);
                     }
                     let named = tokio::select! {
                         biased;
                         () = stop.cancelled() => return Err(stopping()),
                         named = self.named(&found) => named?,
                     };
-                    newest = found.iter().map(|change| change.stamp).max().unwrap_or_default();
+                    newest = found.iter().flatten().map(|change| change.stamp).max().unwrap_or_default();
                     if !named.is_empty() {
                         break named;
                     }
@@ -257,28 +273,35 @@ impl Watch {
         Ok(WatchResponse { changes, cursor })
     }
 
-    /// Changes in the words of the interface, without those of others than are asked for.
-    async fn named(&mut self, found: &[FeedChange]) -> Result<Vec<isthmus_proto::v1::Change>, Status> {
+    /// Changes in the words of the interface, without those of others than are asked for; given as shards have answered.
+    async fn named(&mut self, found: &[Vec<FeedChange>]) -> Result<Vec<isthmus_proto::v1::Change>, Status> {
         let facet = |change: &FeedChange| FacetId::from_slice(&change.facet);
-        let facets: BTreeSet<FacetId> = found.iter().filter_map(facet).collect();
-        if found.iter().any(|change| matches!(change.body, Some(feed_change::Body::Members(_)))) {
+        let of = |kind: fn(&feed_change::Body) -> bool| {
+            found.iter().flatten().any(|change| change.body.as_ref().is_some_and(kind))
+        };
+        if of(|body| matches!(body, feed_change::Body::Members(_))) {
             self.names.forget();
         }
-        let stamp = Stamp(found.iter().map(|change| change.stamp).max().unwrap_or_default());
+        // Each as it was by its own shard's newest change: others may not have come as far.
+        let asked = found.iter().map(|changes| {
+            let stamp = changes.iter().map(|change| change.stamp).max().unwrap_or_default();
+            (changes.iter().filter_map(facet).collect(), Stamp(stamp))
+        });
+        let asked: Vec<(BTreeSet<FacetId>, Stamp)> = asked.collect();
         let give_up = Instant::now() + NAMES_PATIENCE;
         let names = loop {
             let deadline = Instant::now() + NAMES;
-            match self.names.of(&self.profiles, &facets, &self.wanted, stamp, deadline).await {
+            match self.names.of(&self.profiles, &asked, &self.wanted, deadline).await {
                 Ok(names) => break names,
                 Err(error) if may_pass(&error) && Instant::now() < give_up => sleep(NAMES_AGAIN).await,
                 Err(error) => return Err(error),
             }
         };
-        let mut shown = Vec::with_capacity(found.len());
-        if found.iter().any(|change| matches!(change.body, Some(feed_change::Body::Segment(_)))) {
+        let mut shown = Vec::new();
+        if of(|body| matches!(body, feed_change::Body::Segment(_))) {
             self.defined.learn(&self.profiles.hub.view());
         }
-        for change in found {
+        for change in found.iter().flatten() {
             // Shards judge by hashes of names.
             if let Some(feed_change::Body::Segment(of)) = &change.body
                 && let name = self.defined.name(of.segment)

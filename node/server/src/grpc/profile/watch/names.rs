@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use isthmus_domain::{FacetId, FacetSummary, Stamp};
 use isthmus_proto::v1::Identifier;
 use isthmus_router::{ProfileParts, ReadLevel};
@@ -41,30 +42,48 @@ impl Names {
         self.known.clear();
     }
 
-    /// The names of facets, at least as they were at a stamp. Where it matters whose they are, as they are now: a link that
+    /// The names of facets, each at least as it was at its stamp. Where it matters whose they are, as they are now: a link that
     /// was acknowledged before the watch began may have come after the change, and a replica that is behind doesn't know it.
     pub async fn of(
         &mut self,
         profiles: &Profiles,
-        facets: &BTreeSet<FacetId>,
+        asked: &[(BTreeSet<FacetId>, Stamp)],
         wanted: &BTreeSet<FacetId>,
-        stamp: Stamp,
         deadline: Instant,
     ) -> Result<BTreeMap<FacetId, Name>, Status> {
         let now = Instant::now();
         self.known.retain(|_, (found, _)| now.duration_since(*found) < AGE_MAX);
-        let known = facets.iter().filter_map(|id| Some((*id, self.known.get(id)?.1.clone())));
+        let all = asked.iter().flat_map(|(facets, _)| facets);
+        let known = all.filter_map(|id| Some((*id, self.known.get(id)?.1.clone())));
         let mut names: BTreeMap<FacetId, Name> = known.collect();
-        let open: Vec<FacetId> = facets.iter().filter(|id| !names.contains_key(id)).copied().collect();
-        if open.is_empty() {
-            return Ok(names);
+        let reads = asked.iter().map(|(facets, stamp)| {
+            let open: Vec<FacetId> = facets.iter().filter(|id| !names.contains_key(id)).copied().collect();
+            let level = if wanted.is_empty() { ReadLevel::AtLeast(*stamp) } else { ReadLevel::Linearizable };
+            async move {
+                if open.is_empty() {
+                    return Ok((open, Vec::new(), Stamp::ZERO));
+                }
+                let read = profiles.hub.router.read_profiles(&open, level, deadline).await;
+                read.map(|(parts, at)| (open, parts, at)).map_err(|error| status(&error))
+            }
+        });
+        for (open, parts, at) in try_join_all(reads.collect::<Vec<_>>()).await? {
+            self.add(profiles, (&open, &parts, at), wanted, (&mut names, now))?;
         }
-        let level = if wanted.is_empty() { ReadLevel::AtLeast(stamp) } else { ReadLevel::Linearizable };
-        let read = profiles.hub.router.read_profiles(&open, level, deadline).await;
-        let (parts, at) = read.map_err(|error| status(&error))?;
+        Ok(names)
+    }
+
+    /// Adds what was read of facets.
+    fn add(
+        &mut self,
+        profiles: &Profiles,
+        (open, parts, at): (&[FacetId], &[Option<ProfileParts>], Stamp),
+        wanted: &BTreeSet<FacetId>,
+        (names, now): (&mut BTreeMap<FacetId, Name>, Instant),
+    ) -> Result<(), Status> {
         // Identifiers of one profile share the work.
         let mut of_home: BTreeMap<FacetId, (FacetId, bool)> = BTreeMap::new();
-        for (id, parts) in open.into_iter().zip(&parts) {
+        for (id, parts) in open.iter().copied().zip(parts) {
             let Some(parts) = parts else {
                 let is_wanted = wanted.is_empty() || wanted.contains(&id);
                 names.insert(id, Name { profile_id: id, identifier: None, is_wanted });
@@ -87,7 +106,7 @@ impl Names {
             }
             names.insert(id, name);
         }
-        Ok(names)
+        Ok(())
     }
 }
 
