@@ -215,7 +215,7 @@ fn told(output: &mut Output, version: u64, changed: bool) -> Result<(), Failure>
 fn overflowing(overflows: u64) {
     if overflows > 0 {
         complain(&format!(
-            "of {overflows} more it can't be said, since they pass a bound; they count as out"
+            "of {overflows} more it can't be said, since they pass a bound: they are not counted"
         ));
     }
 }
