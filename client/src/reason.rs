@@ -103,6 +103,9 @@ reasons! {
     StaleView = "STALE_VIEW",
     /// A statement in SQL can't be understood: `line` and `column` of the metadata say where.
     BadQuery = "BAD_QUERY",
+    /// A segment, a computed trait or an expression over segments can't be taken: `line` and `column` of the metadata say where,
+    /// if that is a place in an expression; the field says in which.
+    InvalidSegment = "INVALID_SEGMENT",
     /// A query needs more than a query may have: `limit` of the metadata says of what.
     QueryLimit = "QUERY_LIMIT",
     /// An event breaks its schema: see the message.

@@ -14,15 +14,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream, Stream};
+use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
     Client, Error, Refusal,
     client::{ANSWER_BYTES_MAX, random_id},
     endpoint::Lease,
-    proto::{self, profile_service_client::ProfileServiceClient as Profiles},
+    proto::{
+        self, profile_service_client::ProfileServiceClient as Profiles,
+        segment_service_client::SegmentServiceClient as Segments,
+    },
     retry::{self, Ending, Kind, Verdict},
 };
 
@@ -122,7 +125,17 @@ impl Client {
 
     /// The same, told how long to wait for a hub that is away, and whom to tell of it.
     pub fn watch_with(&self, request: proto::WatchRequest, options: WatchOptions) -> Watch {
-        let state = State { client: self.clone(), options, request, open: None, failing: None, tries: 0 };
+        self.watching(Asked::Profiles(request), options)
+    }
+
+    /// Who enters segments and leaves them: the same stream of those changes alone, with the same cursors. It ends at once
+    /// with `INVALID_SEGMENT` when there is no segment of a name.
+    pub fn watch_segments(&self, request: proto::SegmentServiceWatchRequest, options: WatchOptions) -> Watch {
+        self.watching(Asked::Segments(request), options)
+    }
+
+    fn watching(&self, asked: Asked, options: WatchOptions) -> Watch {
+        let state = State { client: self.clone(), options, asked, open: None, failing: None, tries: 0 };
         let next = |state: Option<State>| async move {
             let mut state = state?;
             match state.next().await {
@@ -134,7 +147,7 @@ impl Client {
     }
 }
 
-/// A stream of changes. See [`Client::watch`].
+/// A stream of changes. See [`Client::watch`] and [`Client::watch_segments`].
 pub struct Watch {
     responses: BoxStream<'static, Result<proto::WatchResponse, Error>>,
 }
@@ -153,12 +166,57 @@ impl std::fmt::Debug for Watch {
     }
 }
 
+/// What a watch asks for: of all changes, or of those of segments.
+enum Asked {
+    Profiles(proto::WatchRequest),
+    Segments(proto::SegmentServiceWatchRequest),
+}
+
+/// A stream under way.
+type Responses = BoxStream<'static, Result<proto::WatchResponse, Status>>;
+
+impl Asked {
+    fn go_on_from(&mut self, cursor: String) {
+        match self {
+            Self::Profiles(request) => request.cursor = cursor,
+            Self::Segments(request) => request.cursor = cursor,
+        }
+    }
+
+    async fn begin(&self, channel: Channel, request_id: &str) -> Result<Responses, Status> {
+        match self {
+            Self::Profiles(request) => {
+                let mut service = Profiles::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+                Ok(service.watch(named(request, request_id)).await?.into_inner().boxed())
+            }
+            Self::Segments(request) => {
+                let mut service = Segments::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+                let stream = service.watch(named(request, request_id)).await?.into_inner();
+                let told = |proto::SegmentServiceWatchResponse { changes, cursor }| proto::WatchResponse {
+                    changes,
+                    cursor,
+                };
+                Ok(stream.map(move |response| response.map(told)).boxed())
+            }
+        }
+    }
+}
+
+/// A request that is found in the nodes' logs.
+fn named<T: Clone>(request: &T, request_id: &str) -> Request<T> {
+    let mut message = Request::new(request.clone());
+    if let Ok(value) = request_id.parse() {
+        message.metadata_mut().insert("x-request-id", value);
+    }
+    message
+}
+
 struct State {
     client: Client,
     options: WatchOptions,
-    /// What the next try asks for: the last cursor.
-    request: proto::WatchRequest,
-    open: Option<(Streaming<proto::WatchResponse>, Lease)>,
+    /// What the next try asks for: from the last cursor on.
+    asked: Asked,
+    open: Option<(Responses, Lease)>,
     /// Since when no try has brought anything.
     failing: Option<Instant>,
     tries: u32,
@@ -174,7 +232,7 @@ impl State {
                         self.options.tell(WatchNews::GoesOn);
                     }
                     (self.failing, self.tries) = (None, 0);
-                    self.request.cursor = response.cursor.clone();
+                    self.asked.go_on_from(response.cursor.clone());
                     return Ok(response);
                 }
                 Err(failed) => failed,
@@ -210,14 +268,9 @@ impl State {
         let failed = |status: Status| (retry::ending_of(&status), status);
         if self.open.is_none() {
             let lease = self.client.lease();
-            let mut message = Request::new(self.request.clone());
-            if let Ok(value) = request_id.parse() {
-                message.metadata_mut().insert("x-request-id", value);
-            }
-            let mut service = Profiles::new(lease.channel()).max_decoding_message_size(ANSWER_BYTES_MAX);
-            let begun = timeout(SILENCE_MAX, service.watch(message)).await.map_err(silent);
-            match begun.and_then(|begun| begun.map_err(failed)) {
-                Ok(stream) => self.open = Some((stream.into_inner(), lease)),
+            let begun = timeout(SILENCE_MAX, self.asked.begin(lease.channel(), request_id)).await;
+            match begun.map_err(silent).and_then(|begun| begun.map_err(failed)) {
+                Ok(stream) => self.open = Some((stream, lease)),
                 Err((ending, status)) => {
                     lease.is_down(PAUSE);
                     return Err((ending, status));
@@ -228,8 +281,8 @@ impl State {
             return Err((Ending::Broken, Status::unavailable("no stream")));
         };
         let ended = || (Ending::Broken, Status::new(Code::Unavailable, "the node ended the stream"));
-        let next = timeout(SILENCE_MAX, stream.message()).await.map_err(silent);
-        match next.and_then(|next| next.map_err(failed)).and_then(|next| next.ok_or_else(ended)) {
+        let next = timeout(SILENCE_MAX, stream.next()).await.map_err(silent);
+        match next.and_then(|next| next.ok_or_else(ended)).and_then(|next| next.map_err(failed)) {
             Ok(response) => {
                 lease.is_up();
                 Ok(response)

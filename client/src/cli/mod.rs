@@ -14,6 +14,7 @@ mod identity;
 mod ingest;
 mod matching;
 mod output;
+mod place;
 mod profile;
 mod quality;
 mod quarantine;

@@ -11,7 +11,7 @@ use crate::cli::{
     output::{Output, complain},
     segment::segments_of,
     split::{Split, explain, split},
-    watch::{WatchOptions, watch},
+    watch::{Wanted, WatchOptions, watch},
 };
 
 pub const EXAMPLES: &str = "\
@@ -92,6 +92,8 @@ pub enum ProfileVerb {
         /// Any identifier, as NAMESPACE:VALUE, or the profile's id
         #[arg(value_name = "PROFILE", value_parser = profile_key)]
         key: ProfileKey,
+        #[command(flatten)]
+        wanted: Wanted,
         #[command(flatten)]
         options: WatchOptions,
     },
@@ -183,7 +185,9 @@ pub async fn run(verb: ProfileVerb, client: Client, output: &mut Output) -> Resu
         }
         ProfileVerb::Segments { key } => segments_of(key, &client, output).await?,
         ProfileVerb::Explain { key, other } => return explain(key, other, &client, output).await,
-        ProfileVerb::Watch { key, options } => return watch(vec![key], options, client, output).await,
+        ProfileVerb::Watch { key, wanted, options } => {
+            return watch(vec![key], wanted, options, client, output).await;
+        }
         ProfileVerb::Split(what) => return split(what, &client, output).await,
         ProfileVerb::List { limit, freshness } => {
             let request = proto::ProfileServiceListRequest {

@@ -1,5 +1,7 @@
 //! `isthmus segment …`, and `isthmus profile segments`.
 
+mod put;
+
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -7,18 +9,18 @@ use serde_json::json as object;
 
 use crate::{Client, json, key::ProfileKey, proto};
 
+use self::put::{Wait, text_of};
 use crate::cli::{
     document,
     failure::{Done, Failure},
     output::{Output, complain},
+    place,
     profile::{limit_of, nothing_known, tell_of_more},
     watch::{self, WatchOptions},
 };
 
 /// How long working out all events anew may take.
 const WORKING: Duration = Duration::from_secs(600);
-/// How often it is asked whether new definitions are live.
-const LOOK: Duration = Duration::from_millis(100);
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -44,9 +46,8 @@ pub enum SegmentVerb {
         /// For people
         #[arg(long, value_name = "TEXT", default_value = "")]
         description: String,
-        /// Return when it is live everywhere
-        #[arg(long)]
-        wait: bool,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Put a computed trait in force
     #[command(after_help = "Example:\n  isthmus segment trait orders.toml --wait")]
@@ -54,9 +55,8 @@ pub enum SegmentVerb {
         /// What it is: TOML or JSON with name, aggregate, of, type, events, event_type, filter, window, limit, bound; `-` is
         /// standard input
         file: String,
-        /// Return when it is live everywhere
-        #[arg(long)]
-        wait: bool,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Show one segment or computed trait
     #[command(after_help = "Example:\n  isthmus segment get loyal --output json")]
@@ -119,17 +119,21 @@ pub enum SegmentVerb {
 pub async fn run(verb: SegmentVerb, client: Client, output: &mut Output) -> Result<Done, Failure> {
     match verb {
         SegmentVerb::Put { name, expression, description, wait } => {
-            let segment = proto::Segment { name, expression, description, version: 0 };
-            let put = client.put_segment(segment).await?;
-            live(&client, put.version, wait).await?;
+            let segment = proto::Segment { name, expression: expression.clone(), description, version: 0 };
+            let put = client.put_segment(segment).await.map_err(|error| place::marked(error, &expression))?;
+            wait.until_live(&client, put.version).await?;
             told(output, put.version, put.changed)?;
         }
         SegmentVerb::Trait { file, wait } => {
             let text = document::json(&file)?;
             let read: json::ComputedTrait = serde_json::from_str(&text)
                 .map_err(|error| Failure::Failed(format!("{file} is no computed trait: {error}")))?;
-            let put = client.put_computed_trait(read.into()).await?;
-            live(&client, put.version, wait).await?;
+            let it = proto::ComputedTrait::from(read);
+            let put = client.put_computed_trait(it.clone()).await.map_err(|error| {
+                let text = text_of(&error, &it);
+                place::marked(error, text)
+            })?;
+            wait.until_live(&client, put.version).await?;
             told(output, put.version, put.changed)?;
         }
         SegmentVerb::Get { name } => {
@@ -160,7 +164,9 @@ pub async fn run(verb: SegmentVerb, client: Client, output: &mut Output) -> Resu
         }
         SegmentVerb::Preview { expression, limit } => {
             let patient = client.with_deadline(WORKING).with_long_tries();
-            let answer = patient.preview_segment(proto::PreviewRequest { expression, limit }).await?;
+            let request = proto::PreviewRequest { expression: expression.clone(), limit };
+            let answer = patient.preview_segment(request).await;
+            let answer = answer.map_err(|error| place::marked(error, &expression))?;
             if output.is_json() {
                 let members: Vec<_> = answer.members.iter().map(json::SegmentMember::from).collect();
                 output.json(&object!({
@@ -174,7 +180,8 @@ pub async fn run(verb: SegmentVerb, client: Client, output: &mut Output) -> Resu
             }
         }
         SegmentVerb::Count { expression } => {
-            let answer = client.count_segment(&expression).await?;
+            let answer = client.count_segment(&expression).await;
+            let answer = answer.map_err(|error| place::marked(error, &expression))?;
             if output.is_json() {
                 output.json(&object!({
                     "count": answer.count, "overflows": answer.overflows, "profiles": answer.profiles,
@@ -194,15 +201,6 @@ pub async fn run(verb: SegmentVerb, client: Client, output: &mut Output) -> Resu
     Ok(Done::Well)
 }
 
-/// Waits until a version of the definitions is live, if that was asked for.
-async fn live(client: &Client, version: u64, wait: bool) -> Result<(), Failure> {
-    let patient = client.with_deadline(WORKING);
-    while wait && patient.definitions(0).await?.live_version < version {
-        tokio::time::sleep(LOOK).await;
-    }
-    Ok(())
-}
-
 fn told(output: &mut Output, version: u64, changed: bool) -> Result<(), Failure> {
     match output.is_json() {
         true => output.json(&object!({"version": version, "changed": changed}))?,
@@ -215,7 +213,7 @@ fn told(output: &mut Output, version: u64, changed: bool) -> Result<(), Failure>
 fn overflowing(overflows: u64) {
     if overflows > 0 {
         complain(&format!(
-            "of {overflows} more it can't be said, since they pass a bound; they count as out"
+            "of {overflows} more it can't be said, since they pass a bound: they are not counted"
         ));
     }
 }
@@ -279,10 +277,11 @@ async fn members(
     limit: Option<u64>,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let request = proto::SegmentServiceListMembersRequest { expression, ..Default::default() };
+    let request =
+        proto::SegmentServiceListMembersRequest { expression: expression.clone(), ..Default::default() };
     let mut pages = client.segment_pages(request, limit_of(limit, output));
     let mut rows = Vec::new();
-    while let Some(members) = pages.next().await? {
+    while let Some(members) = pages.next().await.map_err(|error| place::marked(error, &expression))? {
         for member in &members {
             match output.is_json() {
                 true => output.json(&json::SegmentMember::from(member))?,

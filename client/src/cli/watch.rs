@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use serde::Serialize;
 
 use crate::{
-    Client, Error, Reason, WatchNews, WatchOptions as Watching, json,
+    Client, Error, Reason, Watch, WatchNews, WatchOptions as Watching, json,
     key::ProfileKey,
     proto::{self, WatchFrom, change::What},
 };
@@ -39,18 +39,14 @@ pub struct WatchCommand {
     #[arg(long = "identifier", value_name = "PROFILE", value_parser = profile_key)]
     identifiers: Vec<ProfileKey>,
     #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
     options: WatchOptions,
 }
 
-/// What all watches share.
+/// Which changes of profiles to watch.
 #[derive(Debug, Args)]
-pub struct WatchOptions {
-    /// Where to begin: `now`, `beginning` (of what is kept), or a cursor [default: the cursor file's, else now]
-    #[arg(long, value_name = "PLACE")]
-    from: Option<String>,
-    /// Keep the cursor here, after what it covers was printed, and go on from it at the next start
-    #[arg(long, value_name = "FILE")]
-    cursor_file: Option<PathBuf>,
+pub struct Wanted {
     /// Events of this name. May be repeated; of this and the next four any that fits passes
     #[arg(long = "event", value_name = "NAME")]
     events: Vec<String>,
@@ -66,6 +62,17 @@ pub struct WatchOptions {
     /// Changes of who belongs to a profile
     #[arg(long)]
     members: bool,
+}
+
+/// What all watches share.
+#[derive(Debug, Args)]
+pub struct WatchOptions {
+    /// Where to begin: `now`, `beginning` (of what is kept), or a cursor [default: the cursor file's, else now]
+    #[arg(long, value_name = "PLACE")]
+    from: Option<String>,
+    /// Keep the cursor here, after what it covers was printed, and go on from it at the next start
+    #[arg(long, value_name = "FILE")]
+    cursor_file: Option<PathBuf>,
     /// End after so many changes; 0 ends at once, with the cursor
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
@@ -92,7 +99,7 @@ struct Cursor<'a> {
 }
 
 pub async fn run(command: WatchCommand, client: Client, output: &mut Output) -> Result<Done, Failure> {
-    watch(command.identifiers, command.options, client, output).await
+    watch(command.identifiers, command.wanted, command.options, client, output).await
 }
 
 /// `isthmus segment watch`
@@ -102,18 +109,27 @@ pub async fn watch_segments(
     client: Client,
     output: &mut Output,
 ) -> Result<Done, Failure> {
-    let filter = proto::WatchFilter { segments: names, ..Default::default() };
-    watch_by(filter, options, client, output).await
+    let open = |place: Place, watching| {
+        let Place { cursor, start, response_changes_max } = place;
+        let start = start.into();
+        let segments = names.clone();
+        let request = proto::SegmentServiceWatchRequest { segments, cursor, start, response_changes_max };
+        client.watch_segments(request, watching)
+    };
+    follow(open, options, output).await
 }
 
 /// Watches until the limit, or for ever.
 pub async fn watch(
     keys: Vec<ProfileKey>,
+    wanted: Wanted,
     options: WatchOptions,
     client: Client,
     output: &mut Output,
 ) -> Result<Done, Failure> {
-    let mut filter = proto::WatchFilter::default();
+    let Wanted { events, types, traits, segments, members } = wanted;
+    let types = types.into_iter().map(Into::into).collect();
+    let mut filter = proto::WatchFilter { events, types, traits, segments, members, ..Default::default() };
     for key in keys {
         match key {
             ProfileKey::Identifier { namespace, value } => {
@@ -122,56 +138,62 @@ pub async fn watch(
             ProfileKey::ProfileId(id) => filter.profile_ids.push(id),
         }
     }
-    watch_by(filter, options, client, output).await
+    let open = |place: Place, watching| {
+        let Place { cursor, start, response_changes_max } = place;
+        let (start, filter) = (start.into(), Some(filter.clone()));
+        client.watch_with(proto::WatchRequest { cursor, start, filter, response_changes_max }, watching)
+    };
+    follow(open, options, output).await
 }
 
-async fn watch_by(
-    mut filter: proto::WatchFilter,
+/// Where a watch begins, and how much comes at once.
+#[derive(Clone)]
+struct Place {
+    cursor: String,
+    start: WatchFrom,
+    response_changes_max: u32,
+}
+
+/// Prints what a watch brings that `open` begins.
+async fn follow(
+    open: impl Fn(Place, Watching) -> Watch,
     options: WatchOptions,
-    client: Client,
     output: &mut Output,
 ) -> Result<Done, Failure> {
-    let WatchOptions { from, cursor_file, events, types, traits, segments, members, limit, retry_for } =
-        options;
-    filter.events = events;
-    filter.types = types.into_iter().map(Into::into).collect();
-    (filter.traits, filter.members) = (traits, members);
-    filter.segments.extend(segments);
+    let WatchOptions { from, cursor_file, limit, retry_for } = options;
     let kept = match (&from, &cursor_file) {
         (None, Some(file)) => read_cursor(file)?,
         _ => None,
     };
-    let (from, cursor) = match from.or(kept).as_deref() {
+    let (start, cursor) = match from.or(kept).as_deref() {
         None | Some("now") => (WatchFrom::Now, String::new()),
         Some("beginning") => (WatchFrom::Beginning, String::new()),
         Some(cursor) => (WatchFrom::Unspecified, cursor.trim().to_owned()),
     };
     let mut left = limit.unwrap_or(u64::MAX);
-    let mut request =
-        proto::WatchRequest { cursor, start: from.into(), filter: Some(filter), ..Default::default() };
-    request.response_changes_max = response_max(left);
+    let mut place = Place { cursor, start, response_changes_max: response_max(left) };
     let mut watching = Watching::new().on_news(told);
     if let Some(patience) = retry_for {
         watching = watching.patience(patience);
     }
-    let mut responses = client.watch_with(request.clone(), watching.clone());
+    let mut responses = open(place.clone(), watching.clone());
     while let Some(response) = responses.next().await {
         let response = response.map_err(explained)?;
         if response.changes.len() as u64 > left {
             // Asked for again in smaller parts, so that the cursor fits what was printed.
-            request.response_changes_max = response_max(left);
-            responses = client.watch_with(request.clone(), watching.clone());
+            place.response_changes_max = response_max(left);
+            responses = open(place.clone(), watching.clone());
             continue;
         }
-        request.cursor = response.cursor;
+        place.cursor = response.cursor;
         if limit == Some(0) && cursor_file.is_none() {
             match output.is_json() {
-                true => output.json(&Cursor { cursor: &request.cursor })?,
-                false => output.line(&request.cursor)?,
+                true => output.json(&Cursor { cursor: &place.cursor })?,
+                false => output.line(&place.cursor)?,
             }
         }
         for (number, change) in (1..).zip(&response.changes) {
-            let cursor = (number == response.changes.len()).then_some(request.cursor.as_str());
+            let cursor = (number == response.changes.len()).then_some(place.cursor.as_str());
             match output.is_json() {
                 true => output.json(&json::Change::new(change, cursor)?)?,
                 false => output.line(&line(change))?,
@@ -181,7 +203,7 @@ async fn watch_by(
         match &cursor_file {
             Some(file) => {
                 output.keep()?;
-                write_cursor(file, &request.cursor)?;
+                write_cursor(file, &place.cursor)?;
             }
             None => output.flush()?,
         }

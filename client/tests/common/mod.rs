@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod query;
+pub mod segment;
 pub mod stream;
 
 use std::{
@@ -18,7 +19,7 @@ use isthmus_client::proto::{
     self, IngestItem, ItemOutcome, ItemResult, cluster_service_server as cluster, ingest_item::Body,
     ingest_service_server as ingest, profile_service_server as profile,
     quarantine_service_server as quarantine, query_service_server::QueryServiceServer,
-    source_service_server as source,
+    segment_service_server as segments, source_service_server as source,
 };
 use tokio::sync::{Notify, oneshot};
 use tonic::{
@@ -68,6 +69,10 @@ pub struct State {
     /// What was asked.
     pub queries: Vec<proto::QueryRequest>,
     pub tables: Vec<proto::QueryTable>,
+    /// The versions of definitions that answer, as they are asked for; the last one stays.
+    pub live_versions: VecDeque<u64>,
+    /// What watches of segments asked for.
+    pub segments_watched: Vec<proto::SegmentServiceWatchRequest>,
 }
 
 /// A running fake; stops when dropped.
@@ -114,6 +119,7 @@ impl Fake {
                     .add_service(cluster::ClusterServiceServer::new(services.clone()))
                     .add_service(source::SourceServiceServer::new(services.clone()))
                     .add_service(QueryServiceServer::new(services.clone()))
+                    .add_service(segments::SegmentServiceServer::new(services.clone()))
                     .add_service(quarantine::QuarantineServiceServer::new(services))
                     .serve_with_incoming(incoming);
                 tokio::select! { result = serving => result.expect("serves"), _ = stopped => {} }

@@ -69,6 +69,13 @@ impl Registry {
         self.schemas.get(&key.kind.into())?.get(&key.name)
     }
 
+    /// The traits that customers may have, where the schema of `identify` lets them have no others; `None`: any.
+    pub fn traits(&self) -> Option<impl Iterator<Item = &str>> {
+        let in_force = self.get(&SchemaKey::of_type(EventType::Identify))?;
+        // What is only noted is taken, whatever it is called.
+        if in_force.policy == Policy::Flag { None } else { in_force.schema.names() }
+    }
+
     /// Standardises an accepted event and checks it. What becomes of it is in the verdict; what was done to it, and
     /// what it was accepted in spite of, in its notes.
     pub fn examine(&self, record: &mut EventRecord) -> Verdict {

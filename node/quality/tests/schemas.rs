@@ -187,6 +187,29 @@ fn traits_are_standardised_before_they_are_checked() {
 }
 
 #[test]
+fn traits_are_known_where_the_schema_of_identify_has_no_others() {
+    let closed = json!({"properties": {"plan": {}, "email": {}}, "additionalProperties": false});
+    let known = |key: &str, policy, schema| {
+        let registry = registry("{}", &[(key, policy, schema)]);
+        registry.traits().map(|names| names.map(ToOwned::to_owned).collect::<Vec<_>>())
+    };
+    let both = Some(vec!["email".to_owned(), "plan".to_owned()]);
+    assert_eq!(known("identify", Policy::Quarantine, closed.clone()), both);
+    assert_eq!(known("identify", Policy::Reject, closed.clone()), both);
+    assert_eq!(known("identify", Policy::Flag, closed.clone()), None, "what breaks it is taken");
+    assert_eq!(known("group", Policy::Reject, closed), None, "traits of groups are others");
+    for open in [
+        json!(true),
+        json!({"properties": {"plan": {}}}),
+        json!({"properties": {"plan": {}}, "additionalProperties": {"type": "string"}}),
+        json!({"patternProperties": {"^x_": {}}, "additionalProperties": false}),
+    ] {
+        assert_eq!(known("identify", Policy::Reject, open.clone()), None, "{open}");
+    }
+    assert_eq!(Registry::default().traits().map(Iterator::count), None);
+}
+
+#[test]
 fn unknown_events_follow_the_default_policy() {
     let known = ("track:Seen", Policy::Reject, json!(true));
     let event =

@@ -80,6 +80,16 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// An expression over segments makes no sense. Nothing was done.
+    #[error("{message}")]
+    Expression {
+        /// What is wrong with it, and where.
+        message: String,
+        /// The line, from 1.
+        line: u32,
+        /// The column, in characters, from 1.
+        column: u32,
+    },
     /// A shard answered with something that this node can't make sense of: a defect, or versions too far apart.
     #[error("shard {shard} gave an answer that makes no sense: {what}")]
     BadReply {
@@ -111,7 +121,7 @@ impl Error {
             Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
             Self::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
             Self::NoShard { .. } | Self::NoReplica { .. } => "NOT_FOUND",
-            Self::Invalid { .. } => "INVALID_CALL",
+            Self::Invalid { .. } | Self::Expression { .. } => "INVALID_CALL",
             Self::BadReply { .. } => "INTERNAL",
             Self::CursorTooOld => "CURSOR_TOO_OLD",
         }
@@ -130,6 +140,7 @@ impl Error {
             Self::NoShard { .. }
             | Self::NoReplica { .. }
             | Self::Invalid { .. }
+            | Self::Expression { .. }
             | Self::BadReply { .. }
             | Self::CursorTooOld => None,
         }
@@ -149,6 +160,7 @@ impl Error {
             Self::StaleShardMap { .. }
             | Self::Overloaded { .. }
             | Self::Invalid { .. }
+            | Self::Expression { .. }
             | Self::CursorTooOld
             | Self::Stopping => None,
         }
@@ -168,6 +180,9 @@ impl Error {
                 retry_after: Duration::from_millis(u64::from(error.retry_after_ms.max(1))),
             },
             CallErrorCode::OutcomeUnknown => Self::OutcomeUnknown { shard },
+            CallErrorCode::Invalid if error.line > 0 => {
+                Self::Expression { message: error.message.clone(), line: error.line, column: error.column }
+            }
             CallErrorCode::Invalid => Self::Invalid { message: error.message.clone() },
             CallErrorCode::Unspecified => Self::BadReply { shard, what: "an error without a code" },
         }
@@ -184,7 +199,9 @@ impl Error {
             Self::DiskFull { .. } => CallErrorCode::DiskFull,
             Self::OutcomeUnknown { .. } | Self::DeadlineExceeded { .. } => CallErrorCode::OutcomeUnknown,
             Self::NoShard { .. } | Self::NoReplica { .. } => CallErrorCode::NoReplica,
-            Self::Invalid { .. } | Self::BadReply { .. } | Self::CursorTooOld => CallErrorCode::Invalid,
+            Self::Invalid { .. } | Self::Expression { .. } | Self::BadReply { .. } | Self::CursorTooOld => {
+                CallErrorCode::Invalid
+            }
         };
         let retry_after_ms = match self {
             Self::Overloaded { retry_after } | Self::DiskFull { retry_after, .. } => {
@@ -198,7 +215,7 @@ impl Error {
 
 /// A refusal in the form in which shards give them.
 pub(crate) fn call_error(code: CallErrorCode, message: impl Into<String>) -> CallError {
-    CallError { code: code.into(), message: message.into(), leader: 0, retry_after_ms: 0 }
+    CallError { code: code.into(), message: message.into(), ..CallError::default() }
 }
 
 /// A refusal because of too much that waits.

@@ -4,7 +4,10 @@
 //! away from it; in front, it takes away from all profiles. `and` and `not` bind more tightly than `or`. A name that is
 //! one of the words stands in double quotes.
 //!
-//! A shard has a bitmap for each segment, over its own numbers for profiles; an expression is worked out shard by shard,
+//! Whether a profile is in a segment may be unknown, since a bound was passed; it is then unknown of `not` as well, and `and`
+//! and `or` are Kleene's. Nobody of whom it is unknown counts as in.
+//!
+//! A shard has two bitmaps for each segment, over its own numbers for profiles; an expression is worked out shard by shard,
 //! and the counts add up.
 
 use std::borrow::Cow;
@@ -74,41 +77,93 @@ impl Algebra {
         names
     }
 
-    /// The profiles of a shard: `of` gives a segment's bitmap (one that isn't there is empty), `all` are all profiles.
-    pub fn evaluate<'b>(
+    /// The profiles of a shard that are in it: `of` gives a segment's bitmaps (one that isn't there has nobody), `all` are
+    /// all profiles.
+    pub fn members<'b>(
         &self,
-        of: &impl Fn(&str) -> Option<&'b RoaringBitmap>,
+        of: &impl Fn(&str) -> Option<Sets<'b>>,
         all: &'b RoaringBitmap,
     ) -> Cow<'b, RoaringBitmap> {
-        worked_out(&self.0, of, all)
+        worked_out(&self.0, Bound::Sure, of, all)
     }
 
-    /// How many there are.
-    pub fn count<'b>(&self, of: &impl Fn(&str) -> Option<&'b RoaringBitmap>, all: &'b RoaringBitmap) -> u64 {
-        // The last step of a chain is only counted, not made.
-        match &self.0 {
-            Set::Chain(first, others) if let [rest @ .., (last, with)] = &others[..] => {
-                let set = chained(worked_out(first, of, all), rest, of, all);
-                let last = worked_out(last, of, all);
-                if *with { set.intersection_len(&last) } else { set.difference_len(&last) }
-            }
-            set => worked_out(set, of, all).len(),
+    /// How many are in it, and of how many that is unknown.
+    pub fn count<'b>(&self, of: &impl Fn(&str) -> Option<Sets<'b>>, all: &'b RoaringBitmap) -> (u64, u64) {
+        let sure = counted(&self.0, Bound::Sure, of, all);
+        let is_known = |name: &str| of(name).is_none_or(|known| known.unknown.is_empty());
+        if self.names().into_iter().all(is_known) {
+            return (sure, 0);
         }
+        // Whoever is surely in it is also possibly in it.
+        (sure, counted(&self.0, Bound::Possible, of, all).saturating_sub(sure))
+    }
+}
+
+/// What a shard knows of a segment. Nobody is in both.
+#[derive(Clone, Copy, Debug)]
+pub struct Sets<'b> {
+    /// Who is in it.
+    pub members: &'b RoaringBitmap,
+    /// Of whom it is unknown.
+    pub unknown: &'b RoaringBitmap,
+}
+
+/// Which of the two sets is worked out between which the truth lies: with nobody of whom it is unknown, or with all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Bound {
+    Sure,
+    Possible,
+}
+
+impl Bound {
+    /// Who is surely not in a set are all but those that are possibly in it.
+    fn of_complement(self) -> Self {
+        match self {
+            Self::Sure => Self::Possible,
+            Self::Possible => Self::Sure,
+        }
+    }
+
+    /// That of a set which a chain goes on with, or without.
+    fn of_link(self, with: bool) -> Self {
+        if with { self } else { self.of_complement() }
+    }
+}
+
+fn counted<'b>(
+    set: &Set,
+    bound: Bound,
+    of: &impl Fn(&str) -> Option<Sets<'b>>,
+    all: &'b RoaringBitmap,
+) -> u64 {
+    // The last step of a chain is only counted, not made.
+    match set {
+        Set::Chain(first, others) if let [rest @ .., (last, with)] = &others[..] => {
+            let set = chained(worked_out(first, bound, of, all), rest, bound, of, all);
+            let last = worked_out(last, bound.of_link(*with), of, all);
+            if *with { set.intersection_len(&last) } else { set.difference_len(&last) }
+        }
+        set => worked_out(set, bound, of, all).len(),
     }
 }
 
 fn worked_out<'b>(
     set: &Set,
-    of: &impl Fn(&str) -> Option<&'b RoaringBitmap>,
+    bound: Bound,
+    of: &impl Fn(&str) -> Option<Sets<'b>>,
     all: &'b RoaringBitmap,
 ) -> Cow<'b, RoaringBitmap> {
     match set {
-        Set::Named(name) => of(name).map_or_else(|| Cow::Owned(RoaringBitmap::new()), Cow::Borrowed),
-        Set::Chain(first, others) => chained(worked_out(first, of, all), others, of, all),
+        Set::Named(name) => match of(name) {
+            None => Cow::Owned(RoaringBitmap::new()),
+            Some(known) if bound == Bound::Sure || known.unknown.is_empty() => Cow::Borrowed(known.members),
+            Some(known) => Cow::Owned(known.members | known.unknown),
+        },
+        Set::Chain(first, others) => chained(worked_out(first, bound, of, all), others, bound, of, all),
         Set::AnyOf(sets) => {
             let mut sum: Option<Cow<'b, RoaringBitmap>> = None;
             for set in sets {
-                let set = worked_out(set, of, all);
+                let set = worked_out(set, bound, of, all);
                 sum = Some(match sum {
                     None => set,
                     Some(sum) => Cow::Owned(&*sum | &*set),
@@ -116,18 +171,19 @@ fn worked_out<'b>(
             }
             sum.unwrap_or_default()
         }
-        Set::AllBut(set) => Cow::Owned(all - &*worked_out(set, of, all)),
+        Set::AllBut(set) => Cow::Owned(all - &*worked_out(set, bound.of_complement(), of, all)),
     }
 }
 
 fn chained<'b>(
     mut sum: Cow<'b, RoaringBitmap>,
     others: &[(Set, bool)],
-    of: &impl Fn(&str) -> Option<&'b RoaringBitmap>,
+    bound: Bound,
+    of: &impl Fn(&str) -> Option<Sets<'b>>,
     all: &'b RoaringBitmap,
 ) -> Cow<'b, RoaringBitmap> {
     for (other, with) in others {
-        let other = worked_out(other, of, all);
+        let other = worked_out(other, bound.of_link(*with), of, all);
         sum = Cow::Owned(if *with { &*sum & &*other } else { &*sum - &*other });
     }
     sum
@@ -262,43 +318,4 @@ impl Parser<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KNOWN: [&str; 4] = ["a", "b", "c", "not"];
-
-    fn members(text: &str) -> Vec<u32> {
-        let bitmaps = [[1, 2, 3, 4], [3, 4, 5, 6], [4, 6, 7, 8], [1, 8, 9, 10]].map(RoaringBitmap::from_iter);
-        let all = RoaringBitmap::from_iter(0..12);
-        let of = |name: &str| KNOWN.iter().position(|known| *known == name).map(|at| &bitmaps[at]);
-        let algebra = Algebra::parse(text, KNOWN).unwrap();
-        let set = algebra.evaluate(&of, &all);
-        assert_eq!(algebra.count(&of, &all), set.len(), "{text}");
-        set.iter().collect()
-    }
-
-    #[test]
-    fn sets_are_joined_crossed_and_taken_away() {
-        assert_eq!(members("a"), [1, 2, 3, 4]);
-        assert_eq!(members("count(a and b not c)"), [3]);
-        assert_eq!(members("a AND NOT b"), [1, 2]);
-        assert_eq!(members("a or b and c"), [1, 2, 3, 4, 6]);
-        assert_eq!(members("(a or b) and c"), [4, 6]);
-        assert_eq!(members("not a"), [0, 5, 6, 7, 8, 9, 10, 11]);
-        assert_eq!(members("not (a or b) not \"not\""), [0, 7, 11]);
-        assert_eq!(members("c and \"not\""), [8]);
-    }
-
-    #[test]
-    fn faults_point_at_their_place() {
-        let fault = |text: &str| Algebra::parse(text, KNOWN).unwrap_err().to_string();
-        assert_eq!(fault("a and"), "line 1, column 6: a segment is needed here");
-        assert_eq!(fault("a b"), "line 1, column 3: write and, or or not between two segments");
-        assert_eq!(fault("a\n and bb"), "line 2, column 6: there is no segment bb; did you mean b?");
-        assert_eq!(fault("(a"), "line 1, column 3: the parenthesis of line 1, column 1 is not closed");
-        assert_eq!(fault("a)"), "line 1, column 2: this closes nothing: take it out");
-        assert!(fault("a + b").contains("column 3") && fault("\"a").contains("column 1"));
-        assert!(fault(&"(".repeat(100)).contains("too deeply"));
-        assert!(fault("").contains("needed here") && fault("a or or b").contains("column 6"));
-    }
-}
+mod tests;

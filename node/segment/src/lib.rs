@@ -45,7 +45,7 @@ pub mod state;
 pub mod term;
 pub mod tree;
 
-pub use algebra::Algebra;
+pub use algebra::{Algebra, Sets};
 pub use definition::Document;
 pub use duration::WINDOW_DAYS_MAX;
 pub use evaluate::{Evaluated, Held, Judged, Membership};

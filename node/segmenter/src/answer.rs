@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use isthmus_domain::{FacetId, SlotRanges};
 use isthmus_proto::internal::v1::{ComputedValue, SegmentMembersAsk, SegmentProfile, SegmentReply};
-use isthmus_segment::{Algebra, Fault, Held, Membership, Scalar};
+use isthmus_segment::{Algebra, Fault, Held, Membership, Scalar, Sets};
 
 use crate::Engine;
 
@@ -28,20 +28,17 @@ fn algebra(engine: &Engine, expression: &str) -> Result<Algebra, Fault> {
     Algebra::parse(expression, segments.map(|definition| definition.name.as_str()))
 }
 
-/// How many profiles are in a set.
+fn sets<'e>(engine: &'e Engine, name: &str) -> Option<Sets<'e>> {
+    Some(Sets { members: engine.set(name)?, unknown: engine.overflowing(name)? })
+}
+
+/// How many profiles are in a set, and of how many that can't be said.
 ///
 /// # Errors
 /// What is wrong with the expression.
 pub fn count(engine: &Engine, expression: &str, reply: &mut SegmentReply) -> Result<(), Fault> {
     let algebra = algebra(engine, expression)?;
-    reply.count = algebra.count(&|name| engine.set(name), engine.all());
-    let mut overflows = roaring::RoaringBitmap::new();
-    for name in algebra.names() {
-        if let Some(set) = engine.overflowing(name) {
-            overflows |= set;
-        }
-    }
-    reply.overflows = overflows.len();
+    (reply.count, reply.overflows) = algebra.count(&|name| sets(engine, name), engine.all());
     Ok(())
 }
 
@@ -51,7 +48,7 @@ pub fn count(engine: &Engine, expression: &str, reply: &mut SegmentReply) -> Res
 /// What is wrong with the expression.
 pub fn members(engine: &Engine, ask: &SegmentMembersAsk, reply: &mut SegmentReply) -> Result<(), Fault> {
     let algebra = algebra(engine, &ask.expression)?;
-    let set = algebra.evaluate(&|name| engine.set(name), engine.all());
+    let set = algebra.members(&|name| sets(engine, name), engine.all());
     let limit = (ask.limit as usize).clamp(1, PAGE_MAX);
     let after = FacetId::from_slice(&ask.after);
     let mut found =

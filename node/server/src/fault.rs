@@ -125,7 +125,7 @@ impl Fault for isthmus_router::Error {
             Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::OutcomeUnknown { .. } | Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::NoShard { .. } | Self::NoReplica { .. } => Code::NotFound,
-            Self::Invalid { .. } => Code::InvalidArgument,
+            Self::Invalid { .. } | Self::Expression { .. } => Code::InvalidArgument,
             Self::BadReply { .. } => Code::Internal,
         }
     }

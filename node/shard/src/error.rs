@@ -83,7 +83,7 @@ impl From<Error> for CallError {
         };
         let retry_after_ms =
             retry_after.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
-        Self { code: code.into(), message, leader: leader.unwrap_or(0), retry_after_ms }
+        Self { code: code.into(), message, leader: leader.unwrap_or(0), retry_after_ms, ..Self::default() }
     }
 }
 

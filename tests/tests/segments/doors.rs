@@ -191,6 +191,68 @@ async fn time_alone_takes_customers_out_of_a_window() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_whom_it_cannot_be_said_is_neither_in_a_segment_nor_in_its_opposite() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(options(folder.path(), 1)).await;
+    let file = folder.path().join("kinds.toml");
+    let kinds = "name = \"kinds\"\naggregate = \"distinct_count\"\nof = \"category\"\nevents = [\"Order Completed\"]\n\
+                 bound = 2\n";
+    std::fs::write(&file, kinds).unwrap();
+    run(&cluster, &["segment", "trait", file.to_str().unwrap()]);
+    run(&cluster, &["segment", "put", "few", "kinds <= 1", "--wait"]);
+    run(&cluster, &["segment", "put", "pro", "plan = 'pro'", "--wait=1m"]);
+    let now = "2026-01-01T00:00:00Z";
+    let kind = |number: u32| {
+        order("many", number, now, 1).replace(&format!("\"c{}\"", number % 2), &format!("\"k{number}\""))
+    };
+    let mut events: Vec<String> = (0..4).map(kind).collect();
+    events.push(order("one", 1, now, 1));
+    for (user, plan) in [("many", "pro"), ("one", "pro"), ("none", "free")] {
+        events.push(identify(user, None, json!({"plan": plan}), &format!("i-{user}")));
+    }
+    send(&cluster, events).await;
+    // Of `many` it is only known that it has passed the bound.
+    for (expression, who, unknown) in [
+        ("few", &["user_id:none", "user_id:one"][..], 1),
+        ("not few", &[], 1),
+        ("pro not few", &[], 1),
+        ("pro and few", &["user_id:one"], 1),
+        ("not pro", &["user_id:none"], 0),
+        ("few or pro", &["user_id:many", "user_id:none", "user_id:one"], 0),
+    ] {
+        assert_eq!(members(&cluster, expression), who, "{expression}");
+        let counted = &run(&cluster, &["segment", "count", expression])[0];
+        assert_eq!(
+            (&counted["count"], &counted["overflows"]),
+            (&json!(who.len()), &json!(unknown)),
+            "{counted}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trait_that_no_customer_can_have_is_refused_where_a_schema_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(options(folder.path(), 1)).await;
+    run(&cluster, &["segment", "put", "early", "plam = 'pro'"]);
+    let file = folder.path().join("identify.json");
+    std::fs::write(&file, r#"{"properties": {"plan": {}, "address": {}}, "additionalProperties": false}"#)
+        .unwrap();
+    run(&cluster, &["schema", "put", file.to_str().unwrap(), "--name", "identify"]);
+    for verb in [&["put", "late"][..], &["preview"]] {
+        let told = |expression: &str| ended(&cluster, &[&["segment"], verb, &[expression]].concat());
+        for known in ["plan = 'pro'", "address.city = 'Bonn'", "segment('early')", "did('Order Completed')"] {
+            assert_eq!(told(known).code, 0, "{verb:?} {known}: {}", told(known).err);
+        }
+        let refused = told("did('Seen') AND\n plam = 'pro'");
+        let what = "line 2, column 2: there is no trait plam; did you mean plan?\n  line 2:  plam = 'pro'\n           ^";
+        assert!(refused.code == 1 && refused.err.contains(what), "{}", refused.err);
+    }
+    // What was taken before stays, and can be described.
+    run(&cluster, &["segment", "put", "early", "plam = 'pro'", "--description", "from before"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_told_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(options(folder.path(), 1)).await;
@@ -213,8 +275,25 @@ async fn what_is_wrong_is_told_with_its_place() {
         (["segment", "preview", "1 = "], "line 1"),
         (["segment", "verify", "x"], "there is no segment x"),
         (["segment", "delete", "x"], "NOT_FOUND"),
+        (["segment", "watch", "x"], "there is no segment x"),
     ] {
         let refused = ended(&cluster, &arguments);
         assert!(refused.code == 1 && refused.err.contains(words), "{arguments:?}: {}", refused.err);
     }
+    // As the README has it; and the shards' own word is marked as well.
+    let refused = ended(&cluster, &["segment", "put", "bad", "events('Order Completed', '-3 days') >= 1"]);
+    let told = "error: INVALID_SEGMENT: segment bad: expression, line 1, column 27: a window has a positive length: write a \
+                duration such as '30 days'\n  line 1: events('Order Completed', '-3 days') >= 1\n";
+    assert_eq!(refused.err, format!("{told}{}^\n", " ".repeat(36)));
+    let refused = ended(&cluster, &["segment", "count", "a and and b"]);
+    assert!(
+        refused.err.ends_with(&format!("\n  line 1: a and and b\n{}^\n", " ".repeat(16))),
+        "{}",
+        refused.err
+    );
+    // A segment may be called as a preview is, and takes part in one.
+    run(&cluster, &["segment", "put", "preview-1", "vip"]);
+    run(&cluster, &["segment", "preview", "segment('preview-1')"]);
+    assert_eq!(ended(&cluster, &["segment", "preview", "segment('preview-2')"]).code, 1);
+    assert_eq!(run(&cluster, &["segment", "list"]).len(), 3);
 }

@@ -1,7 +1,6 @@
 //! `isthmus sql`
 
 mod meta;
-mod place;
 mod shell;
 mod show;
 mod statements;
@@ -21,6 +20,7 @@ use crate::{
         document,
         failure::{Done, Failure},
         output::{Format, Output, complain, harmless},
+        place,
         profile::Freshness,
     },
     proto,
@@ -161,9 +161,7 @@ impl Session {
         // A statement begins where it begins, and not behind what stood in front of it: lines are counted from there.
         let sql = sql.trim();
         let count = self.rows(sql, output).await.map_err(|failure| match failure {
-            Failure::Client(error) => {
-                place::explained(&error, sql).map_or(Failure::Client(error), Failure::Failed)
-            }
+            Failure::Client(error) => place::marked(error, sql),
             other => other,
         })?;
         if output.format() == Format::Table {

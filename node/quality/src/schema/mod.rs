@@ -17,7 +17,7 @@ mod violation;
 use std::fmt;
 
 use jsonschema::{Draft, PatternOptions, Validator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use expand::SUBSCHEMAS_MAX;
 pub use key::SchemaKey;
@@ -132,6 +132,18 @@ impl Schema {
     pub fn to_json(&self) -> Vec<u8> {
         // Keys of serde_json's objects are sorted, and there is no white space.
         self.source.to_string().into_bytes()
+    }
+
+    /// The names that an object may have, where the schema lets it have no others; `None`: it may have others.
+    pub fn names(&self) -> Option<impl Iterator<Item = &str>> {
+        let schema = self.expanded.as_object()?;
+        let is_empty =
+            |keyword: &str| schema.get(keyword).is_none_or(|it| it.as_object().is_some_and(Map::is_empty));
+        if schema.get("additionalProperties") != Some(&Value::Bool(false)) || !is_empty("patternProperties") {
+            return None;
+        }
+        let named = schema.get("properties").and_then(Value::as_object);
+        Some(named.into_iter().flat_map(Map::keys).map(String::as_str))
     }
 
     pub(crate) fn expanded(&self) -> &Value {

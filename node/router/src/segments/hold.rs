@@ -105,7 +105,7 @@ impl Hold {
                     slots += u32::from(owned(shard, &reply.owned_bounds)?.len());
                     replies.push((shard, reply));
                 }
-                Err(error @ Error::Invalid { .. }) => failed = Some(error),
+                Err(error @ (Error::Invalid { .. } | Error::Expression { .. })) => failed = Some(error),
                 other => {
                     tracing::debug!(shard, error = ?other.err(), "a hold of segments was lost");
                     open.push(shard);

@@ -114,7 +114,7 @@ impl Fake {
 }
 
 fn error(code: CallErrorCode) -> CallError {
-    CallError { code: code.into(), message: "scripted".to_owned(), leader: 0, retry_after_ms: 0 }
+    CallError { code: code.into(), message: "scripted".to_owned(), ..CallError::default() }
 }
 
 /// What a call weighs while it runs.

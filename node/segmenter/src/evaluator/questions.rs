@@ -328,5 +328,6 @@ fn refuse(question: Question, fault: CallError) -> Served {
 }
 
 fn invalid(fault: &isthmus_segment::Fault) -> CallError {
-    error(CallErrorCode::Invalid, fault.to_string())
+    let (line, column) = fault.place.map_or((0, 0), |place| (place.line, place.column));
+    CallError { line, column, ..error(CallErrorCode::Invalid, fault.to_string()) }
 }

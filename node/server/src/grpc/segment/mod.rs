@@ -1,18 +1,22 @@
 //! `SegmentService`: definitions of segments and computed traits as one document with versions, and who is in them.
 
+mod definitions;
+mod faults;
+mod members;
 mod verify;
 mod watch;
+mod wire;
 
 use std::sync::Arc;
 
-use isthmus_domain::{FacetId, FacetSummary};
+use isthmus_domain::FacetId;
 use isthmus_proto::{
-    internal::v1::{DocumentKind, DocumentRecord, SegmentCountAsk, SegmentReply, segment_call::Ask},
+    internal::v1::{DocumentKind, SegmentCountAsk, segment_call::Ask},
     v1::{
         ComputedTrait, DeleteDefinitionRequest, DeleteDefinitionResponse, GetMembershipsRequest,
-        GetMembershipsResponse, Identifier, ListDefinitionsRequest, ListDefinitionsResponse, PreviewRequest,
+        GetMembershipsResponse, ListDefinitionsRequest, ListDefinitionsResponse, PreviewRequest,
         PreviewResponse, ProfileKey, PutComputedTraitRequest, PutComputedTraitResponse, PutSegmentRequest,
-        PutSegmentResponse, Segment, SegmentMember, SegmentServiceCountRequest, SegmentServiceCountResponse,
+        PutSegmentResponse, Segment, SegmentServiceCountRequest, SegmentServiceCountResponse,
         SegmentServiceListMembersRequest, SegmentServiceListMembersResponse, SegmentServiceWatchRequest,
         VerifyRequest, VerifyResponse, profile_key::Key, segment_service_server::SegmentService,
     },
@@ -22,144 +26,41 @@ use isthmus_segment::{Document, Plan, definition, term::Term};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
+use self::{
+    definitions::InForce,
+    faults::{Sent, asked, invalid},
+    members::{homes, sum},
+    wire::{read_trait, shown, shown_trait},
+};
 use super::{
     cursor::{self, Kind},
     hub::{Hub, page_limit},
-    profile::{damaged, nothing_known, segments::standing},
+    profile::{nothing_known, segments::standing},
     status::{Refusal, status},
     value::timestamp,
 };
 
-/// How often a change is made anew when others are faster.
-const TRIES: usize = 4;
 /// Members that a preview shows, when the client doesn't say, and at most.
 const SAMPLE: u32 = 10;
 const SAMPLE_MAX: u32 = 100;
-/// What a preview's segment is called: nobody else can be.
-const PREVIEW: &str = "preview-of-a-segment";
 
 /// The service.
 pub struct Segments {
     hub: Arc<Hub>,
 }
 
-/// A document and its version.
-struct InForce {
-    version: u64,
-    document: Document,
-    created_at_micros: u64,
-}
-
-fn invalid(field: &'static str, what: impl Into<String>) -> Refusal {
-    Refusal::field("INVALID_SEGMENT", field, what.into())
-}
-
-/// What a shard says of an expression is about the request.
-fn asked(error: &isthmus_router::Error, field: &'static str) -> Status {
-    match error {
-        isthmus_router::Error::Invalid { message } => invalid(field, message.clone()).into(),
-        other => status(other),
-    }
+/// What a segment can be called for a preview: nothing in force is called so, and the expression doesn't mean it.
+fn free_name(document: &Document, expression: &str) -> String {
+    let is_free = |name: &String| {
+        !expression.contains(name.as_str()) && document.segments.iter().all(|segment| segment.name != *name)
+    };
+    (1_u64..).map(|number| format!("preview-{number}")).find(is_free).unwrap_or_default()
 }
 
 impl Segments {
     /// The service of a node.
     pub fn new(hub: Arc<Hub>) -> Self {
         Self { hub }
-    }
-
-    async fn definitions(&self, version: u64, deadline: Instant) -> Result<InForce, Status> {
-        let view = self.hub.coordinator.current_view(deadline).await.map_err(|error| status(&error))?;
-        let versions = view.document_versions(DocumentKind::Segments, "");
-        let found = match version {
-            0 => versions.last(),
-            version => Some(
-                versions
-                    .iter()
-                    .find(|document| document.version == version)
-                    .ok_or_else(|| Refusal::not_found("there is no such version: the last 32 are kept"))?,
-            ),
-        };
-        let Some(found) = found else {
-            return Ok(InForce { version: 0, document: Document::default(), created_at_micros: 0 });
-        };
-        let document = Document::from_json(&found.content).map_err(|fault| {
-            let message = format!("the definitions can't be read ({fault}): this node may be too old");
-            Refusal::new(Code::Internal, "INTERNAL", message)
-        })?;
-        Ok(InForce { version: found.version, document, created_at_micros: found.created_at_micros })
-    }
-
-    /// Changes the definitions, as often as others are faster: `change` says whether it changed anything, given the
-    /// version that comes to be. The version in force then, the document, and whether it is another one.
-    async fn change(
-        &self,
-        field: &'static str,
-        deadline: Instant,
-        mut change: impl FnMut(&mut Document, u64) -> Result<bool, Refusal>,
-    ) -> Result<(u64, Document, bool), Status> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let InForce { version, mut document, .. } = self.definitions(0, deadline).await?;
-            if !change(&mut document, version + 1)? {
-                return Ok((version, document, false));
-            }
-            let known = isthmus_segmenter::definitions::known(isthmus_coordinator::DEFAULT_CURRENCY);
-            let compiled = document.clone();
-            let compiled = tokio::task::spawn_blocking(move || Plan::compile(&compiled, &known)).await;
-            let compiled =
-                compiled.map_err(|error| Refusal::new(Code::Internal, "INTERNAL", error.to_string()))?;
-            if let Err(faults) = compiled {
-                let what: Vec<String> = faults.iter().take(5).map(ToString::to_string).collect();
-                return Err(invalid(field, what.join("; ")).into());
-            }
-            let put = DocumentRecord {
-                kind: DocumentKind::Segments.into(),
-                content: document.to_json().into(),
-                ..DocumentRecord::default()
-            };
-            match self.hub.coordinator.put_document(put, version, deadline).await {
-                Ok(put) => return Ok((put.version, document, true)),
-                Err(isthmus_coordinator::Error::Refused { code, .. })
-                    if code == "STALE_VIEW" && tries < TRIES => {}
-                Err(error) => return Err(status(&error)),
-            }
-        }
-    }
-
-    /// Members as clients get them: whose homes these are.
-    async fn members(&self, homes: &[FacetId], deadline: Instant) -> Result<Vec<SegmentMember>, Status> {
-        let read = self.hub.router.read_profiles(homes, ReadLevel::Linearizable, deadline).await;
-        let (profiles, stamp) = read.map_err(|error| status(&error))?;
-        let mut members = Vec::with_capacity(homes.len());
-        for (home, parts) in homes.iter().zip(&profiles) {
-            let Some(parts) = parts else {
-                // Merged away since it was listed, and nothing was said under it.
-                members.push(SegmentMember { profile_id: home.to_string(), identifier: None });
-                continue;
-            };
-            let folded = parts.fold(&self.hub.identity_key, isthmus_coordinator::DEFAULT_CURRENCY, stamp);
-            let profile = folded.map_err(|_| damaged("a facet's summary"))?;
-            let profile_id = profile.map_or(*home, |profile| profile.profile_id);
-            let own = parts.members.iter().find(|(facet, ..)| facet == home);
-            let identifier = match own {
-                Some((_, (namespace, value), _)) if !namespace.is_empty() => {
-                    Some(Identifier { namespace: namespace.clone(), value: value.clone() })
-                }
-                Some((_, _, Some(summary))) => {
-                    let read = FacetSummary::from_bytes(summary).ok().and_then(|it| it.identifier().ok());
-                    let found = read.ok_or_else(|| damaged("a facet's summary"))?;
-                    Some(Identifier {
-                        namespace: found.namespace().to_string(),
-                        value: found.value().to_owned(),
-                    })
-                }
-                _ => None,
-            };
-            members.push(SegmentMember { profile_id: profile_id.to_string(), identifier });
-        }
-        Ok(members)
     }
 
     async fn ask(&self, ask: Ask, field: &'static str, deadline: Instant) -> Result<SegmentAnswers, Status> {
@@ -179,64 +80,6 @@ impl Segments {
     }
 }
 
-/// What all shards' numbers add up to.
-fn sum(answers: &SegmentAnswers, of: impl Fn(&SegmentReply) -> u64) -> u64 {
-    answers.replies.iter().map(|(_, reply)| of(reply)).sum()
-}
-
-fn homes(answers: &SegmentAnswers, of: impl Fn(&SegmentReply) -> &Vec<bytes::Bytes>) -> Vec<FacetId> {
-    answers
-        .replies
-        .iter()
-        .flat_map(|(_, reply)| of(reply))
-        .filter_map(|home| FacetId::from_slice(home))
-        .collect()
-}
-
-fn shown(segment: &definition::Segment) -> Segment {
-    Segment {
-        name: segment.name.clone(),
-        expression: segment.expression.clone(),
-        description: segment.description.clone(),
-        version: segment.version,
-    }
-}
-
-fn shown_trait(it: &definition::ComputedTrait) -> ComputedTrait {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    ComputedTrait {
-        name: it.name.clone(),
-        aggregate: it.aggregate.clone(),
-        of: text(&it.of),
-        r#type: text(&it.of_type),
-        events: it.events.clone(),
-        event_type: text(&it.event_type),
-        filter: text(&it.filter),
-        window: text(&it.window),
-        limit: it.limit.unwrap_or_default(),
-        bound: it.bound.unwrap_or_default(),
-        description: it.description.clone(),
-    }
-}
-
-fn read_trait(it: ComputedTrait) -> definition::ComputedTrait {
-    let given = |text: String| Some(text).filter(|text| !text.is_empty());
-    let number = |number: u32| Some(number).filter(|number| *number > 0);
-    definition::ComputedTrait {
-        name: it.name,
-        aggregate: it.aggregate,
-        of: given(it.of),
-        of_type: given(it.r#type),
-        events: it.events,
-        event_type: given(it.event_type),
-        filter: given(it.filter),
-        window: given(it.window),
-        limit: number(it.limit),
-        bound: number(it.bound),
-        description: it.description,
-    }
-}
-
 #[tonic::async_trait]
 impl SegmentService for Segments {
     async fn put_segment(
@@ -247,7 +90,7 @@ impl SegmentService for Segments {
         let Some(Segment { name, expression, description, .. }) = request.into_inner().segment else {
             return Err(invalid("segment", "is missing").into());
         };
-        let put = self.change("segment", deadline, |document, version| {
+        let put = self.change(Sent::Segment(&name), deadline, |document, version| {
             let put = definition::Segment {
                 name: name.clone(),
                 expression: expression.clone(),
@@ -278,7 +121,7 @@ impl SegmentService for Segments {
         let Some(put) = request.into_inner().computed_trait.map(read_trait) else {
             return Err(invalid("computed_trait", "is missing").into());
         };
-        let put = self.change("computed_trait", deadline, |document, _| {
+        let put = self.change(Sent::ComputedTrait(&put.name), deadline, |document, _| {
             match document.computed_traits.iter_mut().find(|known| known.name == put.name) {
                 Some(known) if *known == put => return Ok(false),
                 Some(known) => *known = put.clone(),
@@ -297,7 +140,7 @@ impl SegmentService for Segments {
         let deadline = self.hub.deadline(request.metadata());
         let name = request.into_inner().name;
         let (version, ..) = self
-            .change("name", deadline, |document, _| {
+            .change(Sent::Name, deadline, |document, _| {
                 let many = document.segments.len() + document.computed_traits.len();
                 document.segments.retain(|segment| segment.name != name);
                 document.computed_traits.retain(|it| it.name != name);
@@ -355,23 +198,15 @@ impl SegmentService for Segments {
             }
         };
         let mut document = self.definitions(0, deadline).await?.document;
-        document.segments.retain(|segment| segment.name != PREVIEW);
+        let name = free_name(&document, &expression);
         document.segments.push(definition::Segment {
-            name: PREVIEW.to_owned(),
+            name: name.clone(),
             expression,
             ..definition::Segment::default()
         });
-        let known = isthmus_segmenter::definitions::known(isthmus_coordinator::DEFAULT_CURRENCY);
-        if let Err(faults) = Plan::compile(&document, &known) {
-            let fault = faults.into_iter().next();
-            let what = fault.map(|fault| match fault.place {
-                Some(place) => format!("{place}: {}", fault.what),
-                None => fault.what,
-            });
-            return Err(invalid("expression", what.unwrap_or_default()).into());
-        }
+        self.check(&document, Sent::Preview(&name), true, deadline).await?;
         let document = document.to_json().into();
-        let answers = self.hub.router.preview_segment(document, PREVIEW, limit, deadline).await;
+        let answers = self.hub.router.preview_segment(document, &name, limit, deadline).await;
         let answers = answers.map_err(|error| asked(&error, "expression"))?;
         let mut sample = homes(&answers, |reply| &reply.homes);
         sample.truncate(limit as usize);
@@ -461,5 +296,19 @@ impl SegmentService for Segments {
         let deadline = self.hub.deadline(request.metadata());
         self.defined(deadline).await?;
         self.recount(&request.into_inner().name, deadline).await.map(Response::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_is_called_like_nothing_that_is_in_force_or_meant() {
+        let mut document = Document::default();
+        assert_eq!(free_name(&document, "vip"), "preview-1");
+        let mine = definition::Segment { name: "preview-1".to_owned(), ..definition::Segment::default() };
+        document.segments.push(mine);
+        assert_eq!(free_name(&document, "segment('preview-1') OR segment('preview-2')"), "preview-3");
     }
 }

@@ -10,7 +10,7 @@ use isthmus_segment::{Plan, sql};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{Segments, invalid};
+use super::{Segments, faults::invalid};
 use crate::grpc::status::{Refusal, status};
 
 /// Customers that are named of those whom only one of the two has.

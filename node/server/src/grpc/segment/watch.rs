@@ -9,7 +9,7 @@ use isthmus_proto::v1::{
 };
 use tonic::{Request, Status};
 
-use super::{Segments, invalid};
+use super::{Segments, faults::invalid};
 use crate::grpc::profile::Profiles;
 
 /// The stream that a call answers with.

@@ -1,24 +1,33 @@
-//! Where in a statement something is wrong, shown with a mark below it.
+//! Where in a statement or an expression something is wrong, shown with a mark below it.
 
-use crate::{Error, Reason, cli::output::harmless};
+use crate::{
+    Error, Reason,
+    cli::{failure::Failure, output::harmless},
+};
 
 /// Characters of a line that are shown in front of the place and behind it.
 const AROUND: usize = 60;
 
-/// The error with the line that it is about, for people.
-pub fn explained(error: &Error, sql: &str) -> Option<String> {
+/// The failure, with the line of the text that it is about, where the hub has named a place in it.
+pub fn marked(error: Error, text: &str) -> Failure {
+    match line_of(&error, text) {
+        Some(line) => Failure::Failed(format!("{error}\n{line}")),
+        None => error.into(),
+    }
+}
+
+fn line_of(error: &Error, text: &str) -> Option<String> {
     let Error::Refused(refusal) = error else { return None };
-    if refusal.reason != Reason::BadQuery {
+    if !matches!(refusal.reason, Reason::BadQuery | Reason::InvalidSegment) {
         return None;
     }
     let number = |key: &str| refusal.metadata.get(key).and_then(|text| text.parse::<usize>().ok());
-    let marked = marked(sql, number("line")?, number("column")?)?;
-    Some(format!("{error}\n{marked}"))
+    line(text, number("line")?, number("column")?)
 }
 
-/// A line of a statement with a caret below a column; both are counted from 1, columns in characters.
-fn marked(sql: &str, line: usize, column: usize) -> Option<String> {
-    let text = sql.lines().nth(line.checked_sub(1)?)?;
+/// A line of a text with a caret below a column; both are counted from 1, columns in characters.
+fn line(text: &str, line: usize, column: usize) -> Option<String> {
+    let text = text.lines().nth(line.checked_sub(1)?)?;
     let before = column.checked_sub(1)?;
     let length = text.chars().count();
     // Just behind the last character is where something is missing.
@@ -64,17 +73,17 @@ mod tests {
             ("\tSELECT '你', x", 1, 14, "  line 1:  SELECT '你', x\n                        ^"),
             ("a\u{1b}b x", 1, 5, "  line 1: a\\u{1b}b x\n                   ^"),
         ] {
-            assert_eq!(marked(sql, line, column).as_deref(), Some(shown), "{sql}");
+            assert_eq!(super::line(sql, line, column).as_deref(), Some(shown), "{sql}");
         }
         for (line, column) in [(0, 1), (1, 0), (2, 1), (1, 9)] {
-            assert_eq!(marked("SELECT", line, column), None);
+            assert_eq!(super::line("SELECT", line, column), None);
         }
     }
 
     #[test]
     fn of_a_long_line_what_is_around_the_place_is_shown() {
         let sql = format!("{}x{}", "a".repeat(200), "b".repeat(200));
-        let shown = marked(&sql, 1, 201).unwrap();
+        let shown = line(&sql, 1, 201).unwrap();
         let [text, mark] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
         assert!(text.starts_with("  line 1: … aaa") && text.ends_with("bbb …"), "{shown}");
         assert_eq!(text.chars().nth(mark.chars().count() - 1), Some('x'));
