@@ -68,6 +68,15 @@ pub fn check_export_url(url: &Url) -> Result<(), String> {
     if url.password().is_some() {
         return Err("must not carry a password: the environment does".to_owned());
     }
+    if url.scheme() != "file"
+        && !url.username().is_empty()
+        && !url.host_str().unwrap_or_default().contains('.')
+    {
+        return Err(
+            "must name an account as CONTAINER@ACCOUNT.blob.core.windows.net, or leave it to the environment"
+                .to_owned(),
+        );
+    }
     match ObjectStoreScheme::parse(url) {
         Ok((scheme, _)) if is_known(&scheme) && !matches!(url.scheme(), "http" | "https") => Ok(()),
         _ => Err("must begin with file:///, s3://BUCKET, gs://BUCKET or az://CONTAINER".to_owned()),
@@ -120,7 +129,9 @@ mod tests {
     #[test]
     fn each_kind_of_store_is_opened_at_the_place_that_a_url_names() {
         let url = |text: &str| Url::parse(text).unwrap();
-        let roots = ["s3://bucket/hub/", "gs://bucket/hub/", "az://container@account/hub/"].map(url);
+        let roots =
+            ["s3://bucket/hub/", "gs://bucket/hub/", "az://container@account.blob.core.windows.net/hub/"]
+                .map(url);
         let exports = Exports::below(&roots);
         for (root, kind) in
             roots.iter().zip(["AmazonS3(bucket)", "GoogleCloudStorage(bucket)", "MicrosoftAzure"])
@@ -130,7 +141,11 @@ mod tests {
             assert_eq!(path.as_ref(), "hub/a/b.csv");
         }
         // Another bucket, or what lies beside, is not.
-        for bad in ["s3://other/hub/x.csv", "s3://bucket/x.csv", "az://container@other/hub/x.csv"] {
+        for bad in [
+            "s3://other/hub/x.csv",
+            "s3://bucket/x.csv",
+            "az://container@other.blob.core.windows.net/hub/x.csv",
+        ] {
             assert!(matches!(exports.open(&url(bad)), Err(QueryError::Invalid { .. })), "{bad}");
         }
     }
@@ -163,14 +178,13 @@ mod tests {
             ("s3://bucket/?x=/", "end in /"),
             ("s3://key:secret@bucket/", "password"),
             ("https://bucket.s3.eu-west-1.amazonaws.com/", "begin with"),
+            ("az://container@account/", "ACCOUNT.blob"),
             ("memory:///", "begin with"),
             ("ftp://host/", "begin with"),
         ] {
             assert!(check_export_url(&url(root)).unwrap_err().contains(wrong), "{root}");
         }
-        for root in
-            ["file:///srv/", "s3://bucket/", "s3://bucket/a/b/", "gs://bucket/", "az://container@account/"]
-        {
+        for root in ["file:///srv/", "s3://bucket/", "s3://bucket/a/b/", "gs://bucket/", "az://container/"] {
             assert_eq!(check_export_url(&url(root)), Ok(()), "{root}");
         }
         let none = Exports::default().open(&url("file:///mnt/hub/x.csv")).unwrap_err();

@@ -1,3 +1,5 @@
+//! The algebra of sets against a model of each customer by itself.
+
 use proptest::prelude::*;
 
 use super::*;
