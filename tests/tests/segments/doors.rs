@@ -207,18 +207,18 @@ async fn of_whom_it_cannot_be_said_is_neither_in_a_segment_nor_in_its_opposite()
     };
     let mut events: Vec<String> = (0..4).map(kind).collect();
     events.push(order("one", 1, now, 1));
-    for (user, plan) in [("many", "pro"), ("one", "pro"), ("none", "free")] {
+    for (user, plan) in [("many", "pro"), ("one", "pro"), ("no_one", "free")] {
         events.push(identify(user, None, json!({"plan": plan}), &format!("i-{user}")));
     }
     send(&cluster, events).await;
     // Of `many` it is only known that it has passed the bound.
     for (expression, who, unknown) in [
-        ("few", &["user_id:none", "user_id:one"][..], 1),
+        ("few", &["user_id:no_one", "user_id:one"][..], 1),
         ("not few", &[], 1),
         ("pro not few", &[], 1),
         ("pro and few", &["user_id:one"], 1),
-        ("not pro", &["user_id:none"], 0),
-        ("few or pro", &["user_id:many", "user_id:none", "user_id:one"], 0),
+        ("not pro", &["user_id:no_one"], 0),
+        ("few or pro", &["user_id:many", "user_id:no_one", "user_id:one"], 0),
     ] {
         assert_eq!(members(&cluster, expression), who, "{expression}");
         let counted = &run(&cluster, &["segment", "count", expression])[0];

@@ -95,7 +95,7 @@ async fn everything_that_is_known_can_be_asked_for_in_sql() {
     bounds::what_runs_away_is_stopped(&hub).await;
     bounds::who_hangs_up_ends_the_work(&hub).await;
     bounds::a_ticket_can_be_cancelled(&hub).await;
-    stores::every_node_writes_into_an_object_store(&hub).await;
+    stores::rows_are_written_into_an_object_store(&hub).await;
     stores::what_a_store_refuses_is_told_and_leaves_nothing(&hub).await;
     programs::others_clients_connect_and_load_frames(&hub).await;
 }
