@@ -109,10 +109,11 @@ pub async fn what_a_store_refuses_is_told_and_leaves_nothing(hub: &Hub) {
         let refusal = refused(hub, 1, format!("COPY ({all}) TO '{place}'").as_str()).await;
         assert_eq!((refusal.code, &refusal.reason), (Code::InvalidArgument, &Reason::BadQuery), "{refusal}");
     }
-    let place = "s3://nowhere/orders.csv";
-    let refusal = refused(hub, 1, format!("COPY ({all}) TO '{place}' STORED AS CSV").as_str()).await;
-    assert_eq!((refusal.code, &refusal.reason), (Code::InvalidArgument, &Reason::BadQuery), "{refusal}");
-    assert!(refusal.message.contains("NoSuchBucket"), "{refusal}");
+    for place in ["s3://nowhere/orders/", "s3://nowhere/orders.csv"] {
+        let refusal = refused(hub, 1, format!("COPY ({all}) TO '{place}' STORED AS CSV").as_str()).await;
+        assert_eq!((refusal.code, &refusal.reason), (Code::InvalidArgument, &Reason::BadQuery), "{refusal}");
+        assert!(refusal.message.contains("NoSuchBucket"), "{refusal}");
+    }
     // A statement that fails after some nodes have written.
     let fails = "COPY (SELECT message_id, 1 / (number - 50) AS x FROM (SELECT message_id, CAST(properties ->> 'number' AS BIGINT) AS number \
                  FROM events WHERE name = 'Stored')) TO 's3://hub/exports/failed/' STORED AS CSV";

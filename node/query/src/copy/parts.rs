@@ -4,7 +4,7 @@
 //! says an object `_SUCCESS`, as Hadoop's writers have it. While parts are written, `_STARTED` is there, which one `COPY` alone
 //! can make. What a `COPY` that failed has written is removed again.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::ready, sync::Arc, time::Duration};
 
 use arrow::{
     array::{AsArray, Int64Array, RecordBatch},
@@ -67,12 +67,9 @@ impl Parts {
         exports: &Arc<Exports>,
     ) -> Result<(Self, Leftovers), QueryError> {
         let (store, folder) = exports.open(url)?;
-        let there = store.list(Some(&folder)).try_next().await;
-        if there.map_err(|error| store_failed(&folder, &error))?.is_some() {
-            return Err(QueryError::invalid(format!("something is below {url} already")));
-        }
         let number = super::number_of(url.as_str());
         let started = folder.clone().join(STARTED);
+        // First, so that of two at a time one alone finds nothing; and a store that isn't there says so of a write best.
         let claimed = store.put_opts(&started, PutPayload::new(), PutMode::Create.into()).await;
         claimed.map_err(|error| match error {
             object_store::Error::AlreadyExists { .. } => {
@@ -81,7 +78,16 @@ impl Parts {
             error => store_failed(&started, &error),
         })?;
         let parts = Self { url: url.to_string(), format, number };
-        Ok((parts, Leftovers { store, folder, mark: format!("{number:016x}"), is_over: false }))
+        let mark = format!("{number:016x}");
+        let mut leftovers = Leftovers { store, folder, mark, is_over: false };
+        let others = leftovers.store.list(Some(&leftovers.folder));
+        let there = others.try_filter(|object| ready(object.location != started)).try_next().await;
+        if there.map_err(|error| store_failed(&leftovers.folder, &error))?.is_some() {
+            leftovers.remove().await;
+            leftovers.is_over = true;
+            return Err(QueryError::invalid(format!("something is below {url} already")));
+        }
+        Ok((parts, leftovers))
     }
 
     fn name(&self, task: usize, partition: usize) -> String {
