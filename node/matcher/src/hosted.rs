@@ -150,6 +150,10 @@ impl ShardCalls for Hosted {
         self.handle.leadership()
     }
 
+    fn stamp(&self) -> isthmus_domain::Stamp {
+        self.handle.stamp()
+    }
+
     fn snapshot(&self, pin: u64) -> Option<Arc<isthmus_shard::scan::Snapshot>> {
         self.handle.snapshot(pin)
     }

@@ -20,14 +20,19 @@ use datafusion::{
     },
 };
 
-/// Has every join count its batches against the budget of its task.
+use crate::pace::PaceExec;
+
+/// Has every join count its batches against the budget of its task, and make way for events when it takes long.
 #[derive(Debug)]
 pub(crate) struct Cooperate;
 
 impl PhysicalOptimizerRule for Cooperate {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let wrap = |node: Arc<dyn ExecutionPlan>| match multiplies(&node) {
-            true => Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>)),
+            true => {
+                let yields = Arc::new(CooperativeExec::new(node));
+                Ok(Transformed::yes(Arc::new(PaceExec::new(yields)) as Arc<dyn ExecutionPlan>))
+            }
             false => Ok(Transformed::no(node)),
         };
         plan.transform_up(wrap).map(|done| done.data)

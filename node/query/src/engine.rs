@@ -32,6 +32,7 @@ use crate::{
     limits::{Allowance, Gate},
     opaque::Opaque,
     options::EngineOptions,
+    pace::Pace,
     run::{self, Head},
     scan::{KnownNames, NamesOf, Turns, says_names_are_unknown},
     seam::{Freshness, Members, OpenCut, Shards},
@@ -88,9 +89,9 @@ impl Engine {
     pub fn start(shards: Arc<dyn Shards>, options: EngineOptions) -> Result<Self, QueryError> {
         options.check()?;
         let env = session::environment(&options)?;
-        let turns = Arc::new(Turns::new(options.threads));
-        let base =
-            session::base(&options, &env, &turns).map_err(|error| QueryError::Internal(error.to_string()))?;
+        let (turns, pace) = (Arc::new(Turns::new(options.threads)), Arc::new(Pace::new(Arc::clone(&shards))));
+        let base = session::base(&options, &env, (&turns, &pace))
+            .map_err(|error| QueryError::Internal(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads)
             .thread_name("query")
@@ -105,7 +106,7 @@ impl Engine {
         let (channels, names) = (Arc::new(Channels::here()), Arc::<KnownNames>::default());
         let exports = Arc::new(Exports::below(&options.export_urls));
         let inner = Inner {
-            worker: session::worker(&options, &env, &turns, &shards, &channels, (&names, &exports)),
+            worker: session::worker(&options, &env, (&turns, &pace), &shards, &channels, (&names, &exports)),
             exports,
             gate: Gate::new(options.queries, options.waiting, options.wait),
             channels,

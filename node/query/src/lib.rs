@@ -30,6 +30,7 @@ mod ids;
 mod limits;
 mod opaque;
 mod options;
+mod pace;
 mod parameters;
 mod profiles;
 mod run;

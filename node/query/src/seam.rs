@@ -257,6 +257,9 @@ pub trait Shards: Send + Sync + 'static {
 
     /// All nodes with the URLs of their workers, such as `http://10.0.0.7:7402`; this one's included.
     fn peers(&self) -> Vec<(u32, String)>;
+
+    /// Whether events have come in a moment ago: what takes long makes way for them.
+    fn takes_events(&self) -> bool;
 }
 
 /// The type of a registered trait or property.

@@ -22,6 +22,7 @@ use crate::{
     error::QueryError,
     functions,
     options::EngineOptions,
+    pace::Pace,
     scan::{KnownNames, Turns},
     seam::Shards,
 };
@@ -63,7 +64,7 @@ fn for_merging(options: &EngineOptions) -> usize {
     (options.memory_bytes / 32 / options.threads.max(2)).clamp(64 << 10, 10 << 20)
 }
 
-fn config(options: &EngineOptions, turns: &Arc<Turns>) -> SessionConfig {
+fn config(options: &EngineOptions, (turns, pace): (&Arc<Turns>, &Arc<Pace>)) -> SessionConfig {
     SessionConfig::new()
         .with_sort_spill_reservation_bytes(for_merging(options))
         .with_target_partitions(options.threads.max(2))
@@ -72,6 +73,7 @@ fn config(options: &EngineOptions, turns: &Arc<Turns>) -> SessionConfig {
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)
         .with_extension(Arc::clone(turns))
+        .with_extension(Arc::clone(pace))
         .set_usize(SKIP_AFTER, PROBE_ROWS)
         // Places in errors.
         .set_bool("datafusion.sql_parser.collect_spans", true)
@@ -86,11 +88,11 @@ fn config(options: &EngineOptions, turns: &Arc<Turns>) -> SessionConfig {
 pub(crate) fn base(
     options: &EngineOptions,
     env: &Arc<RuntimeEnv>,
-    turns: &Arc<Turns>,
+    own: (&Arc<Turns>, &Arc<Pace>),
 ) -> Result<SessionState> {
     let builder = SessionStateBuilder::new()
         .with_default_features()
-        .with_config(config(options, turns))
+        .with_config(config(options, own))
         .with_runtime_env(Arc::clone(env))
         .with_physical_optimizer_rule(Arc::new(Cooperate));
     let mut state = builder.build();
@@ -107,17 +109,18 @@ pub(crate) fn planning(base: &SessionState, host: &Arc<dyn Shards>) -> Result<Se
 pub(crate) fn worker(
     options: &EngineOptions,
     env: &Arc<RuntimeEnv>,
-    turns: &Arc<Turns>,
+    (turns, pace): (&Arc<Turns>, &Arc<Pace>),
     host: &Arc<dyn Shards>,
     channels: &Arc<Channels>,
     (names, exports): (&Arc<KnownNames>, &Arc<Exports>),
 ) -> Worker {
     let (host, turns, channels) = (Arc::clone(host), Arc::clone(turns), Arc::clone(channels));
+    let pace = Arc::clone(pace);
     let (names, exports) = (Arc::clone(names), Arc::clone(exports));
     let (batch_rows, for_merging) = (options.batch_rows, for_merging(options));
     let build = move |context: WorkerQueryContext| {
         let (host, turns, channels) = (Arc::clone(&host), Arc::clone(&turns), Arc::clone(&channels));
-        let (names, exports) = (Arc::clone(&names), Arc::clone(&exports));
+        let (names, exports, pace) = (Arc::clone(&names), Arc::clone(&exports), Arc::clone(&pace));
         async move {
             let mut builder = context.builder;
             let config = std::mem::take(builder.config()).unwrap_or_default();
@@ -127,6 +130,7 @@ pub(crate) fn worker(
                         .with_batch_size(batch_rows)
                         .with_sort_spill_reservation_bytes(for_merging)
                         .with_extension(turns)
+                        .with_extension(pace)
                         .set_usize(SKIP_AFTER, PROBE_ROWS),
                 )
                 .with_distributed_channel_resolver(channels as Arc<dyn ChannelResolver + Send + Sync>)

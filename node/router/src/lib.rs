@@ -68,7 +68,7 @@ pub use admin::ReplicaAnswer;
 pub use cut::{Cut, CutShard};
 pub use error::Error;
 pub use exchange::{ExchangeOptions, ExchangeService, Nameless, Origins, peer_server};
-pub use feed::{FEED_ANSWER_MAX, FEED_RANGES_MAX, FeedPosition, FeedReader, FeedStand};
+pub use feed::{FEED_ANSWER_MAX, FEED_RANGES_MAX, FeedAnswer, FeedPosition, FeedReader, FeedStand};
 pub use groups::{Memberships, add as add_membership};
 pub use ingest::{IngestSummary, ItemResult, RoutedItem};
 pub use local::{Leadership, LocalShards, ShardCalls};

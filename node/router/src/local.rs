@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
+use isthmus_domain::Stamp;
 use isthmus_proto::internal::v1::{CallError, shard_call, shard_reply};
 pub use isthmus_shard::Leadership;
 use isthmus_shard::{ShardHandle, scan::Snapshot};
@@ -23,6 +24,11 @@ pub trait ShardCalls: Send + Sync + 'static {
 
     /// Who leads, without asking the replica.
     fn leadership(&self) -> Leadership;
+
+    /// The stamp of the last command that the replica has applied.
+    fn stamp(&self) -> Stamp {
+        Stamp::ZERO
+    }
 
     /// The snapshot that the replica holds under a pin, if it has one.
     fn snapshot(&self, _pin: u64) -> Option<Arc<Snapshot>> {
@@ -52,6 +58,10 @@ impl ShardCalls for ShardHandle {
 
     fn leadership(&self) -> Leadership {
         Self::leadership(self)
+    }
+
+    fn stamp(&self) -> Stamp {
+        Self::stamp(self)
     }
 
     fn snapshot(&self, pin: u64) -> Option<Arc<Snapshot>> {
@@ -100,6 +110,11 @@ impl LocalShards {
     /// The shard with this id, if it has a replica here.
     pub fn get(&self, shard: u64) -> Option<Arc<dyn ShardCalls>> {
         self.shards.load().get(&shard).cloned()
+    }
+
+    /// The stamp of the last command that any replica here has applied.
+    pub fn stamp(&self) -> Stamp {
+        self.shards.load().values().map(|shard| shard.stamp()).max().unwrap_or_default()
     }
 
     /// The snapshot that a shard's replica here holds under a pin.

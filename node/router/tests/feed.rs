@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Node, Shared, Step, in_virtual_time, map, within};
 use isthmus_domain::{FacetId, ShardMap, Slot, SlotRange};
 use isthmus_proto::internal::v1::{FeedChange, FeedFilter};
-use isthmus_router::{Error, FeedPosition, FeedReader, Topology};
+use isthmus_router::{Error, FeedAnswer, FeedPosition, FeedReader, Topology};
 use proptest::prelude::*;
 
 /// Changes in random slots, two in each command.
@@ -136,6 +136,44 @@ fn a_reader_that_is_not_asked_asks_nobody() {
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert!(world.lock().calls - asked <= 8 + pulled, "after {pulled}");
         }
+        node.end().await;
+    });
+}
+
+#[test]
+fn a_part_that_takes_long_to_finish_holds_nobody_else_up_and_is_not_passed_over() {
+    in_virtual_time(async {
+        let world = Shared::new(map(4, &[1]));
+        let all = changes(400);
+        world.lock().feed = all.clone();
+        let node = Node::alone(map(4, &[1]), &world, vec![]);
+        let stand = node.router.feed_stand(within(1_000)).await.unwrap();
+        // All that is in the first shard waits until the others are done.
+        let slow = |change: &FeedChange| slot(change).number() < 4_096;
+        let (gate, opened) = tokio::sync::watch::channel(false);
+        let finish = move |part: FeedAnswer| {
+            let mut opened = opened.clone();
+            async move {
+                if part.changes.iter().any(slow) {
+                    opened.wait_for(|open| *open).await.unwrap();
+                }
+                part.changes
+            }
+        };
+        let mut reader =
+            node.router.feed_of(stand.beginning.clone(), FeedFilter::default(), (10, false), finish);
+        let others = all.iter().filter(|change| !slow(change)).count();
+        let mut found = read(&mut reader, others).await;
+        assert!(!found.iter().any(slow));
+        // Another reader that goes on from here gets what waits.
+        let mut next = node.router.feed(reader.position().clone(), FeedFilter::default(), 10);
+        assert_eq!(
+            read(&mut next, all.len() - others).await.iter().filter(|it| slow(it)).count(),
+            all.len() - others
+        );
+        gate.send(true).unwrap();
+        found.extend(read(&mut reader, all.len() - others).await);
+        assert_eq!(by_slot(&found), by_slot(&all));
         node.end().await;
     });
 }

@@ -26,6 +26,7 @@ use crate::{
     engine::Proposed,
     exchange::{Exchange, Inbox},
     gather::gather,
+    gauges::Gauge,
     hosted::{Question, Segments, not_leading},
     shelf::Shelf,
 };
@@ -38,6 +39,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it says how much it keeps in memory.
 const WEIGH: Duration = Duration::from_secs(5);
+/// How often it says aloud that it fails.
+const WARN: Duration = Duration::from_secs(30);
 /// Changes without a transition after which the log is told how far it has come.
 const UNSAID_MAX: usize = 50_000;
 
@@ -50,6 +53,9 @@ pub enum Failure {
     /// The feed doesn't reach back to where it has to be followed from.
     #[error("the feed can't be followed: {0}")]
     Feed(&'static str),
+    /// It was slower than changes expire.
+    #[error("the feed isn't kept so long: it was too far behind")]
+    Behindhand,
     /// An event that can't be read.
     #[error("an event is damaged: {0}")]
     Damaged(String),
@@ -68,9 +74,18 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether something is wrong, where others follow a change of leaders, shards or definitions.
+    fn is_fault(&self) -> bool {
+        match self {
+            Self::Shard(Error::NotLeader { .. } | Error::NoLeader) => false,
+            Self::Shard(_) | Self::Damaged(_) | Self::Behindhand => true,
+            Self::Feed(_) | Self::Elsewhere | Self::Behind | Self::Newer | Self::NotLeading => false,
+        }
+    }
+
     pub(crate) fn feed(part: &FeedPart) -> Self {
         Self::Feed(match part {
-            FeedPart::TooOld(_) => "it is not kept so long",
+            FeedPart::TooOld(_) => return Self::Behindhand,
             FeedPart::NotOwned => "the shard has other slots now",
             FeedPart::NotBegun => "it has not begun yet",
             FeedPart::Changes { .. } => "it makes no sense",
@@ -85,14 +100,16 @@ pub(crate) async fn run(
     (inbox, shelf): (Arc<Inbox>, Arc<Shelf>),
     mut asked: mpsc::Receiver<Question>,
 ) {
-    let mut begun = 0;
+    let (mut begun, mut leading, mut warned) = (0, None, None);
     let mut view = handle.watch();
     loop {
         let mut failed = false;
         match handle.leads() {
             true => {
                 begun += 1;
-                let work = Work::begin(&handle, &segments, (&inbox, &shelf, begun), &mut asked);
+                let now = || segments.clock.now_micros();
+                let gauge = &leading.get_or_insert_with(|| segments.gauges.begin(&handle, now())).gauge;
+                let work = Work::begin(&handle, &segments, (&inbox, &shelf, begun, gauge), &mut asked);
                 let ended = tokio::select! {
                     biased;
                     () = segments.stop.cancelled() => return,
@@ -102,13 +119,24 @@ pub(crate) async fn run(
                 if asked.is_closed() {
                     return;
                 }
-                segments.weights.say(handle.shard(), None);
+                gauge.weigh((0, 0));
                 if let Err(failure) = ended {
                     failed = handle.leads();
-                    tracing::debug!(shard = handle.shard(), %failure, "segments begin anew");
+                    let is_fault = failed && failure.is_fault();
+                    if is_fault {
+                        segments.gauges.failed();
+                    }
+                    // What stays wrong fails ten times a second.
+                    if is_fault && warned.is_none_or(|at: Instant| at.elapsed() > WARN) {
+                        warned = Some(Instant::now());
+                        tracing::warn!(shard = handle.shard(), %failure, "segments fail, and begin anew");
+                    } else {
+                        tracing::debug!(shard = handle.shard(), %failure, "segments begin anew");
+                    }
                 }
             }
             false => {
+                leading = None;
                 // Nobody waits for what doesn't come.
                 while let Ok(question) = asked.try_recv() {
                     _ = question.reply.send(Err(not_leading(&handle)));
@@ -139,6 +167,8 @@ struct Work<'a> {
     inbox: Arc<Inbox>,
     /// What was handed out to queries.
     shelf: Arc<Shelf>,
+    /// Where it says how it is.
+    gauge: Arc<Gauge>,
     /// Names this leadership to other shards.
     incarnation: u64,
     /// What answers.
@@ -168,7 +198,7 @@ impl<'a> Work<'a> {
     async fn begin(
         handle: &'a ShardHandle,
         segments: &'a Segments,
-        (inbox, shelf, begun): (&Arc<Inbox>, &Arc<Shelf>, u64),
+        (inbox, shelf, begun, gauge): (&Arc<Inbox>, &Arc<Shelf>, u64, &Arc<Gauge>),
         asked: &'a mut mpsc::Receiver<Question>,
     ) -> Result<(), Failure> {
         // Before all else, so that what is read then is not old when its turn comes.
@@ -207,6 +237,7 @@ impl<'a> Work<'a> {
             asked,
             inbox: inbox.clone(),
             shelf: shelf.clone(),
+            gauge: gauge.clone(),
             incarnation,
             now,
             kept,
@@ -239,6 +270,13 @@ impl<'a> Work<'a> {
             let limit = self.holds.limit().unwrap_or(Stamp(u64::MAX));
             self.hear(limit).await?;
             let mut reached = self.now.advance(self.handle, &self.segments.currency, limit).await?;
+            // Where nothing happens, nothing is missing up to now.
+            let now = if reached {
+                Stamp::next(self.segments.clock.now_micros(), Stamp::ZERO)
+            } else {
+                Stamp::ZERO
+            };
+            self.gauge.come_to(self.now.whole().max(now));
             reached &= self.now.tell().await?;
             reached &= self.follow_beside(limit).await?;
             self.answer().await?;
@@ -288,7 +326,7 @@ impl<'a> Work<'a> {
             let (facets, bytes) = side.engine()?.weight();
             all = (all.0 + facets, all.1 + bytes);
         }
-        self.segments.weights.say(self.handle.shard(), Some(all));
+        self.gauge.weigh(all);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! A shard with its part in segments.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use isthmus_proto::internal::v1::{
@@ -8,38 +8,18 @@ use isthmus_proto::internal::v1::{
 };
 use isthmus_router::{FrozenMembers, Leadership, Router, ShardCalls};
 use isthmus_shard::{Clock, ShardHandle};
-use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Definitions, evaluator, exchange::Inbox, shelf::Shelf};
+use crate::{Definitions, evaluator, exchange::Inbox, gauges::Gauges, shelf::Shelf};
 
 /// Questions that wait at a shard; the next one is refused.
 const QUESTIONS_MAX: usize = 256;
 /// When a refused one may come again, in milliseconds.
 const AGAIN_MS: u32 = 100;
-
-/// What is known of facets in memory on this node: by shard, how many facets, and how many bytes about.
-#[derive(Clone, Debug, Default)]
-pub struct Weights(Arc<Mutex<BTreeMap<u64, (u64, u64)>>>);
-
-impl Weights {
-    /// Of all shards.
-    pub fn sum(&self) -> (u64, u64) {
-        self.0.lock().values().fold((0, 0), |(facets, bytes), it| (facets + it.0, bytes + it.1))
-    }
-
-    /// Says what a shard's evaluator has; `None`: nothing any more.
-    pub(crate) fn say(&self, shard: u64, weight: Option<(u64, u64)>) {
-        match weight {
-            Some(weight) => _ = self.0.lock().insert(shard, weight),
-            None => _ = self.0.lock().remove(&shard),
-        }
-    }
-}
 
 /// What segments need of their node.
 #[derive(Clone)]
@@ -52,8 +32,8 @@ pub struct Segments {
     pub currency: String,
     /// Engines that are made at a time on this node beside those in use: each takes memory.
     pub making: Arc<Semaphore>,
-    /// Where evaluators say how much they keep in memory.
-    pub weights: Weights,
+    /// Where evaluators say how they are.
+    pub gauges: Gauges,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where tasks run.
@@ -108,6 +88,10 @@ impl<S: ShardCalls> ShardCalls for Hosted<S> {
 
     fn leadership(&self) -> Leadership {
         self.inner.leadership()
+    }
+
+    fn stamp(&self) -> isthmus_domain::Stamp {
+        self.inner.stamp()
     }
 
     fn snapshot(&self, pin: u64) -> Option<Arc<isthmus_shard::scan::Snapshot>> {

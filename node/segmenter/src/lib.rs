@@ -59,9 +59,11 @@ pub mod engine;
 pub mod evaluator;
 pub mod exchange;
 pub mod gather;
+mod gauges;
 pub mod hosted;
 mod shelf;
 
 pub use definitions::{Definitions, InForce};
 pub use engine::{Cause, Engine};
-pub use hosted::{Hosted, Segments, Weights};
+pub use gauges::Gauges;
+pub use hosted::{Hosted, Segments};

@@ -243,7 +243,7 @@ impl State {
     }
 
     /// Whether rows of an identifier may have been written out: a new one needs no look at a disk.
-    fn may_lie_below(&self, key: &[u8]) -> bool {
+    pub(crate) fn may_lie_below(&self, key: &[u8]) -> bool {
         use keys::table::{GROUP, GROUP_MEMBER, HALF_ROW, LINK_ROW, MEMBER_OF, PART};
         match key.first() {
             // Of a version without identity resolution, whose identifiers have no record.

@@ -81,6 +81,31 @@ async fn who_belongs_to_a_profile_is_a_change_at_its_home_behind_what_brought_it
 }
 
 #[tokio::test]
+async fn who_is_a_profile_alone_is_named_from_memory_and_nobody_else() {
+    let mut replica = Replica::alone().await;
+    let of_all = |replica: &Replica| {
+        let FeedPart::Changes { changes, .. } = replica.feed_after(Place::default(), 100) else { panic!() };
+        let names = read::names(&replica.shared(), &changes).unwrap();
+        names.into_iter().map(|name| (name.facet, name.namespace, name.value)).collect::<Vec<_>>()
+    };
+    let alone = |id: &str| {
+        let facet = bytes::Bytes::copy_from_slice(user(id).as_bytes());
+        (facet, "user_id".to_owned(), id.to_owned())
+    };
+    let [a, again] = [track("a", "m1", 9, "1"), track("a", "m2", 9, "1")];
+    replica.ingest(vec![item(1, &a), item(2, &again), item(3, &login("u1", "c1", "l1"))]).await;
+    assert_eq!(of_all(&replica), [alone("a")]);
+    // What no memtable knows waits for a disk: it is left to whoever asks.
+    replica.write_out().await;
+    assert_eq!(of_all(&replica), []);
+    let more = [track("a", "m3", 9, "1"), track("u1", "m4", 9, "1")];
+    replica.ingest(vec![item(4, &more[0]), item(5, &more[1])]).await;
+    assert_eq!(of_all(&replica), [alone("a")], "that u1 is linked lies on the disk, and is known");
+    replica.ingest(vec![item(6, &login("a", "c2", "l2"))]).await;
+    assert_eq!(of_all(&replica), []);
+}
+
+#[tokio::test]
 async fn parts_of_runs_and_memtables_go_on_from_each_other() {
     let mut replica = Replica::alone().await;
     for round in 0..30_u32 {

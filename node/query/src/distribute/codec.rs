@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     copy::{Exports, Parts, WriteExec},
     error::to_datafusion,
+    pace::PaceExec,
     scan::{KnownNames, Names, NodeShards, Of, Rows, ScanExec, ScanSpec, names_are_unknown},
     seam::Shards,
 };
@@ -30,6 +31,7 @@ enum Node {
         names: NamesAre,
     },
     Write(Parts),
+    Pace,
 }
 
 /// Where the names of profiles are that a scan needs.
@@ -109,6 +111,7 @@ impl PhysicalExtensionCodec for Codec {
             (Node::Write(parts), [input]) => {
                 Ok(Arc::new(WriteExec::new(Arc::clone(input), parts, Arc::clone(&self.exports))))
             }
+            (Node::Pace, [input]) => Ok(Arc::new(PaceExec::new(Arc::clone(input)))),
             _ => internal_err!("a part of a plan from another node has the wrong inputs"),
         }
     }
@@ -139,6 +142,8 @@ impl PhysicalExtensionCodec for Codec {
             (node, behind)
         } else if let Some(writing) = node.downcast_ref::<WriteExec>() {
             (Node::Write(writing.parts().clone()), None)
+        } else if node.is::<PaceExec>() {
+            (Node::Pace, None)
         } else {
             return internal_err!("{} is no node of ours", node.name());
         };

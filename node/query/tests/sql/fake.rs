@@ -389,6 +389,10 @@ impl Shards for Node {
         Ok(Arc::new(Cut { shards: self.layout.iter().map(shard).collect(), store: Arc::clone(&self.store) }))
     }
 
+    fn takes_events(&self) -> bool {
+        true
+    }
+
     fn snapshot(&self, shard: u64, pin: u64) -> Option<Arc<dyn ShardSnapshot>> {
         let here = self.layout.contains(&(shard, self.id)) && pin == 100 + shard;
         let here = here && !self.store.counts.gone.load(Ordering::SeqCst);

@@ -14,12 +14,14 @@
 mod position;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, try_join_all};
 use futures::stream::FuturesUnordered;
-use isthmus_domain::{Slot, SlotRange, Stamp};
+use isthmus_domain::{FacetId, Slot, SlotRange, Stamp};
 use isthmus_proto::internal::v1::{
     FeedChange, FeedFilter, FeedRange, ReadFeedCall, ReadFeedReply, shard_call, shard_reply,
 };
@@ -40,13 +42,29 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The first wait and the longest before a shard that answered nothing is asked again.
 const AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
+/// Changes of a shard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeedAnswer {
+    /// The changes, in order.
+    pub changes: Vec<FeedChange>,
+    /// Namespace and value of identifiers that were linked with no other when the changes were read. Not all such.
+    pub alone: BTreeMap<FacetId, (String, String)>,
+}
+
+/// What is made of a part of the feed before it is handed on. Parts of several shards are made at a time, those of one are
+/// one after the other.
+type Finish<T> = Arc<dyn Fn(FeedAnswer) -> BoxFuture<'static, T> + Send + Sync>;
+
 /// Reads the feed of all shards. Dropping it ends it.
-pub struct FeedReader {
+pub struct FeedReader<T = Vec<FeedChange>> {
     router: Router,
     filter: FeedFilter,
     limit: u32,
+    /// Whether shards are to say who is a profile alone.
+    names: bool,
+    finish: Finish<T>,
     position: FeedPosition,
-    calls: FuturesUnordered<BoxFuture<'static, Answer>>,
+    calls: FuturesUnordered<BoxFuture<'static, Answer<T>>>,
     /// Slots that nobody is being asked about.
     idle: Vec<SlotRange>,
     /// Shards that answer nothing, since when, and how often they were asked.
@@ -57,11 +75,19 @@ pub struct FeedReader {
 }
 
 /// What came of a call.
-struct Answer {
+struct Answer<T> {
     shard: u64,
     slots: Vec<SlotRange>,
     /// `None`: the shard doesn't own the slots, or is no more; a newer map is there, or was waited for.
-    reply: Result<Option<ReadFeedReply>, Error>,
+    reply: Result<Option<Finished<T>>, Error>,
+}
+
+/// A shard's answer.
+struct Finished<T> {
+    /// All that was asked for is known up to here.
+    through: Place,
+    /// `None`: changes behind the place that was asked for are not kept.
+    part: Option<T>,
 }
 
 /// Where the feed begins and how far it has come: all that was acknowledged before is up to there.
@@ -87,7 +113,7 @@ impl Router {
             let nothing = &nothing;
             let asked = groups.into_iter().map(|(shard, slots)| async move {
                 let ranges = slots.iter().flat_map(|slots| nothing.of(*slots));
-                let body = read_feed(ranges, &FeedFilter::default(), 0, Duration::ZERO, true);
+                let body = read_feed(ranges, &FeedFilter::default(), 0, Duration::ZERO, [true, false]);
                 Ok::<_, Error>((slots, self.read_feed(shard, &body, deadline).await?))
             });
             let answers = try_join_all(asked).await?;
@@ -113,10 +139,36 @@ impl Router {
     /// Reads on from a position, at most `limit` changes an answer (up to [`FEED_ANSWER_MAX`]). What is not kept any more
     /// shows with the first answers.
     pub fn feed(&self, position: FeedPosition, filter: FeedFilter, limit: u32) -> FeedReader {
+        let finish: Finish<_> = Arc::new(|part| Box::pin(ready(part.changes)));
+        self.reader(position, filter, limit, (false, finish))
+    }
+
+    /// The same, with what `finish` makes of each part: the reader's position is behind a part when that is handed on.
+    /// `finish` goes on only while the reader is asked for more. With `names`, shards say who is a profile alone.
+    pub fn feed_of<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        position: FeedPosition,
+        filter: FeedFilter,
+        (limit, names): (u32, bool),
+        finish: impl Fn(FeedAnswer) -> F + Send + Sync + 'static,
+    ) -> FeedReader<T> {
+        let finish: Finish<T> = Arc::new(move |part| Box::pin(finish(part)));
+        self.reader(position, filter, limit, (names, finish))
+    }
+
+    fn reader<T>(
+        &self,
+        position: FeedPosition,
+        filter: FeedFilter,
+        limit: u32,
+        (names, finish): (bool, Finish<T>),
+    ) -> FeedReader<T> {
         FeedReader {
             router: self.clone(),
             filter,
             limit: limit.clamp(1, FEED_ANSWER_MAX),
+            names,
+            finish,
             position,
             calls: FuturesUnordered::new(),
             idle: vec![SlotRange::ALL],
@@ -164,19 +216,19 @@ impl Router {
     }
 }
 
-impl FeedReader {
+impl<T: Default + Send + 'static> FeedReader<T> {
     /// How far it has come: with everything that was handed on.
     pub fn position(&self) -> &FeedPosition {
         &self.position
     }
 
-    /// The next changes of a shard; none when the shard has had none for a while, or none that were asked for.
+    /// The next changes of a shard; none (and [`Default`]) when the shard has had none for a while, or none that were asked for.
     ///
     /// # Errors
     /// [`Error::CursorTooOld`]; the last error of a shard that has answered nothing for half a minute; what no waiting
     /// helps against. The reader is over then, and its position is where another one goes on. Waiting may be broken off
     /// at any time.
-    pub async fn next(&mut self) -> Result<Vec<FeedChange>, Error> {
+    pub async fn next(&mut self) -> Result<T, Error> {
         loop {
             self.ask();
             let Some(answer) = self.calls.next().await else {
@@ -199,14 +251,11 @@ impl FeedReader {
             let Some(reply) = reply else { continue };
             self.silent.remove(&shard);
             self.confirmed.insert(shard);
-            if reply.too_old {
-                return Err(Error::CursorTooOld);
-            }
-            let through = Place { stamp: Stamp(reply.through_stamp), number: reply.through_number };
+            let part = reply.part.ok_or(Error::CursorTooOld)?;
             for slots in slots {
-                self.position.advance(slots, through);
+                self.position.advance(slots, reply.through);
             }
-            return Ok(reply.changes);
+            return Ok(part);
         }
     }
 
@@ -221,20 +270,31 @@ impl FeedReader {
             let ranges = slots.iter().flat_map(|slots| self.position.of(*slots));
             let fresh = !self.confirmed.contains(&shard);
             let wait = self.router.patience_of_a_try() / 2;
-            let body = read_feed(ranges, &self.filter, self.limit, wait, fresh);
-            let (router, attempts) =
-                (self.router.clone(), self.silent.get(&shard).map_or(0, |(_, attempts)| *attempts));
+            let body = read_feed(ranges, &self.filter, self.limit, wait, [fresh, self.names]);
+            let attempts = self.silent.get(&shard).map_or(0, |(_, attempts)| *attempts);
+            let (router, finish) = (self.router.clone(), self.finish.clone());
             self.calls.push(Box::pin(async move {
                 if attempts > 0 {
                     sleep(backoff(AGAIN[0], AGAIN[1], attempts - 1, router.next_attempt())).await;
                 }
-                let deadline = Instant::now() + CALL;
+                let (begun, deadline) = (Instant::now(), Instant::now() + CALL);
                 let mut reply = router.read_feed(shard, &body, deadline).await;
                 if let Ok(None) = reply
                     && let Err(error) = router.await_newer(revision, 0, deadline).await
                 {
                     reply = Err(error);
                 }
+                let reply = match reply {
+                    Ok(Some(mut reply)) => {
+                        // The answer has waited for a reader who rests: others may have been linked meanwhile.
+                        if begun.elapsed() > CALL {
+                            reply.names.clear();
+                        }
+                        Ok(Some(finished(reply, &*finish).await))
+                    }
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                };
                 Answer { shard, slots, reply }
             }));
         }
@@ -246,6 +306,24 @@ impl FeedReader {
             }));
         }
     }
+}
+
+async fn finished<T: Default>(
+    reply: ReadFeedReply,
+    finish: &(dyn Fn(FeedAnswer) -> BoxFuture<'static, T> + Send + Sync),
+) -> Finished<T> {
+    let through = Place { stamp: Stamp(reply.through_stamp), number: reply.through_number };
+    if reply.too_old {
+        return Finished { through, part: None };
+    }
+    if reply.changes.is_empty() {
+        return Finished { through, part: Some(T::default()) };
+    }
+    let alone = reply.names.into_iter();
+    let alone =
+        alone.filter_map(|name| Some((FacetId::from_slice(&name.facet)?, (name.namespace, name.value))));
+    let part = FeedAnswer { changes: reply.changes, alone: alone.collect() };
+    Finished { through, part: Some(finish(part).await) }
 }
 
 /// Whether waiting may help.
@@ -266,7 +344,7 @@ fn read_feed(
     filter: &FeedFilter,
     limit: u32,
     wait: Duration,
-    fresh: bool,
+    [fresh, names]: [bool; 2],
 ) -> shard_call::Body {
     let ranges = ranges.map(|(slots, place)| FeedRange {
         start_slot: slots.start().number().into(),
@@ -280,5 +358,6 @@ fn read_feed(
         limit,
         wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
         fresh,
+        names,
     })
 }

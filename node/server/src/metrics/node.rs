@@ -46,6 +46,10 @@ pub struct Levels {
     pub quarantine_expired: u64,
     /// Facets that segments know on this node, and bytes that their states take in memory, about.
     pub segment_states: (u64, u64),
+    /// How far the evaluator of segments that is most behind is behind, in microseconds.
+    pub segment_lag_micros: u64,
+    /// How often one began anew since something failed.
+    pub segment_failures: u64,
     /// Version of the view that this node has.
     pub view_version: u64,
     /// Streams of changes.
@@ -61,7 +65,7 @@ pub(super) fn families(levels: &Levels, watched_changes: &AtomicU64) -> Vec<Fami
     let mut build = Family::gauge("build_info", "1 with the version of the program in its label");
     build.push(vec![("version", VERSION.to_owned())], 1);
     let seconds = |micros: i64| micros as f64 / 1e6;
-    let lag = i64::try_from(levels.watch_lag_micros).unwrap_or(i64::MAX);
+    let lag = |micros: u64| seconds(i64::try_from(micros).unwrap_or(i64::MAX));
     let mut all = vec![
         build,
         Family::gauge("start_time_seconds", "When the node started, in seconds since 1970")
@@ -82,9 +86,16 @@ pub(super) fn families(levels: &Levels, watched_changes: &AtomicU64) -> Vec<Fami
             "Memory that these states take, judged by some of them",
             levels.segment_states.1,
         ),
+        Family::gauge(
+            "segment_lag_seconds",
+            "How far whoever evaluates segments and is most behind is behind what was applied",
+        )
+        .of_seconds(lag(levels.segment_lag_micros)),
+        Family::counter("segment_failures", "Evaluators of segments that began anew since something failed")
+            .of(levels.segment_failures),
         gauge("watch_streams", "Streams of changes that are open", levels.watch_streams as u64),
         Family::gauge("watch_lag_seconds", "How far the stream of changes that is most behind is behind")
-            .of_seconds(seconds(lag)),
+            .of_seconds(lag(levels.watch_lag_micros)),
         Family::counter("watch_changes", "Changes handed to streams of changes")
             .of(watched_changes.load(Relaxed)),
     ];

@@ -23,7 +23,7 @@ pub(super) struct Observed {
     pub(super) runs: Arc<FileRuns>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) dir: Arc<DataDir>,
-    pub(super) segments: isthmus_segmenter::Weights,
+    pub(super) segments: isthmus_segmenter::Gauges,
 }
 
 /// See the [module](self).
@@ -68,7 +68,9 @@ impl Probe for NodeProbe {
             disk: dir.space().ok().map(|space| (space.free_bytes, space.total_bytes)),
             disk_used: parts.map(|(part, path)| (part, used_bytes(&path))).into(),
             quarantine_expired: shards.iter().map(|shard| shard.expired_entries()).sum(),
-            segment_states: segments.sum(),
+            segment_states: segments.states(),
+            segment_lag_micros: segments.lag_micros(hub.clock.now_micros()),
+            segment_failures: segments.failures(),
             view_version: hub.view().version,
             watch_streams: hub.watchers.open(),
             watch_lag_micros: hub.watchers.lag_micros(hub.clock.now_micros()),

@@ -129,7 +129,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
     };
 
     let metrics = Arc::<Metrics>::default();
-    let shards = NodeShards::new(options.node_id, router.clone(), coordinator.clone());
+    let shards = NodeShards::new(options.node_id, router.clone(), coordinator.clone(), options.clock.clone());
     let queries =
         Queries::start(Arc::new(shards), options.query.clone(), &options.data_dir, metrics.queries.clone());
     let queries = match queries {
@@ -150,13 +150,13 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         compiled,
         stop_rest.clone(),
     ));
-    let weights = isthmus_segmenter::Weights::default();
+    let gauges = isthmus_segmenter::Gauges::default();
     let segments = Segments {
         router: router.clone(),
         definitions: Definitions::new(definitions),
         currency: isthmus_coordinator::DEFAULT_CURRENCY.to_owned(),
         making: Arc::new(Semaphore::new(MAKING)),
-        weights: weights.clone(),
+        gauges: gauges.clone(),
         clock: options.clock.clone(),
         tracker: tracker.clone(),
         stop: stop_host.clone(),
@@ -219,7 +219,7 @@ pub(super) async fn start(options: NodeOptions, stop: &CancellationToken) -> Res
         runs: storage.runs,
         freshness,
         dir: dir.clone(),
-        segments: weights,
+        segments: gauges,
     };
     serving.clients(ports.grpc.listener, ports.http.listener, &hub, observed, &options.grpc).await;
     tracing::info!(

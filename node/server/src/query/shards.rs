@@ -13,7 +13,7 @@ use isthmus_query::{
     ShardInfo, ShardSnapshot, Shards, SourceInfo, Table,
 };
 use isthmus_router::{Cut, Error as RouterError, FrozenMembers, ReadLevel, Router, SegmentsWanted};
-use isthmus_shard::scan;
+use isthmus_shard::{Clock, scan};
 
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,14 +26,16 @@ pub struct NodeShards {
     router: Router,
     coordinator: Coordinator,
     registered: Registered,
+    clock: Arc<dyn Clock>,
     /// The node's, not the engine's.
     runtime: Handle,
 }
 
 impl NodeShards {
     /// Those of a node. To be called in its runtime.
-    pub fn new(node: u32, router: Router, coordinator: Coordinator) -> Self {
-        Self { node, router, coordinator, registered: Registered::default(), runtime: Handle::current() }
+    pub fn new(node: u32, router: Router, coordinator: Coordinator, clock: Arc<dyn Clock>) -> Self {
+        let runtime = Handle::current();
+        Self { node, router, coordinator, registered: Registered::default(), clock, runtime }
     }
 }
 
@@ -71,6 +73,13 @@ impl Shards for NodeShards {
             identities: shard.identities,
         });
         Ok(Arc::new(Opened { shards: shards.collect(), cut }))
+    }
+
+    fn takes_events(&self) -> bool {
+        const LATELY: Duration = Duration::from_millis(100);
+        let oldest =
+            Stamp::next(self.clock.now_micros(), Stamp::ZERO).0.saturating_sub(LATELY.as_micros() as u64);
+        self.router.local().stamp().0 > oldest
     }
 
     fn snapshot(&self, shard: u64, pin: u64) -> Option<Arc<dyn ShardSnapshot>> {

@@ -65,8 +65,10 @@ impl ShardHandle {
                 }
             };
             if !changes.is_empty() || query.limit == 0 || (!more && Instant::now() >= until) {
+                let names = if call.names { read::names(&self.shared, &changes)? } else { Vec::new() };
                 return Ok(ReadFeedReply {
                     changes,
+                    names,
                     through_stamp: through.stamp.0,
                     through_number: through.number,
                     floor_stamp: floor.0,

@@ -14,6 +14,7 @@ mod feed;
 mod group;
 mod identity;
 mod matching;
+mod names;
 mod quality;
 mod quarantine;
 mod segments;
@@ -28,6 +29,7 @@ pub use feed::{FeedPart, FeedQuery, feed};
 pub use group::{GroupsPage, MembershipsPage, group, groups, is_unconfirmed, memberships, memberships_among};
 pub use identity::{history, is_retracted, is_source_settled, is_unsettled, members, record, root};
 pub use matching::{PairQuery, PairsPage, model_parts, pairs};
+pub use names::names;
 pub use quality::{QualityPart, quality};
 pub use quarantine::{
     Expired, QuarantineCounted, QuarantinePage, QuarantineQuery, count, entry, expired, page,

@@ -7,6 +7,7 @@
 pub(crate) mod cursor;
 mod lag;
 mod names;
+mod naming;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -17,27 +18,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
-use isthmus_domain::{FacetId, Slot, Stamp};
-use isthmus_proto::internal::v1::{FeedChange, FeedFilter, feed_change};
+use isthmus_domain::{FacetId, Slot};
+use isthmus_proto::internal::v1::{FeedChange, FeedFilter};
 use isthmus_proto::v1::{ProfileKey, WatchFilter, WatchFrom, WatchRequest, WatchResponse, profile_key::Key};
 use isthmus_router::{FEED_ANSWER_MAX, FeedReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
 use self::lag::{Lag, Lags};
-use self::names::Names;
+use self::naming::{Named, Naming};
 use super::Profiles;
+use crate::grpc::Hub;
 use crate::grpc::status::{Refusal, status};
 
 /// A stream tells its cursor this often where it has nothing else to tell.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// How long one look at whose changes are may take, and how long it is tried again. Together they stay below what a
-/// client takes for silence (`client::watch`): it hears why the stream ends, and comes back to where it was.
-const NAMES: Duration = Duration::from_secs(5);
-const NAMES_PATIENCE: Duration = Duration::from_secs(10);
-const NAMES_AGAIN: Duration = Duration::from_millis(100);
 /// When to come back to a node that has enough watchers.
 const FULL_AGAIN: Duration = Duration::from_secs(5);
 /// The most terms of each sort in a filter.
@@ -97,24 +94,19 @@ fn stopping() -> Status {
         "UNAVAILABLE",
         "this node is stopping: go on at another with the last cursor",
     )
-    .retry_after(NAMES_AGAIN)
+    .retry_after(naming::AGAIN)
     .into()
 }
 
 /// A stream under way.
 struct Watch {
-    profiles: Profiles,
-    reader: FeedReader,
+    hub: Arc<Hub>,
+    reader: FeedReader<Named>,
+    naming: Arc<Naming>,
     /// The most changes that one shard answers with at a time.
-    of_a_shard: u32,
+    of_a_shard: usize,
     /// The most changes of a response.
-    limit: u32,
-    names: Names,
-    defined: wire::Defined,
-    /// The segments that are asked for; empty: none, or all where others are not asked for either.
-    segments: BTreeSet<String>,
-    /// Whose changes are wanted; empty: everybody's.
-    wanted: BTreeSet<FacetId>,
+    limit: usize,
     /// When the next response is due at the latest.
     due: Instant,
     lag: Arc<Lag>,
@@ -167,15 +159,18 @@ impl Profiles {
             (None, WatchFrom::Unspecified | WatchFrom::Now) => stand.now,
         };
         let of_a_shard = (limit / 2).max(1);
+        let naming = Arc::new(Naming::new(Self { hub: self.hub.clone() }, segments, wanted));
+        let (names, of_each) = (naming.takes_names(), naming.clone());
+        let named = move |part| {
+            let naming = of_each.clone();
+            async move { naming.of(part).await }
+        };
         let watch = Watch {
-            profiles: Self { hub: self.hub.clone() },
-            reader: self.hub.router.feed(position, filter, of_a_shard),
-            of_a_shard,
-            limit,
-            names: Names::default(),
-            defined: wire::Defined::default(),
-            segments,
-            wanted,
+            hub: self.hub.clone(),
+            reader: self.hub.router.feed_of(position, filter, (of_a_shard, names), named),
+            naming,
+            of_a_shard: of_a_shard as usize,
+            limit: limit as usize,
             due: Instant::now(),
             lag: watchers.lags.enter(),
             stop,
@@ -227,105 +222,55 @@ impl Watch {
     /// The next response: changes, or the cursor alone when it is due.
     async fn next(&mut self) -> Result<WatchResponse, Status> {
         let stop = self.stop.clone();
-        let mut newest = 0;
         self.lag.asked();
-        let changes = loop {
+        let mut told = Named::default();
+        while told.changes.is_empty() {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(stopping()),
-                changes = self.reader.next(), if Instant::now() < self.due => {
-                    let first = changes.map_err(|error| status(&error))?;
-                    if first.is_empty() {
-                        self.lag.caught_up();
-                        continue;
-                    }
-                    // What other shards have answered meanwhile is named beside it.
-                    let (mut count, mut found) = (first.len(), vec![first]);
-                    while count + self.of_a_shard as usize <= self.limit as usize {
-                        let Poll::Ready(more) = futures::poll!(pin!(self.reader.next())) else { break };
-                        let more = more.map_err(|error| status(&error))?;
-                        count += more.len();
-                        found.push(more);
-                    }
-                    let named = tokio::select! {
-                        biased;
-                        () = stop.cancelled() => return Err(stopping()),
-                        named = self.named(&found) => named?,
-                    };
-                    newest = found.iter().flatten().map(|change| change.stamp).max().unwrap_or_default();
-                    if !named.is_empty() {
-                        break named;
+                part = self.reader.next(), if Instant::now() < self.due => {
+                    told = some(part)?;
+                    if told.seen == 0 {
+                        self.caught_up();
                     }
                 }
                 () = sleep_until(self.due) => {
-                    self.lag.caught_up();
-                    break Vec::new();
+                    self.caught_up();
+                    break;
                 }
             }
-        };
-        self.due = Instant::now() + PROGRESS;
-        if !changes.is_empty() {
-            let hub = &self.profiles.hub;
-            hub.metrics.watched_changes.fetch_add(changes.len() as u64, Relaxed);
-            self.lag.handed(newest, hub.clock.now_micros());
         }
-        let cursor = cursor::encode(&self.profiles.hub.view().cluster_id, self.reader.position());
-        Ok(WatchResponse { changes, cursor })
+        // What other shards have answered by now comes with it.
+        while !told.changes.is_empty() && told.seen + self.of_a_shard <= self.limit {
+            let Poll::Ready(part) = futures::poll!(pin!(self.reader.next())) else { break };
+            let Named { changes, seen, newest, .. } = some(part)?;
+            told.changes.extend(changes);
+            told.seen += seen.max(1);
+            told.newest = told.newest.max(newest);
+        }
+        self.due = Instant::now() + PROGRESS;
+        if !told.changes.is_empty() {
+            self.hub.metrics.watched_changes.fetch_add(told.changes.len() as u64, Relaxed);
+            self.lag.handed(told.newest, self.hub.clock.now_micros());
+        }
+        let cursor = cursor::encode(&self.hub.view().cluster_id, self.reader.position());
+        Ok(WatchResponse { changes: told.changes, cursor })
     }
 
-    /// Changes in the words of the interface, without those of others than are asked for; given as shards have answered.
-    async fn named(&mut self, found: &[Vec<FeedChange>]) -> Result<Vec<isthmus_proto::v1::Change>, Status> {
-        let facet = |change: &FeedChange| FacetId::from_slice(&change.facet);
-        let of = |kind: fn(&feed_change::Body) -> bool| {
-            found.iter().flatten().any(|change| change.body.as_ref().is_some_and(kind))
-        };
-        if of(|body| matches!(body, feed_change::Body::Members(_))) {
-            self.names.forget();
+    fn caught_up(&self) {
+        if !self.naming.is_under_way() {
+            self.lag.caught_up();
         }
-        // Each as it was by its own shard's newest change: others may not have come as far.
-        let asked = found.iter().map(|changes| {
-            let stamp = changes.iter().map(|change| change.stamp).max().unwrap_or_default();
-            (changes.iter().filter_map(facet).collect(), Stamp(stamp))
-        });
-        let asked: Vec<(BTreeSet<FacetId>, Stamp)> = asked.collect();
-        let give_up = Instant::now() + NAMES_PATIENCE;
-        let names = loop {
-            let deadline = Instant::now() + NAMES;
-            match self.names.of(&self.profiles, &asked, &self.wanted, deadline).await {
-                Ok(names) => break names,
-                Err(error) if may_pass(&error) && Instant::now() < give_up => sleep(NAMES_AGAIN).await,
-                Err(error) => return Err(error),
-            }
-        };
-        let mut shown = Vec::new();
-        if of(|body| matches!(body, feed_change::Body::Segment(_))) {
-            self.defined.learn(&self.profiles.hub.view());
-        }
-        for change in found.iter().flatten() {
-            // Shards judge by hashes of names.
-            if let Some(feed_change::Body::Segment(of)) = &change.body
-                && let name = self.defined.name(of.segment)
-                && !(name.is_empty() || self.segments.is_empty() || self.segments.contains(name))
-            {
-                continue;
-            }
-            let Some((facet, name)) = facet(change).and_then(|id| Some((id, names.get(&id)?))) else {
-                continue;
-            };
-            if name.is_wanted {
-                shown.extend(wire::change(change, facet.slot(), name, &self.defined)?);
-            }
-        }
-        Ok(shown)
     }
 }
 
-/// Whether trying again may help.
-fn may_pass(error: &Status) -> bool {
-    matches!(
-        error.code(),
-        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::FailedPrecondition
-    )
+/// What a reader hands on, unless it or the naming failed.
+fn some(part: Result<Named, isthmus_router::Error>) -> Result<Named, Status> {
+    let named = part.map_err(|error| status(&error))?;
+    match named.failed {
+        Some(error) => Err(error),
+        None => Ok(named),
+    }
 }
 
 /// The id of a change: slot, stamp and number, which no other change has.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::future::try_join_all;
 use isthmus_domain::{FacetId, FacetSummary, Stamp};
 use isthmus_proto::v1::Identifier;
 use isthmus_router::{ProfileParts, ReadLevel};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -33,53 +33,63 @@ pub(super) struct Name {
 /// Names that were found a moment ago.
 #[derive(Default)]
 pub(super) struct Names {
-    known: BTreeMap<FacetId, (Instant, Name)>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    names: BTreeMap<FacetId, (Instant, Name)>,
+    /// How often all was forgotten: what was read before is not remembered after.
+    forgotten: u64,
 }
 
 impl Names {
     /// Forgets what may have changed.
-    pub fn forget(&mut self) {
-        self.known.clear();
+    pub fn forget(&self) {
+        let mut known = self.known.lock();
+        known.names.clear();
+        known.forgotten += 1;
     }
 
-    /// The names of facets, each at least as it was at its stamp. Where it matters whose they are, as they are now: a link that
-    /// was acknowledged before the watch began may have come after the change, and a replica that is behind doesn't know it.
-    pub async fn of(
-        &mut self,
+    /// The names of facets of a shard, each at least as it was at the stamp. Where it matters whose they are, as they are now: a
+    /// link that was acknowledged before the watch began may have come after the change, and a replica that is behind doesn't
+    /// know it. Names that are there already are taken as they are.
+    pub async fn complete(
+        &self,
         profiles: &Profiles,
-        asked: &[(BTreeSet<FacetId>, Stamp)],
+        (facets, stamp): (BTreeSet<FacetId>, Stamp),
         wanted: &BTreeSet<FacetId>,
+        names: &mut BTreeMap<FacetId, Name>,
         deadline: Instant,
-    ) -> Result<BTreeMap<FacetId, Name>, Status> {
+    ) -> Result<(), Status> {
         let now = Instant::now();
-        self.known.retain(|_, (found, _)| now.duration_since(*found) < AGE_MAX);
-        let all = asked.iter().flat_map(|(facets, _)| facets);
-        let known = all.filter_map(|id| Some((*id, self.known.get(id)?.1.clone())));
-        let mut names: BTreeMap<FacetId, Name> = known.collect();
-        let reads = asked.iter().map(|(facets, stamp)| {
-            let open: Vec<FacetId> = facets.iter().filter(|id| !names.contains_key(id)).copied().collect();
-            let level = if wanted.is_empty() { ReadLevel::AtLeast(*stamp) } else { ReadLevel::Linearizable };
-            async move {
-                if open.is_empty() {
-                    return Ok((open, Vec::new(), Stamp::ZERO));
+        let (open, forgotten) = {
+            let mut known = self.known.lock();
+            known.names.retain(|_, (found, _)| now.duration_since(*found) < AGE_MAX);
+            for id in &facets {
+                if let Some((_, name)) = known.names.get(id) {
+                    names.entry(*id).or_insert_with(|| name.clone());
                 }
-                let read = profiles.hub.router.read_profiles(&open, level, deadline).await;
-                read.map(|(parts, at)| (open, parts, at)).map_err(|error| status(&error))
             }
-        });
-        for (open, parts, at) in try_join_all(reads.collect::<Vec<_>>()).await? {
-            self.add(profiles, (&open, &parts, at), wanted, (&mut names, now))?;
+            let open: Vec<FacetId> = facets.into_iter().filter(|id| !names.contains_key(id)).collect();
+            (open, known.forgotten)
+        };
+        if open.is_empty() {
+            return Ok(());
         }
-        Ok(names)
+        let level = if wanted.is_empty() { ReadLevel::AtLeast(stamp) } else { ReadLevel::Linearizable };
+        let read = profiles.hub.router.read_profiles(&open, level, deadline).await;
+        let (parts, at) = read.map_err(|error| status(&error))?;
+        self.add(profiles, (&open, &parts, at), wanted, (names, now, forgotten))
     }
 
     /// Adds what was read of facets.
     fn add(
-        &mut self,
+        &self,
         profiles: &Profiles,
         (open, parts, at): (&[FacetId], &[Option<ProfileParts>], Stamp),
         wanted: &BTreeSet<FacetId>,
-        (names, now): (&mut BTreeMap<FacetId, Name>, Instant),
+        (names, now, forgotten): (&mut BTreeMap<FacetId, Name>, Instant, u64),
     ) -> Result<(), Status> {
         // Identifiers of one profile share the work.
         let mut of_home: BTreeMap<FacetId, (FacetId, bool)> = BTreeMap::new();
@@ -101,8 +111,11 @@ impl Names {
                 }
             };
             let name = Name { profile_id, identifier: identifier(parts, &id)?, is_wanted };
-            if parts.members.len() >= LARGE && self.known.len() < KNOWN_MAX {
-                self.known.insert(id, (now, name.clone()));
+            if parts.members.len() >= LARGE {
+                let mut known = self.known.lock();
+                if known.names.len() < KNOWN_MAX && known.forgotten == forgotten {
+                    known.names.insert(id, (now, name.clone()));
+                }
             }
             names.insert(id, name);
         }
