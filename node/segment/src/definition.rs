@@ -64,7 +64,7 @@ pub struct ComputedTrait {
     /// `most_frequent`; `text` for what is distinct where nobody says.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub of_type: Option<String>,
-    /// Names of events; none: any.
+    /// Names of events. None: all of a type, which has to be said then.
     #[serde(default)]
     pub events: Vec<String>,
     /// The type of the events: `track` where nobody says; `any`: all.

@@ -3,18 +3,21 @@
 //! Nothing here is another way in. Each function calls what a door calls, in its order, up to where a shard would be
 //! asked, and hands on what was made of the bytes, so that a target can check it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use axum::{body::Body, http::HeaderMap, response::IntoResponse as _};
 use bytes::Bytes;
 use isthmus_domain::{AcceptContext, Slot};
 use isthmus_proto::{internal::v1::CommandItem, v1::IngestItem};
 use isthmus_quality::Registry;
+use isthmus_query::ParamValues;
 use isthmus_router::FeedPosition;
 use tokio::time::Instant;
 
 use crate::{
     fault::{Fault as _, Refusal},
+    flight::ticket::{self, Named},
     grpc::{cursor, profile::watch},
     http,
     intake::{self, Prepared},
@@ -116,6 +119,31 @@ pub fn watch_cursor(cluster: &[u8; 16], text: &str) -> Result<FeedPosition, Stri
 /// The cursor of a position in the change feed.
 pub fn watch_cursor_of(cluster: &[u8; 16], position: &FeedPosition) -> String {
     watch::cursor::encode(cluster, position)
+}
+
+/// Reads a ticket of Flight SQL: written again, and how many values its statement has.
+///
+/// # Errors
+/// The reason, of bytes that are no ticket, or of a ticket whose values can't be read.
+pub fn flight_ticket(bytes: &[u8]) -> Result<(Vec<u8>, usize), String> {
+    let ticket = Named::decode(bytes).map_err(|refusal| reason(&refusal))?;
+    let values = match ticket.parameters().map_err(|refusal| reason(&refusal))? {
+        ParamValues::List(values) => values.len(),
+        ParamValues::Map(values) => values.len(),
+    };
+    Ok((ticket.encode(), values))
+}
+
+/// A ticket for a statement with two values.
+///
+/// # Errors
+/// The reason; there is none for it.
+pub fn flight_ticket_of(sql: &str) -> Result<Vec<u8>, String> {
+    let columns: [(&str, ArrayRef); 2] =
+        [("1", Arc::new(Int64Array::from(vec![5]))), ("2", Arc::new(StringArray::from(vec!["five"])))];
+    let row = RecordBatch::try_from_iter(columns).map_err(|error| error.to_string())?;
+    let kept = ticket::kept(Some(&row)).map_err(|refusal| reason(&refusal))?;
+    Ok(Named::new(sql.to_owned(), kept).encode())
 }
 
 fn reason(refusal: &Refusal) -> String {

@@ -1,12 +1,15 @@
-//! Cursors and tokens: text that clients hand back unread.
+//! Cursors, tokens and tickets: what clients hand back unread.
 //!
 //! What is read is written as the text that it was, but for the case of its digits; nothing else is taken. Of a cursor of
-//! the change feed the sum is put right first, or nearly no input would get further.
+//! the change feed the sum is put right first, or nearly no input would get further. A ticket of Flight SQL that is read is
+//! written as one that reads the same, however its values were sent.
 
 use std::str;
 
 use isthmus_domain::{Stamp, slot::SLOT_COUNT};
-use isthmus_node::fuzzing::{CursorKind, page_cursor, page_cursor_of, watch_cursor, watch_cursor_of};
+use isthmus_node::fuzzing::{
+    CursorKind, flight_ticket, flight_ticket_of, page_cursor, page_cursor_of, watch_cursor, watch_cursor_of,
+};
 use isthmus_router::FeedPosition;
 use isthmus_shard::feed::Place;
 
@@ -21,6 +24,10 @@ pub fn run(bytes: &[u8]) {
     summed.extend(crc32fast::hash(bytes).to_be_bytes());
     as_text(&hexadecimal(&summed));
     as_text(&hexadecimal(bytes));
+    match flight_ticket(bytes) {
+        Ok((written, values)) => assert_eq!(flight_ticket(&written), Ok((written.clone(), values))),
+        Err(reason) => assert_eq!(reason, "INVALID_TICKET"),
+    }
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -57,6 +64,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         page_cursor_of(CursorKind::Profiles, &[1; 16]).into_bytes(),
         page_cursor_of(CursorKind::Timeline, &[2; 40]).into_bytes(),
         b"00000000000000ff".to_vec(),
+        flight_ticket_of("SELECT * FROM events WHERE name = $2 LIMIT $1").unwrap(),
     ];
     for position in [whole, two] {
         let text = watch_cursor_of(&CLUSTER, &position);

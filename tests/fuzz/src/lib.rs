@@ -26,6 +26,7 @@ mod json;
 mod log;
 mod metadata;
 mod pieces;
+mod segments;
 mod snapshot;
 mod stored;
 mod typed;
@@ -42,12 +43,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "http", run: http::run, seeds: http::seeds },
     Target { name: "json", run: json::run, seeds: json::seeds },
     Target { name: "typed", run: typed::run, seeds: typed::seeds },
     Target { name: "documents", run: documents::run, seeds: documents::seeds },
     Target { name: "cursors", run: cursors::run, seeds: cursors::seeds },
+    Target { name: "segments", run: segments::run, seeds: segments::seeds },
     Target { name: "stored", run: stored::run, seeds: stored::seeds },
     Target { name: "log", run: log::run, seeds: log::seeds },
     Target { name: "metadata", run: metadata::run, seeds: metadata::seeds },

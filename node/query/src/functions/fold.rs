@@ -197,7 +197,11 @@ impl<W: Whole + Sync> GroupsAccumulator for Many<W> {
         total: usize,
     ) -> Result<()> {
         self.sums.resize_with(total, || Sum::None);
-        for (row, (part, group)) in bytes(values)?.iter().zip(groups).enumerate() {
+        let parts = bytes(values)?;
+        if parts.null_count() == parts.len() {
+            return Ok(());
+        }
+        for (row, (part, group)) in parts.iter().zip(groups).enumerate() {
             let taken = filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
             if let (Some(part), Some(sum), true) = (part, self.sums.get_mut(*group), taken) {
                 let before = sum.weight_bytes();

@@ -48,7 +48,6 @@ impl ScalarUDFImpl for Named {
             return exec_err!("isthmus_named takes ids");
         };
         let differs = |row: usize| {
-            // Of unknown identifiers there is no founder: the home stands for it.
             let founder = founders.is_valid(row).then(|| founder_of(founders.value(row))).flatten();
             founder.is_some_and(|founder| founder.as_bytes() != homes.value(row))
         };

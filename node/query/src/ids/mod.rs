@@ -33,7 +33,7 @@ pub(crate) fn number_type() -> DataType {
 }
 
 /// The number of an id's 16 bytes.
-fn number(id: &[u8]) -> i128 {
+pub(crate) fn number(id: &[u8]) -> i128 {
     let bytes = id.first_chunk::<16>().copied().unwrap_or_default();
     (u128::from_be_bytes(bytes) ^ SIGN).cast_signed()
 }

@@ -31,7 +31,12 @@ pub(crate) fn founder_key(first_seen: Option<i64>, namespace: &str, value: &str,
     key
 }
 
-/// The facet of a [`founder_key`].
+/// The key of a facet whose identifier isn't known: behind all that are.
+pub(crate) fn unknown_founder_key(facet: &[u8]) -> Vec<u8> {
+    [&[u8::MAX; 9], facet].concat()
+}
+
+/// The facet of a key.
 pub(crate) fn founder_of(key: &[u8]) -> Option<FacetId> {
     key.last_chunk::<16>().map(|id| FacetId::from_bytes(*id))
 }
@@ -76,6 +81,7 @@ mod tests {
         for a in &known {
             for b in &known {
                 assert_eq!(a.cmp(b), key(a).cmp(&key(b)), "{} {} {} {}", a.0, a.1, b.0, b.1);
+                assert!(key(a) < unknown_founder_key(&[0; 16]));
             }
             assert_eq!(founder_of(&key(a)), Some(FacetId::from_bytes([7; 16])));
         }

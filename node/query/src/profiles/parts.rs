@@ -37,7 +37,7 @@ pub(crate) fn parts(rows: &Raw<'_>, part: &Part) -> Result<ArrayRef> {
     if let Part::Money(currency) = part {
         let mut out = Decimal128Builder::with_capacity(rows.rows()).with_data_type(decimal());
         for bytes in summaries {
-            out.append_option(exact_money(&super::read(bytes.unwrap_or_default())?, currency));
+            out.append_option(Money::of(&super::read(bytes.unwrap_or_default())?, currency).exact());
         }
         return Ok(Arc::new(out.finish()));
     }
@@ -45,9 +45,9 @@ pub(crate) fn parts(rows: &Raw<'_>, part: &Part) -> Result<ArrayRef> {
     for bytes in summaries {
         let summary = super::read(bytes.unwrap_or_default())?;
         match part {
-            Part::LargeMoney(currency) => match exact_money(&summary, currency) {
-                Some(_) => out.append_null(),
-                None => out.append_value(summary.only(SummaryMap::Revenue).to_bytes()),
+            Part::LargeMoney(currency) => match Money::of(&summary, currency) {
+                Money::Large => out.append_value(summary.only(SummaryMap::Revenue).to_bytes()),
+                Money::None | Money::Exact(_) => out.append_null(),
             },
             Part::Latest(column) => match summary.traits().get(column.name.as_str()) {
                 Some(state) => out.append_value(latest::write(state)),
@@ -65,13 +65,34 @@ pub(crate) fn parts(rows: &Raw<'_>, part: &Part) -> Result<ArrayRef> {
     Ok(Arc::new(out.finish()))
 }
 
-/// What a summary has of a currency, if a decimal can tell it and it isn't too large to be added to others.
-fn exact_money(summary: &Summary<'_>, currency: &str) -> Option<i128> {
-    let Some(amount) = summary.revenue().get(currency) else { return Some(0) };
-    let (digits, scale) = amount.to_decimal().into_bigint_and_exponent();
-    let shift = u32::try_from(i64::from(DECIMAL.1) - scale).ok()?;
-    let units = i128::try_from(&digits).ok()?.checked_mul(10_i128.checked_pow(shift)?)?;
-    (units.unsigned_abs() <= MONEY_MAX).then_some(units)
+/// What a summary has of a currency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Money {
+    None,
+    /// In units of a decimal, which can tell it, and it isn't too large to be added to others.
+    Exact(i128),
+    /// It goes another way.
+    Large,
+}
+
+impl Money {
+    fn of(summary: &Summary<'_>, currency: &str) -> Self {
+        let Some(amount) = summary.revenue().get(currency) else { return Self::None };
+        let (digits, scale) = amount.to_decimal().into_bigint_and_exponent();
+        let units = || {
+            let shift = u32::try_from(i64::from(DECIMAL.1) - scale).ok()?;
+            let units = i128::try_from(&digits).ok()?.checked_mul(10_i128.checked_pow(shift)?)?;
+            (units.unsigned_abs() <= MONEY_MAX).then_some(units)
+        };
+        units().map_or(Self::Large, Self::Exact)
+    }
+
+    fn exact(self) -> Option<i128> {
+        match self {
+            Self::Exact(units) => Some(units),
+            Self::None | Self::Large => None,
+        }
+    }
 }
 
 /// A sum of money of a profile: what was added up, and what summaries had.
@@ -224,12 +245,13 @@ mod tests {
             summary
         };
         let parts = ["0.000000005", "0.000000005", "1.5"].map(of);
-        assert_eq!(parts.each_ref().map(|part| exact_money(part, "EUR")), [None, None, Some(150_000_000)]);
+        let found = parts.each_ref().map(|part| Money::of(part, "EUR"));
+        assert_eq!(found, [Money::Large, Money::Large, Money::Exact(150_000_000)]);
         let mut large = FacetSummary::default();
         for part in &parts[..2] {
             large.add(&part.clone().only(SummaryMap::Revenue).to_bytes()).unwrap();
         }
         assert_eq!(money(150_000_000, Some(&large.to_bytes()), "EUR").unwrap(), Some(150_000_001));
-        assert_eq!(exact_money(&parts[2], "USD"), Some(0));
+        assert_eq!(Money::of(&parts[2], "USD"), Money::None);
     }
 }

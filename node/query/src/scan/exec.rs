@@ -130,6 +130,9 @@ impl DisplayAs for ScanExec {
         if let Some(limit) = self.spec.limit {
             write!(f, ", limit={limit}")?;
         }
+        if self.spec.terse {
+            f.write_str(", terse")?;
+        }
         Ok(())
     }
 }

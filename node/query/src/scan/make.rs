@@ -10,9 +10,9 @@ use arrow::{
         Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, FixedSizeBinaryArray, RecordBatch,
         RecordBatchOptions, StringArray, StringViewArray, make_view, new_null_array,
     },
-    buffer::Buffer,
+    buffer::{BooleanBuffer, Buffer, NullBuffer},
     compute::{cast, filter_record_batch, is_not_null, take},
-    datatypes::{DataType, Int32Type, SchemaRef, UInt8Type},
+    datatypes::{DataType, Decimal128Type, Int32Type, SchemaRef, UInt8Type},
 };
 use datafusion::common::{DataFusionError, Result};
 use isthmus_domain::{EventType, FacetId};
@@ -20,10 +20,10 @@ use isthmus_domain::{EventType, FacetId};
 use crate::{
     error::broken,
     ids,
-    profiles::{Alone, founder_key, parts},
+    profiles::{Alone, founder_key, parts, unknown_founder_key},
     scan::{Names, ScanSpec},
     seam::{Derived, Table},
-    tables::{Make, Out, schema_of},
+    tables::{Make, Out, facet_raw, schema_of},
     values::typed,
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct Maker {
     /// Those that the shard makes, in the order of the columns that are asked for.
     derived: Vec<Derived>,
     present: Option<usize>,
+    /// Which of the columns names the profile of a row, where rows that say nothing else may be left out.
+    key: Option<usize>,
     names: Names,
 }
 
@@ -45,7 +47,9 @@ impl Maker {
     pub(crate) fn new(spec: &ScanSpec, names: &Names) -> Self {
         let is_derived = |out: &Out| out.is_derived() || is_kept(spec.table, out, names);
         let plain = spec.outs.iter().filter(|out| !is_derived(out));
-        let mut columns: Vec<usize> = plain.flat_map(Out::needs).chain(spec.present).collect();
+        let key = terse_key(spec);
+        let facet = key.map(|_| facet_raw::FACET);
+        let mut columns: Vec<usize> = plain.flat_map(Out::needs).chain(spec.present).chain(facet).collect();
         columns.sort_unstable();
         columns.dedup();
         let derived: Vec<&Out> = spec.outs.iter().filter(|out| is_derived(out)).collect();
@@ -56,6 +60,7 @@ impl Maker {
             columns,
             derived: derived.into_iter().map(|out| derive(spec.table, out, names)).collect(),
             present: spec.present,
+            key,
             names: names.clone(),
         }
     }
@@ -103,7 +108,15 @@ impl Maker {
             arrays.push(array);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(raw.num_rows()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+        let wanted = match self.key {
+            Some(key) => says_something(&arrays, key, rows.ids(facet_raw::FACET)?),
+            None => None,
+        };
+        let made = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
+        Ok(match wanted {
+            Some(mask) => filter_record_batch(&made, &mask)?,
+            None => made,
+        })
     }
 
     /// Which rows belong to the table; `None` when all do.
@@ -114,6 +127,28 @@ impl Maker {
             Some(place) => Ok(Some(is_not_null(rows.get(place)?)?)),
         }
     }
+}
+
+/// Where the numbers of profiles stand, if rows may say nothing else and may be left out then.
+fn terse_key(spec: &ScanSpec) -> Option<usize> {
+    let key = spec.outs.iter().position(|out| matches!(out.make, Make::ProfileNumber(_)))?;
+    let mut others = spec.outs.iter().enumerate().filter(|(place, _)| *place != key);
+    (spec.terse && others.all(|(_, out)| out.field(spec.table).is_nullable())).then_some(key)
+}
+
+/// Which rows say something of their profile beside its number, or are its founder's; `None`: all, or so many that it isn't
+/// worth it to leave the others out.
+fn says_something(arrays: &[ArrayRef], key: usize, facets: &FixedSizeBinaryArray) -> Option<BooleanArray> {
+    let others = || arrays.iter().enumerate().filter(|(place, _)| *place != key).map(|(_, array)| array);
+    if others().any(|array| array.null_count() == 0) {
+        return None;
+    }
+    let numbers = arrays.get(key)?.as_primitive_opt::<Decimal128Type>()?;
+    let present = others().filter_map(|array| array.nulls().map(NullBuffer::inner));
+    let says = present.fold(BooleanBuffer::new_unset(facets.len()), |all, some| &all | some);
+    let stays = |row| says.value(row) || numbers.value(row) == ids::number(facets.value(row));
+    let stays = BooleanBuffer::collect_bool(facets.len(), stays);
+    (5 * stays.count_set_bits() <= 4 * stays.len()).then(|| stays.into())
 }
 
 /// Whether a column is of names that shards keep with the rows, for as long as profiles have them.
@@ -233,17 +268,18 @@ fn types(numbers: &ArrayRef) -> ArrayRef {
 }
 
 fn founders(rows: &Raw<'_>) -> Result<ArrayRef> {
-    let times = crate::tables::facet_raw::FIRST_SEEN;
-    let (facets, times) = (rows.ids(crate::tables::facet_raw::FACET)?, rows.get(times)?);
+    let times = facet_raw::FIRST_SEEN;
+    let (facets, times) = (rows.ids(facet_raw::FACET)?, rows.get(times)?);
     let times = times.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>();
     let times = times.ok_or_else(|| broken!("first_seen holds no times"))?;
-    let namespaces = rows.texts(crate::tables::facet_raw::NAMESPACE)?;
-    let values = rows.texts(crate::tables::facet_raw::VALUE)?;
+    let namespaces = rows.texts(facet_raw::NAMESPACE)?;
+    let values = rows.texts(facet_raw::VALUE)?;
     let mut out = BinaryBuilder::with_capacity(rows.rows(), rows.rows() * 64);
     for row in 0..rows.rows() {
         let known = namespaces.is_valid(row) && values.is_valid(row);
         match FacetId::from_slice(facets.value(row)).filter(|_| known) {
-            None => out.append_null(),
+            // Of whom nobody else is the founder.
+            None => out.append_value(unknown_founder_key(facets.value(row))),
             Some(facet) => {
                 let time = times.is_valid(row).then(|| times.value(row));
                 out.append_value(founder_key(time, namespaces.value(row), values.value(row), facet));
@@ -251,4 +287,32 @@ fn founders(rows: &Raw<'_>) -> Result<ArrayRef> {
         }
     }
     Ok(Arc::new(out.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    #[test]
+    fn who_says_nothing_is_left_out_but_for_founders() {
+        let id = |n: u8| [n; 16];
+        let facets = FixedSizeBinaryArray::try_from_iter([1, 2, 3, 4, 5].map(id).iter()).unwrap();
+        // The second founded the profile of the first three, the fourth that of the last two.
+        let keys = FixedSizeBinaryArray::try_from_iter([2, 2, 2, 4, 4].map(id).iter()).unwrap();
+        let keys = ids::numbers(&keys, |id| id).unwrap();
+        let column = |values: [Option<i64>; 5]| -> ArrayRef { Arc::new(Int64Array::from(values.to_vec())) };
+        let one = column([None, None, Some(7), None, None]);
+        let stays = |arrays: &[ArrayRef]| {
+            let mask = says_something(arrays, 0, &facets)?;
+            Some(mask.iter().map(Option::unwrap).collect::<Vec<bool>>())
+        };
+        assert_eq!(stays(&[keys.clone()]), Some(vec![false, true, false, true, false]));
+        assert_eq!(stays(&[keys.clone(), one.clone()]), Some(vec![false, true, true, true, false]));
+        let other = column([None, None, None, None, Some(0)]);
+        assert_eq!(stays(&[keys.clone(), one.clone(), other]), Some(vec![false, true, true, true, true]));
+        let all = column([Some(1); 5]);
+        assert_eq!(stays(&[keys, one, all]), None);
+    }
 }

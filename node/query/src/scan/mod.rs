@@ -40,6 +40,10 @@ pub(crate) struct ScanSpec {
     pub present: Option<usize>,
     /// So many rows are enough.
     pub limit: Option<usize>,
+    /// Rows that say nothing but which profile they are of may be left out, but for one of each profile: its founder's. Names
+    /// are gathered of the same rows at the same state, so that row is among them, and its facet is the name. Only under
+    /// aggregates by profile that don't look at NULL.
+    pub terse: bool,
 }
 
 /// A node and what it holds of a cut: shards and their pins.

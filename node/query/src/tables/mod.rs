@@ -101,7 +101,7 @@ pub(crate) enum ProfileColumn {
 /// What a facet brings to a column of its profile.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(crate) enum Part {
-    /// Its sum in a currency, if a decimal can tell it exactly and many of its like can be added; 0 if it has none.
+    /// Its sum in a currency, if a decimal can tell it exactly and many of its like can be added.
     Money(String),
     /// Its sum in a currency if not, as a summary with this map.
     LargeMoney(String),

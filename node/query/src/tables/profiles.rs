@@ -91,10 +91,14 @@ fn of_several(columns: &[(String, ProfileColumn)], host: &Arc<dyn Shards>) -> Re
     let shown = columns.iter().map(|(name, column)| several.column(column).alias(name.clone()));
     let shown: Vec<Expr> = shown.collect();
     let table = ShardTable::new("profiles of several facets", Table::Facets, several.outs, Arc::clone(host));
-    LogicalPlanBuilder::scan("several_facets", provider_as_source(Arc::new(table.alone(false))), None)?
-        .aggregate([col(KEY)], several.aggregates)?
-        .project(shown)?
-        .build()
+    LogicalPlanBuilder::scan(
+        "several_facets",
+        provider_as_source(Arc::new(table.alone(false).terse())),
+        None,
+    )?
+    .aggregate([col(KEY)], several.aggregates)?
+    .project(shown)?
+    .build()
 }
 
 /// What is read of facets, and how it is put together.

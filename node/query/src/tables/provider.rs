@@ -34,13 +34,15 @@ pub(crate) struct ShardTable {
     filters: Filters,
     /// Rows without a value here are none of it.
     present: Option<usize>,
+    /// See [`ScanSpec::terse`].
+    terse: bool,
     host: Arc<dyn Shards>,
 }
 
 impl ShardTable {
     pub(crate) fn new(name: &'static str, table: Table, outs: Vec<Out>, host: Arc<dyn Shards>) -> Self {
         let schema = schema_of(table, &outs);
-        Self { name, table, outs, schema, filters: Filters::default(), present: None, host }
+        Self { name, table, outs, schema, filters: Filters::default(), present: None, terse: false, host }
     }
 
     /// Only facets that are a profile by themselves, or only those that are one of several of theirs.
@@ -61,12 +63,18 @@ impl ShardTable {
         };
         let outs = self.outs.iter().map(number).collect();
         let table = Self::new(self.name, self.table, outs, Arc::clone(&self.host));
-        (Self { filters: self.filters.clone(), present: self.present, ..table }, changed)
+        (Self { filters: self.filters.clone(), present: self.present, terse: self.terse, ..table }, changed)
     }
 
     /// Only rows with a value in this raw column.
     pub(crate) fn where_present(mut self, place: usize) -> Self {
         self.present = Some(place);
+        self
+    }
+
+    /// Without rows that bring nothing to what is asked for, where rows are put together by profile: see [`ScanSpec::terse`].
+    pub(crate) fn terse(mut self) -> Self {
+        self.terse = true;
         self
     }
 
@@ -117,6 +125,7 @@ impl TableProvider for ShardTable {
             outs,
             filters: filters_of(self.table, filters, self.filters.clone()),
             present: self.present,
+            terse: self.terse,
             limit: if filters.is_empty() { limit } else { None },
         };
         scan(state, spec, &self.host)

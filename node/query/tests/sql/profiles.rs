@@ -72,6 +72,34 @@ async fn typed_columns_of_profiles_agree_with_their_json() {
     assert_eq!(found, expected);
 }
 
+/// Facets that bring nothing to what is asked for are left out, but every profile is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_by_itself_is_what_it_is_beside_all() {
+    let world = World::of(150);
+    let cluster = Cluster::of_three(&world).await;
+    for column in [
+        "revenue",
+        "revenue_by_currency",
+        "age",
+        "country",
+        "traits",
+        "event_counts",
+        "type_counts",
+        "sources",
+        "identifiers",
+        "first_seen",
+    ] {
+        let text = format!("coalesce(CAST({column} AS TEXT), 'NULL')");
+        let alone = cluster.rows(&format!("SELECT profile_id, {text} FROM profiles ORDER BY 1")).await;
+        // Each facet has a number of events.
+        let beside = format!("SELECT profile_id, {text}, events FROM profiles ORDER BY 1");
+        let beside: Vec<Vec<String>> =
+            cluster.rows(&beside).await.into_iter().map(|row| row[..2].to_vec()).collect();
+        assert_eq!(alone.len(), 150, "{column}");
+        assert_eq!(alone, beside, "{column}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn profiles_are_counted_and_joined_with_their_events() {
     let world = World::of(120);

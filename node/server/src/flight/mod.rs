@@ -16,7 +16,7 @@ mod catalog;
 mod credentials;
 mod service;
 mod statements;
-mod ticket;
+pub(crate) mod ticket;
 mod under_way;
 
 use std::{sync::Arc, time::Duration};

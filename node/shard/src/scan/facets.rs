@@ -311,7 +311,8 @@ impl Found {
 
     /// Namespace and value of its identifier.
     fn identifier(&self) -> Result<Option<(String, String)>, Broken> {
-        if let Some(record) = &self.record {
+        // A record may come before anybody has said what it is of.
+        if let Some(record) = self.record.as_ref().filter(|record| !record.namespace.is_empty()) {
             return Ok(Some((record.namespace.clone(), record.value.clone())));
         }
         let parts = |summary: &Summary<'_>| {
