@@ -308,7 +308,7 @@ mod tests {
             let mask = says_something(arrays, 0, &facets)?;
             Some(mask.iter().map(Option::unwrap).collect::<Vec<bool>>())
         };
-        assert_eq!(stays(&[keys.clone()]), Some(vec![false, true, false, true, false]));
+        assert_eq!(stays(std::slice::from_ref(&keys)), Some(vec![false, true, false, true, false]));
         assert_eq!(stays(&[keys.clone(), one.clone()]), Some(vec![false, true, true, true, false]));
         let other = column([None, None, None, None, Some(0)]);
         assert_eq!(stays(&[keys.clone(), one.clone(), other]), Some(vec![false, true, true, true, true]));
