@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use axum::{body::Body, http::HeaderMap, response::IntoResponse as _};
 use bytes::Bytes;
-use isthmus_domain::{AcceptContext, Slot};
+use isthmus_domain::{AcceptContext, IdentityKey, Slot};
 use isthmus_proto::{internal::v1::CommandItem, v1::IngestItem};
 use isthmus_quality::Registry;
 use isthmus_query::ParamValues;
@@ -121,29 +121,29 @@ pub fn watch_cursor_of(cluster: &[u8; 16], position: &FeedPosition) -> String {
     watch::cursor::encode(cluster, position)
 }
 
-/// Reads a ticket of Flight SQL: written again, and how many values its statement has.
+/// Reads a ticket of Flight SQL of the cluster with a key: written again, and how many values its statement has.
 ///
 /// # Errors
-/// The reason, of bytes that are no ticket, or of a ticket whose values can't be read.
-pub fn flight_ticket(bytes: &[u8]) -> Result<(Vec<u8>, usize), String> {
-    let ticket = Named::decode(bytes).map_err(|refusal| reason(&refusal))?;
+/// The reason, of bytes that are no ticket of it.
+pub fn flight_ticket(bytes: &[u8], key: &IdentityKey) -> Result<(Vec<u8>, usize), String> {
+    let ticket = Named::decode(bytes, key).map_err(|refusal| reason(&refusal))?;
     let values = match ticket.parameters().map_err(|refusal| reason(&refusal))? {
         ParamValues::List(values) => values.len(),
         ParamValues::Map(values) => values.len(),
     };
-    Ok((ticket.encode(), values))
+    Ok((ticket.encode(key), values))
 }
 
 /// A ticket for a statement with two values.
 ///
 /// # Errors
 /// The reason; there is none for it.
-pub fn flight_ticket_of(sql: &str) -> Result<Vec<u8>, String> {
+pub fn flight_ticket_of(sql: &str, key: &IdentityKey) -> Result<Vec<u8>, String> {
     let columns: [(&str, ArrayRef); 2] =
         [("1", Arc::new(Int64Array::from(vec![5]))), ("2", Arc::new(StringArray::from(vec!["five"])))];
     let row = RecordBatch::try_from_iter(columns).map_err(|error| error.to_string())?;
     let kept = ticket::kept(Some(&row)).map_err(|refusal| reason(&refusal))?;
-    Ok(Named::new(sql.to_owned(), kept).encode())
+    Ok(Named::new(sql.to_owned(), kept).encode(key))
 }
 
 fn reason(refusal: &Refusal) -> String {

@@ -127,7 +127,7 @@ impl Flight {
         descriptor: FlightDescriptor,
     ) -> Result<Response<FlightInfo>, Status> {
         let named = Named::new(statement.sql.clone(), parameters);
-        let command = TicketStatementQuery { statement_handle: named.encode().into() };
+        let command = TicketStatementQuery { statement_handle: named.encode(&self.hub.identity_key).into() };
         info(&command, &statement.schema, descriptor)
     }
 

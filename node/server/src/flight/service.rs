@@ -1,11 +1,12 @@
 //! The protocol's calls, each led to where it is answered.
 
-use std::pin::Pin;
+use std::{panic::AssertUnwindSafe, pin::Pin};
 
 use arrow::{
     array::RecordBatch,
     compute::concat_batches,
     datatypes::{DataType, Field, Schema},
+    ipc::root_as_message,
 };
 use arrow_flight::{
     Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
@@ -25,7 +26,7 @@ use arrow_flight::{
         server::{FlightSqlService, PeekableFlightDataStream},
     },
 };
-use futures::{Stream, TryStreamExt as _, stream};
+use futures::{FutureExt as _, Stream, TryStreamExt as _, stream};
 use isthmus_query::{ParamValues, ScalarValue};
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -70,19 +71,22 @@ async fn bound(request: Request<PeekableFlightDataStream>) -> Result<Vec<u8>, St
     let mut bytes = 0_usize;
     let counted = data.map_err(arrow_flight::error::FlightError::from).and_then(move |data| {
         bytes = bytes.saturating_add(data.data_body.len() + data.data_header.len());
-        let fits = bytes <= BOUND_BYTES_MAX;
-        std::future::ready(match fits {
-            true => Ok(data),
-            false => {
-                let what = format!("the values take more than {BOUND_BYTES_MAX} bytes");
-                let refusal = Refusal::new(Code::InvalidArgument, "INVALID_PARAMETER", what);
-                Err(arrow_flight::error::FlightError::Tonic(Box::new(refusal.into())))
-            }
-        })
+        let what = if bytes > BOUND_BYTES_MAX {
+            format!("the values take more than {BOUND_BYTES_MAX} bytes")
+        } else if is_compressed(&data.data_header) {
+            "the values are compressed: send them as they are".to_owned()
+        } else {
+            return std::future::ready(Ok(data));
+        };
+        let refusal = Refusal::new(Code::InvalidArgument, "INVALID_PARAMETER", what);
+        std::future::ready(Err(arrow_flight::error::FlightError::Tonic(Box::new(refusal.into()))))
     });
-    let batches: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(counted)
-        .try_collect()
+    // What reads batches panics on some that are damaged.
+    let read = FlightRecordBatchStream::new_from_flight_data(counted).try_collect();
+    let batches: Vec<RecordBatch> = AssertUnwindSafe(read)
+        .catch_unwind()
         .await
+        .map_err(|_| refused("the values can't be read: they are damaged".to_owned()))?
         .map_err(|error| match error {
             arrow_flight::error::FlightError::Tonic(status) => *status,
             other => refused(format!("the values can't be read: {other}")).into(),
@@ -90,6 +94,14 @@ async fn bound(request: Request<PeekableFlightDataStream>) -> Result<Vec<u8>, St
     let Some(first) = batches.first() else { return Ok(Vec::new()) };
     let one = concat_batches(&first.schema(), &batches).map_err(|error| refused(error.to_string()))?;
     Ok(kept(Some(&one))?)
+}
+
+/// Whether a message says that its body is compressed: then its lengths would be believed before they are looked at.
+fn is_compressed(header: &[u8]) -> bool {
+    let Ok(message) = root_as_message(header) else { return false };
+    let batch = message.header_as_record_batch();
+    let batch = batch.or_else(|| message.header_as_dictionary_batch().and_then(|batch| batch.data()));
+    batch.is_some_and(|batch| batch.compression().is_some())
 }
 
 /// The parameters of a statement as columns; of those whose type nobody knows it is null.
@@ -112,7 +124,7 @@ impl Flight {
         for ticket in endpoints.into_iter().filter_map(|endpoint| endpoint.ticket) {
             let command = Any::decode(&*ticket.ticket).ok().and_then(|any| Command::try_from(any).ok());
             if let Some(Command::TicketStatementQuery(ticket)) = command
-                && let Ok(named) = Named::decode(&ticket.statement_handle)
+                && let Ok(named) = Named::decode(&ticket.statement_handle, &self.hub.identity_key)
             {
                 cancelled |= self.under_way.cancel(&named.id());
             }
@@ -245,7 +257,8 @@ impl FlightSqlService for Flight {
 
     async fn do_get_statement(&self, query: TicketStatementQuery, request: Request<Ticket>) -> Rows<Self> {
         credentials::look(request.metadata())?;
-        self.rows(Named::decode(&query.statement_handle)?, request.metadata()).await
+        let named = Named::decode(&query.statement_handle, &self.hub.identity_key)?;
+        self.rows(named, request.metadata()).await
     }
 
     async fn do_get_prepared_statement(
