@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_flight::{
-    Action, FlightInfo, Ticket,
+    Action, FlightData, FlightDescriptor, FlightInfo, Ticket,
     sql::{
-        CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, SqlInfo, client::FlightSqlServiceClient,
+        ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandGetDbSchemas,
+        CommandGetPrimaryKeys, CommandGetTables, CommandPreparedStatementQuery, ProstMessageExt, SqlInfo,
+        client::FlightSqlServiceClient,
     },
 };
-use futures::TryStreamExt as _;
+use futures::{TryStreamExt as _, stream};
 use isthmus_tests::ask;
+use prost::Message as _;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::Hub;
@@ -120,6 +123,56 @@ pub async fn values_are_bound_to_prepared_statements(hub: &Hub) {
     let refused = prepared.execute().await.unwrap_err().to_string();
     assert!(refused.contains("one row"), "{refused}");
     prepared.close().await.unwrap();
+}
+
+/// Values that are damaged, and tickets that the hub hasn't written, are refused; and the node goes on.
+pub async fn what_is_damaged_is_refused(hub: &Hub) {
+    let node = &hub.nodes[2];
+    let mut flight = client(node);
+    let query = "SELECT message_id FROM events WHERE name = $1".to_owned();
+    let wanted = ActionCreatePreparedStatementRequest { query, transaction_id: None };
+    let action = Action::new("CreatePreparedStatement", wanted.as_any().encode_to_vec());
+    let mut answer = flight.inner_mut().do_action(action).await.unwrap().into_inner();
+    let answer = Any::decode(answer.try_next().await.unwrap().unwrap().body).unwrap();
+    let prepared: ActionCreatePreparedStatementResult = answer.unpack().unwrap().unwrap();
+    let prepared_statement_handle = prepared.prepared_statement_handle;
+    let command = CommandPreparedStatementQuery { prepared_statement_handle }.as_any().encode_to_vec();
+    let name: ArrayRef = Arc::new(StringArray::from(vec!["Same"]));
+    let row = RecordBatch::try_from_iter([("1", name)]).unwrap();
+    let sent = |damage: fn(&mut FlightData)| {
+        let mut data = arrow_flight::utils::batches_to_flight_data(&row.schema(), vec![row.clone()]).unwrap();
+        data[0].flight_descriptor = Some(FlightDescriptor::new_cmd(command.clone()));
+        damage(data.last_mut().unwrap());
+        let mut flight = client(node);
+        async move {
+            let answer = flight.inner_mut().do_put(stream::iter(data)).await?;
+            answer.into_inner().try_collect::<Vec<_>>().await.map(|_| ())
+        }
+    };
+    sent(|_| {}).await.unwrap();
+    for damage in [
+        // There is less than the header says; and it says something else.
+        (|data| data.data_body = data.data_body.slice(..0)) as fn(&mut FlightData),
+        |data| data.data_header = data.data_header.slice(..data.data_header.len() / 2),
+    ] {
+        let status = sent(damage).await.unwrap_err();
+        assert_eq!(
+            (status.code(), ask::reason(&status).as_str()),
+            (Code::InvalidArgument, "INVALID_PARAMETER"),
+            "{status}"
+        );
+    }
+    let info = flight.execute("SELECT 1".to_owned(), None).await.unwrap();
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    let mut changed = ticket.ticket.to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    let status = flight.inner_mut().do_get(Ticket::new(changed)).await.unwrap_err();
+    assert_eq!(
+        (status.code(), ask::reason(&status).as_str()),
+        (Code::InvalidArgument, "INVALID_TICKET"),
+        "{status}"
+    );
+    assert_eq!(rows(&got(node, info).await.unwrap()), 1);
 }
 
 /// What a node answers to an action.

@@ -90,6 +90,7 @@ async fn everything_that_is_known_can_be_asked_for_in_sql() {
     flight::a_client_finds_its_way_around(&hub).await;
     flight::values_are_bound_to_prepared_statements(&hub).await;
     flight::what_is_not_served_is_refused(&hub).await;
+    flight::what_is_damaged_is_refused(&hub).await;
     bounds::what_makes_no_sense_is_told_with_its_place(&hub).await;
     bounds::too_many_rows_are_refused_and_what_came_is_no_answer(&hub).await;
     bounds::what_runs_away_is_stopped(&hub).await;
