@@ -2,8 +2,8 @@
 //!
 //! The engine's threads have a low priority, but where processors are few even a thread that gives way at once costs those
 //! who come after it: what they had in the caches is gone. So a join that has worked for [`FREE`] already rests while events
-//! come in: [`RESTS`] times as long as it works. Most joins are over before; and one that would never end leaves the events
-//! alone until it is stopped. What a join works is measured by the clock: where threads wait for processors, it rests longer.
+//! come in: [`RESTS`] times as long as it works. Most joins are over before. What a join works is measured by the clock: where
+//! threads wait for processors, it rests longer.
 
 use std::{
     future::poll_fn,

@@ -45,6 +45,19 @@ async fn a_limit_goes_down_to_the_scan() {
     assert_eq!(cluster.rows("SELECT message_id FROM events LIMIT 3").await.len(), 3);
 }
 
+/// And the plans of other nodes say so, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_make_way_for_events() {
+    let cluster = Cluster::of_three(&World::of(30)).await;
+    let sql =
+        "SELECT count(*) FROM events a JOIN events b ON b.source = a.source AND b.timestamp > a.timestamp";
+    let plan = plan(&cluster, sql).await;
+    assert!(plan.contains("PaceExec"), "{plan}");
+    assert!(cluster.rows(sql).await[0][0].parse::<u64>().unwrap() > 0);
+    let plan = self::plan(&cluster, "SELECT source, count(*) FROM events GROUP BY source").await;
+    assert!(!plan.contains("PaceExec"), "{plan}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_needs_no_network() {
     let cluster = Cluster::of_one(&World::of(30)).await;
