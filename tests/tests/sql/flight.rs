@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::{
+    array::{ArrayRef, Int64Array, RecordBatch, StringArray},
+    ipc::{CompressionType, writer::IpcWriteOptions},
+};
 use arrow_flight::{
     Action, FlightData, FlightDescriptor, FlightInfo, Ticket,
+    encode::FlightDataEncoderBuilder,
     sql::{
         ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandGetDbSchemas,
         CommandGetPrimaryKeys, CommandGetTables, CommandPreparedStatementQuery, ProstMessageExt, SqlInfo,
         client::FlightSqlServiceClient,
     },
+    utils::batches_to_flight_data,
 };
+use bytes::Bytes;
 use futures::{TryStreamExt as _, stream};
 use isthmus_tests::ask;
 use prost::Message as _;
@@ -139,23 +145,26 @@ pub async fn what_is_damaged_is_refused(hub: &Hub) {
     let command = CommandPreparedStatementQuery { prepared_statement_handle }.as_any().encode_to_vec();
     let name: ArrayRef = Arc::new(StringArray::from(vec!["Same"]));
     let row = RecordBatch::try_from_iter([("1", name)]).unwrap();
-    let sent = |damage: fn(&mut FlightData)| {
-        let mut data = arrow_flight::utils::batches_to_flight_data(&row.schema(), vec![row.clone()]).unwrap();
+    let whole = batches_to_flight_data(&row.schema(), vec![row.clone()]).unwrap();
+    let sent = |mut data: Vec<FlightData>| {
         data[0].flight_descriptor = Some(FlightDescriptor::new_cmd(command.clone()));
-        damage(data.last_mut().unwrap());
         let mut flight = client(node);
         async move {
             let answer = flight.inner_mut().do_put(stream::iter(data)).await?;
             answer.into_inner().try_collect::<Vec<_>>().await.map(|_| ())
         }
     };
-    sent(|_| {}).await.unwrap();
-    for damage in [
-        // There is less than the header says; and it says something else.
-        (|data| data.data_body = data.data_body.slice(..0)) as fn(&mut FlightData),
-        |data| data.data_header = data.data_header.slice(..data.data_header.len() / 2),
-    ] {
-        let status = sent(damage).await.unwrap_err();
+    sent(whole.clone()).await.unwrap();
+    // There is less than the header says; the header ends too soon; and lengths are said that would be believed.
+    let (mut short, mut cut) = (whole.clone(), whole);
+    short.last_mut().unwrap().data_body = Bytes::new();
+    let header = &mut cut.last_mut().unwrap().data_header;
+    header.truncate(header.len() / 2);
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).unwrap();
+    let compressed = FlightDataEncoderBuilder::new().with_options(options);
+    let compressed = compressed.build(stream::iter([Ok(row)])).try_collect().await.unwrap();
+    for data in [short, cut, compressed] {
+        let status = sent(data).await.unwrap_err();
         assert_eq!(
             (status.code(), ask::reason(&status).as_str()),
             (Code::InvalidArgument, "INVALID_PARAMETER"),
